@@ -1,0 +1,1 @@
+"""The engines: QUIC and the protocol core behind one seam (:mod:`pywebtransport._engine.base`)."""

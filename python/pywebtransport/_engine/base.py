@@ -1,0 +1,267 @@
+"""The seam between the documented API and the engines, in WebTransport terms.
+
+The facade (client, server, connection, session, stream, datagram) is written against
+:class:`EngineConnection` and implements :class:`ConnectionSink`. An engine implements the
+former and calls the latter. Nothing else crosses.
+
+The contract, once:
+
+* One engine endpoint belongs to one running event loop; every call and every notification
+  happens on that loop's thread. No method here blocks or awaits unless it is a coroutine.
+* ``session_id`` is the id of the CONNECT stream, ``stream_id`` the QUIC stream id.
+* Reads and writes are edge-triggered. After ``stream_read`` returned ``None``, exactly one
+  ``stream_readable`` follows when there is something to read (data, end, or a reset). After
+  ``stream_write`` accepted less than it was given, exactly one ``stream_writable`` follows.
+  ``open_stream`` returning ``None`` is followed by ``streams_available``;
+  ``receive_datagram`` returning ``None`` by ``datagrams_readable``.
+* A sink method may call back into the engine, must return quickly and must not raise.
+* QUIC and session credit go back to the peer when the application reads, not when bytes
+  arrive: that is the back-pressure.
+* After ``closed`` no further notification comes; every later call is a no-op or raises
+  :class:`EngineClosed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pywebtransport.config import ClientConfig, ServerConfig
+    from pywebtransport.types import Address
+
+__all__ = [
+    "CloseInfo",
+    "ConnectionSink",
+    "Engine",
+    "EngineClosed",
+    "EngineConnection",
+    "EngineListener",
+    "EngineStats",
+    "SessionRefused",
+    "SessionRequest",
+    "StreamFinished",
+]
+
+
+class EngineClosed(Exception):
+    """The QUIC connection is gone."""
+
+
+class StreamFinished(Exception):
+    """A write, finish or reset on a stream whose sending side has already ended."""
+
+
+class SessionRefused(Exception):
+    """The session is unknown, not established, or already ended."""
+
+
+@dataclass(slots=True, frozen=True)
+class SessionRequest:
+    """A peer's request for a session, waiting for ``accept_session`` or ``reject_session``."""
+
+    session_id: int
+    authority: str
+    path: str
+    headers: Mapping[str, str]
+    """Request fields, lower-case names, pseudo-header fields included."""
+    protocols: Sequence[str] = ()
+    """Application protocols the client offered, in its order of preference."""
+    dialect: str = ""
+    """``"02"``, ``"07"``, ``"13"`` or ``"15"``: the draft family both sides speak."""
+
+
+@dataclass(slots=True, frozen=True)
+class CloseInfo:
+    """Why a QUIC connection ended."""
+
+    code: int
+    reason: str
+    by: str
+    """``"local"``, ``"remote"`` or ``"transport"`` (idle timeout, TLS failure, reset...)."""
+    is_application: bool = True
+    """True when ``code`` is an HTTP/3 code, False when it is a QUIC transport code."""
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """One snapshot of a connection; times in seconds, sizes in bytes."""
+
+    rtt: float = 0.0
+    cwnd: int = 0
+    bytes_in_flight: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    packets_sent: int = 0
+    packets_received: int = 0
+    packets_lost: int = 0
+    datagrams_dropped: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class ConnectionSink(Protocol):
+    """What an engine tells the facade about one QUIC connection."""
+
+    def session_requested(self, request: SessionRequest) -> None:
+        """Server: a CONNECT arrived. Answer with accept_session or reject_session."""
+
+    def session_established(
+        self, session_id: int, protocol: str | None, headers: Mapping[str, str]
+    ) -> None:
+        """Client: a 2xx answer arrived."""
+
+    def session_rejected(self, session_id: int, status: int, headers: Mapping[str, str]) -> None:
+        """Client: a non-2xx answer arrived; ``status`` 0 when the stream was reset instead."""
+
+    def session_draining(self, session_id: int) -> None:
+        """DRAIN capsule or GOAWAY; the session stays usable."""
+
+    def session_closed(self, session_id: int, code: int, reason: str, by: str) -> None:
+        """The session ended, exactly once; its streams have been told before."""
+
+    def streams_available(self, session_id: int, unidirectional: bool) -> None:
+        """open_stream may succeed again."""
+
+    def stream_opened(self, session_id: int, stream_id: int) -> None:
+        """The peer opened a stream in an established session."""
+
+    def stream_readable(self, stream_id: int) -> None:
+        """stream_read will return something."""
+
+    def stream_writable(self, stream_id: int) -> None:
+        """stream_write will accept something."""
+
+    def stream_reset(self, stream_id: int, code: int | None) -> None:
+        """The peer reset its sending side; ``None``: no WebTransport application code."""
+
+    def stream_stopped(self, stream_id: int, code: int | None) -> None:
+        """The peer asked us to stop sending; the engine has answered with a reset."""
+
+    def datagrams_readable(self, session_id: int) -> None:
+        """receive_datagram will return something."""
+
+    def closed(self, info: CloseInfo) -> None:
+        """The QUIC connection is gone; sessions and streams have been told before."""
+
+
+class EngineConnection(Protocol):
+    """One QUIC connection with its HTTP/3 and WebTransport state."""
+
+    @property
+    def is_client(self) -> bool: ...
+    @property
+    def local_address(self) -> Address | None: ...
+    @property
+    def remote_address(self) -> Address | None:
+        """Where the peer is now (it may migrate)."""
+
+    def set_sink(self, sink: ConnectionSink) -> None:
+        """Attach the facade; notifications that came before are delivered then."""
+
+    # sessions
+    def open_session(
+        self,
+        *,
+        authority: str,
+        path: str,
+        headers: Mapping[str, str],
+        protocols: Sequence[str] = (),
+    ) -> int:
+        """Client: request a session; session_established or session_rejected follows."""
+
+    def accept_session(
+        self, session_id: int, *, protocol: str | None = None, headers: Mapping[str, str] = {}
+    ) -> None: ...
+    def reject_session(
+        self, session_id: int, *, status: int, headers: Mapping[str, str] = {}
+    ) -> None: ...
+    def close_session(self, session_id: int, *, code: int, reason: str) -> None:
+        """CLOSE capsule and FIN; resets the session's streams. session_closed follows at once."""
+
+    def drain_session(self, session_id: int) -> None: ...
+
+    # streams
+    def open_stream(self, session_id: int, unidirectional: bool) -> int | None:
+        """A new stream's id, or None while QUIC or session limits forbid one."""
+
+    def stream_read(self, stream_id: int, max_size: int) -> bytes | None:
+        """Up to ``max_size`` bytes (-1: all there is); None: nothing yet; b"": end or reset."""
+
+    def stream_write(self, stream_id: int, data: bytes | bytearray | memoryview, fin: bool) -> int:
+        """Accepted bytes, from the front of ``data``; FIN is taken only with the last byte."""
+
+    def stream_reset(self, stream_id: int, code: int) -> None:
+        """RESET_STREAM with the application code mapped."""
+
+    def stream_stop(self, stream_id: int, code: int) -> None:
+        """STOP_SENDING with the application code mapped; unread data is dropped."""
+
+    # datagrams
+    def max_datagram_size(self, session_id: int) -> int:
+        """The largest payload that fits now; 0 when the peer takes no datagrams."""
+
+    def send_datagram(self, session_id: int, data: bytes | bytearray | memoryview) -> bool:
+        """Queue one datagram. False: the outgoing queue was full and its oldest was dropped."""
+
+    def receive_datagram(self, session_id: int) -> bytes | None: ...
+    def receive_datagrams(self, session_id: int, max_count: int) -> list[bytes]: ...
+
+    # connection
+    def stats(self) -> EngineStats: ...
+    def export_keying_material(
+        self, session_id: int, label: bytes, context: bytes, length: int
+    ) -> bytes:
+        """webtrans-http3-16 §4.9's exporter, or NotImplementedError naming the engine."""
+
+    def send_goaway(self) -> None: ...
+    def close(self, *, code: int, reason: str) -> None:
+        """CONNECTION_CLOSE; ``closed`` follows on the sink. Idempotent."""
+
+    async def wait_closed(self) -> None:
+        """Until the peer can no longer need us (draining period excluded)."""
+
+
+class EngineListener(Protocol):
+    """A bound server socket."""
+
+    @property
+    def local_address(self) -> Address: ...
+    def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
+        """New connections use the new pair; running ones are untouched."""
+
+    async def close(self) -> None:
+        """Close every connection, flush, release the socket."""
+
+
+class Engine(Protocol):
+    """A way to carry WebTransport: ``native`` or ``aioquic``."""
+
+    name: str
+
+    async def listen(
+        self,
+        *,
+        config: ServerConfig,
+        host: str,
+        port: int,
+        on_connection: Callable[[EngineConnection], None],
+    ) -> EngineListener:
+        """Bind; ``on_connection`` is called for every completed handshake.
+
+        OSError: the address cannot be bound. CertificateError: the pair cannot be used.
+        """
+
+    async def connect(
+        self,
+        *,
+        config: ClientConfig,
+        host: str,
+        port: int,
+        remote: Address | None = None,
+    ) -> EngineConnection:
+        """A connection whose handshake is complete and whose peer speaks HTTP/3.
+
+        ``host`` is verified and sent as SNI; ``remote`` is where packets go when not there.
+        Raises ConnectionError, HandshakeError, CertificateError, TimeoutError (the package's).
+        """
