@@ -1,0 +1,104 @@
+# Every command of the project. `make` alone lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# The first interpreter that runs and is new enough; override with `make PYTHON=/path/to/python`.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PEERS := .cache/peers
+PIP := -m pip --disable-pip-version-check --quiet
+PYTEST := $(BIN)/python -m pytest
+
+# One target directory and one interpreter for cargo and maturin, so that nothing is built twice.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+unexport VIRTUAL_ENV
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+# ---------------------------------------------------------------- environment
+
+# `make demo` needs only what builds the extension; everything else needs the `dev` group.
+$(VENV)/.build: pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed; name one with PYTHON=..." >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "A Rust toolchain is needed: https://rustup.rs" >&2; exit 1; }
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) install --upgrade 'pip>=25.1'
+	$(BIN)/python $(PIP) install --group build
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.build
+	$(BIN)/python $(PIP) install --group dev
+	touch $@
+
+# Peers have dependencies of their own, so each lives in an environment of its own.
+$(PEERS)/pywebtransport-0.8.1/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(PIP) install pywebtransport==0.8.1
+	touch $@
+
+.PHONY: chromium
+chromium:
+	@for b in "$${CHROMIUM:-}" chromium chromium-browser google-chrome; do \
+		[ -n "$$b" ] && command -v "$$b" >/dev/null && exit 0; done; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "Chromium is needed for the browser tests, and there is no apt-get to install it with." >&2; \
+		echo "Install it, or name one with CHROMIUM=/path/to/chromium." >&2; exit 1; fi; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends chromium
+
+# ---------------------------------------------------------------- build and demo
+
+.PHONY: build build-dev demo demo-server
+build: $(VENV)/.build ## build the extension (release) into the tree
+	$(BIN)/maturin develop --release --quiet
+
+build-dev: $(VENV)/.build ## build the extension (debug) into the tree
+	$(BIN)/maturin develop --quiet
+
+demo: build ## a server and a client over loopback, with figures; ends by itself
+	$(BIN)/python -m examples.demo
+
+demo-server: build ## a server that a browser can reach; prints what to paste
+	$(BIN)/python -m examples.demo_server
+
+# ---------------------------------------------------------------- tests
+
+.PHONY: test lint types test-rust test-python test-browser test-interop bench-codec
+test: lint test-rust types test-python ## everything
+
+lint: $(VENV)/.dev ## formatting and lints, Rust and Python
+	cargo fmt --all --check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+test-rust: $(VENV)/.dev ## Rust tests
+	cargo test --workspace --locked --quiet
+
+types: $(VENV)/.dev build ## mypy --strict, and the stub against the extension
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest pywebtransport._native --allowlist tests/packaging/stubtest-allowlist.txt
+
+test-python: $(VENV)/.dev $(PEERS)/pywebtransport-0.8.1/.installed chromium build ## Python tests, browser and peers included
+	$(PYTEST)
+
+test-browser: $(VENV)/.dev chromium build ## only the browser tests
+	$(PYTEST) tests/browser
+
+test-interop: $(VENV)/.dev $(PEERS)/pywebtransport-0.8.1/.installed build ## only the tests against other implementations
+	$(PYTEST) tests/interop
+
+bench-codec: $(VENV)/.dev build ## codecs: native against aioquic and pylsqpack
+	$(PYTEST) benches/codec --benchmark-enable --benchmark-only
+
+.PHONY: clean
+clean: ## remove everything that was built
+	rm -rf $(VENV) $(PEERS) target dist python/pywebtransport/*.so
