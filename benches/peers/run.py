@@ -198,7 +198,9 @@ def run_ceiling(program: Path, megabytes: int) -> dict[str, object]:
 def certificate(folder: Path) -> tuple[Path, Path]:
     cert, key = folder / "cert.pem", folder / "key.pem"
     sh(
-        *("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 10".split()),
+        *(
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 10".split()
+        ),
         *("-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1".split()),
         "-keyout",
         key,
