@@ -1,1 +1,35 @@
-//! pywt-quic
+//! QUIC for the endpoints above: packets, TLS, loss, congestion, timers and UDP batching.
+//!
+//! Two halves that do not know each other. [`Endpoint`] and [`Connection`] are sans-I/O: packets,
+//! the current time and application calls go in; packets, events and the next deadline come out.
+//! [`Socket`] is the UDP socket with segmentation offload in both directions. Whoever drives them
+//! joins them, and nothing here knows what the streams carry.
+//!
+//! The drain contract: after any call on a connection, drain [`Connection::poll`], then
+//! [`Endpoint::process`], then [`Connection::poll_transmit`], and re-read
+//! [`Connection::poll_timeout`]. Calls may be batched before draining.
+
+#![forbid(unsafe_code)]
+
+mod certificate;
+mod close;
+mod config;
+mod connection;
+mod endpoint;
+mod error;
+mod key_log;
+mod socket;
+mod timer;
+mod tls;
+
+pub use certificate::Certificate;
+pub use close::{Close, CloseBy, CloseKind};
+pub use config::{Congestion, TransportOptions};
+pub use connection::{Connection, DatagramRefused, Event, ReadState, Stats, WriteState};
+pub use endpoint::{ClientOptions, Endpoint, Handle, Packet, Received, Response, ServerOptions};
+pub use error::Error;
+pub use key_log::FileKeyLog;
+pub use quinn_proto::{ConnectionEvent, Dir, EcnCodepoint, Side, Transmit};
+pub use socket::{max_segments, Socket, Unreachable};
+pub use timer::Deadlines;
+pub use tls::{ClientTls, Identity, ServerTls, Verify};

@@ -1,0 +1,128 @@
+//! Transport settings, with defaults chosen for throughput on a fast path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn_proto::congestion::{BbrConfig, CubicConfig, NewRenoConfig};
+use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use crate::Error;
+
+/// The congestion control algorithm of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Congestion {
+    /// BBR, which models the path instead of reacting to loss.
+    Bbr,
+    /// CUBIC (RFC 9438).
+    #[default]
+    Cubic,
+    /// NewReno as of RFC 9002 §7.
+    NewReno,
+}
+
+/// Everything about a connection that is neither TLS nor application.
+#[derive(Clone, Debug)]
+pub struct TransportOptions {
+    /// Congestion control algorithm.
+    pub congestion: Congestion,
+    /// Bytes of received datagrams kept until taken; the oldest are dropped beyond it. 0 turns
+    /// the DATAGRAM extension off.
+    pub datagram_receive_buffer: usize,
+    /// Bytes of outgoing datagrams kept until they fit in packets.
+    pub datagram_send_buffer: usize,
+    /// Concurrent peer streams allowed at the start, per direction. Every allowed stream costs
+    /// memory at once, so the limit starts low and doubles with use.
+    pub initial_streams: u64,
+    /// PING after this much silence.
+    pub keep_alive_interval: Option<Duration>,
+    /// Silence that ends the connection; the peer may ask for less.
+    pub max_idle_timeout: Option<Duration>,
+    /// Largest UDP payload that path MTU discovery tries.
+    pub max_mtu: u16,
+    /// What `initial_streams` may grow to for bidirectional streams.
+    pub max_streams_bidi: u64,
+    /// What `initial_streams` may grow to for unidirectional streams.
+    pub max_streams_uni: u64,
+    /// Whether larger packets than 1200 bytes are tried (RFC 8899).
+    pub mtu_discovery: bool,
+    /// Unread bytes the peer may have outstanding on all streams of a connection together.
+    pub receive_window: u64,
+    /// Unacknowledged bytes kept for all streams of a connection together.
+    pub send_window: u64,
+    /// Unread bytes the peer may have outstanding on one stream. Above about 2.5 MB at 1452 byte
+    /// packets a burst of losses can exceed quinn's bound of 1024 gaps, which is fatal.
+    pub stream_receive_window: u64,
+}
+
+impl Default for TransportOptions {
+    fn default() -> Self {
+        Self {
+            congestion: Congestion::default(),
+            datagram_receive_buffer: 1024 * 1024,
+            datagram_send_buffer: 256 * 1024,
+            initial_streams: 100,
+            keep_alive_interval: None,
+            max_idle_timeout: Some(Duration::from_secs(30)),
+            max_mtu: 1452,
+            max_streams_bidi: 1024,
+            max_streams_uni: 1024,
+            mtu_discovery: true,
+            receive_window: 16 * 1024 * 1024,
+            send_window: 5 * 1024 * 1024,
+            stream_receive_window: 2_500_000,
+        }
+    }
+}
+
+impl TransportOptions {
+    pub(crate) fn build(&self) -> Result<Arc<TransportConfig>, Error> {
+        let mut config = TransportConfig::default();
+        match self.congestion {
+            Congestion::Bbr => {
+                config.congestion_controller_factory(Arc::new(BbrConfig::default()));
+            }
+            Congestion::Cubic => {
+                config.congestion_controller_factory(Arc::new(CubicConfig::default()));
+            }
+            Congestion::NewReno => {
+                config.congestion_controller_factory(Arc::new(NewRenoConfig::default()));
+            }
+        }
+        let idle = match self.max_idle_timeout {
+            None => None,
+            Some(limit) => Some(IdleTimeout::try_from(limit).map_err(|_| Error::OutOfRange {
+                field: "max_idle_timeout",
+                value: limit.as_secs(),
+            })?),
+        };
+        let discovery = self.mtu_discovery.then(|| {
+            let mut discovery = MtuDiscoveryConfig::default();
+            discovery.upper_bound(self.max_mtu);
+            discovery
+        });
+        config
+            .max_concurrent_bidi_streams(varint(
+                "initial_streams",
+                self.initial_streams.min(self.max_streams_bidi),
+            )?)
+            .max_concurrent_uni_streams(varint(
+                "initial_streams",
+                self.initial_streams.min(self.max_streams_uni),
+            )?)
+            .max_idle_timeout(idle)
+            .keep_alive_interval(self.keep_alive_interval)
+            .stream_receive_window(varint("stream_receive_window", self.stream_receive_window)?)
+            .receive_window(varint("receive_window", self.receive_window)?)
+            .send_window(self.send_window)
+            .mtu_discovery_config(discovery)
+            .datagram_receive_buffer_size(
+                (self.datagram_receive_buffer > 0).then_some(self.datagram_receive_buffer),
+            )
+            .datagram_send_buffer_size(self.datagram_send_buffer);
+        Ok(Arc::new(config))
+    }
+}
+
+fn varint(field: &'static str, value: u64) -> Result<VarInt, Error> {
+    VarInt::from_u64(value).map_err(|_| Error::OutOfRange { field, value })
+}

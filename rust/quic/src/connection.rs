@@ -1,0 +1,481 @@
+//! One QUIC connection: quinn-proto's state machine with stream ids as plain numbers, stream
+//! limits that grow with use, and calls that never panic on an id that came from outside.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quinn_proto::{
+    ConnectionEvent, Dir, EndpointEvent, FinishError, ReadError, SendDatagramError, Side,
+    StreamEvent, StreamId, Transmit, VarInt, WriteError,
+};
+
+use crate::{Close, Handle, TransportOptions};
+
+/// What happened on a connection.
+#[derive(Debug)]
+pub enum Event {
+    /// The handshake is complete.
+    Connected,
+    /// The connection is gone; nothing follows but draining.
+    Closed(Close),
+    /// The peer opened streams: call [`Connection::accept`] until it has none.
+    StreamsOpened(Dir),
+    /// More streams may be opened.
+    StreamsAvailable(Dir),
+    /// Data, an end or a reset waits on a stream.
+    Readable(u64),
+    /// A write that found no room may find some.
+    Writable(u64),
+    /// Everything written was acknowledged after [`Connection::finish`].
+    Finished(u64),
+    /// The peer asked to stop sending.
+    Stopped {
+        /// The stream.
+        id: u64,
+        /// The peer's code.
+        code: u64,
+    },
+    /// Datagrams wait in [`Connection::receive_datagram`].
+    DatagramsReceived,
+    /// Datagrams may be sent again after [`DatagramRefused::Full`].
+    DatagramsUnblocked,
+}
+
+/// How a read ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadState {
+    /// The limit of the call was reached; there may be more.
+    More,
+    /// Nothing more for now; [`Event::Readable`] follows.
+    Blocked,
+    /// The peer ended the stream and everything was read.
+    Finished,
+    /// The peer reset the stream with this code.
+    Reset(u64),
+    /// Not a stream that can be read: unknown, over, or one we only send on.
+    Unknown,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteState {
+    /// Everything was taken.
+    Done,
+    /// No room for the rest; [`Event::Writable`] follows.
+    Blocked,
+    /// The peer asked to stop sending with this code.
+    Stopped(u64),
+    /// Not a stream that can be written: unknown, finished, reset, or one we only receive on.
+    Unknown,
+}
+
+/// Why a datagram was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DatagramRefused {
+    /// The outgoing buffer is full; the datagram is given back.
+    Full(Bytes),
+    /// Larger than [`Connection::max_datagram_size`].
+    TooLarge,
+    /// The peer takes no datagrams.
+    Unsupported,
+}
+
+/// Counters and estimates of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Smoothed round trip time.
+    pub rtt: Duration,
+    /// Lowest round trip time seen.
+    pub min_rtt: Duration,
+    /// Congestion window in bytes.
+    pub cwnd: u64,
+    /// Path MTU in bytes.
+    pub mtu: u16,
+    /// Bytes sent in UDP payloads.
+    pub bytes_sent: u64,
+    /// Bytes received in UDP payloads.
+    pub bytes_received: u64,
+    /// UDP datagrams sent.
+    pub packets_sent: u64,
+    /// UDP datagrams received.
+    pub packets_received: u64,
+    /// Packets declared lost.
+    pub packets_lost: u64,
+    /// Congestion events.
+    pub congestion_events: u64,
+}
+
+/// One QUIC connection.
+pub struct Connection {
+    inner: Box<quinn_proto::Connection>,
+    handle: Handle,
+    /// What the concurrent stream limits may grow to, by `Dir as usize`.
+    max_streams: [u64; 2],
+    /// Whether the endpoint still counts this connection among its handshakes.
+    counted_as_handshake: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        handle: Handle,
+        inner: quinn_proto::Connection,
+        options: &TransportOptions,
+    ) -> Self {
+        Self {
+            inner: Box::new(inner),
+            handle,
+            max_streams: [options.max_streams_bidi, options.max_streams_uni],
+            counted_as_handshake: true,
+        }
+    }
+
+    /// Takes a packet that [`crate::Endpoint::receive`] routed here.
+    pub fn handle_event(&mut self, event: ConnectionEvent) {
+        self.inner.handle_event(event);
+    }
+
+    /// Takes note that a deadline has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.inner.handle_timeout(now);
+    }
+
+    /// What happened, one event at a time until `None`.
+    pub fn poll(&mut self) -> Option<Event> {
+        loop {
+            let event = match self.inner.poll()? {
+                quinn_proto::Event::HandshakeDataReady => continue,
+                quinn_proto::Event::Connected => Event::Connected,
+                quinn_proto::Event::ConnectionLost { reason } => Event::Closed(reason.into()),
+                quinn_proto::Event::DatagramReceived => Event::DatagramsReceived,
+                quinn_proto::Event::DatagramsUnblocked => Event::DatagramsUnblocked,
+                quinn_proto::Event::Stream(event) => match event {
+                    StreamEvent::Opened { dir } => Event::StreamsOpened(dir),
+                    StreamEvent::Available { dir } => Event::StreamsAvailable(dir),
+                    StreamEvent::Readable { id } => Event::Readable(number(id)),
+                    StreamEvent::Writable { id } => Event::Writable(number(id)),
+                    StreamEvent::Finished { id } => Event::Finished(number(id)),
+                    StreamEvent::Stopped { id, error_code } => Event::Stopped {
+                        id: number(id),
+                        code: error_code.into_inner(),
+                    },
+                },
+            };
+            return Some(event);
+        }
+    }
+
+    /// Writes packets of one GSO batch of at most `max_segments` into the empty `buffer`;
+    /// the transmit says where they go.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        max_segments: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        self.inner.poll_transmit(now, max_segments.max(1), buffer)
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        self.inner.poll_timeout()
+    }
+
+    pub(crate) fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
+        self.inner.poll_endpoint_events()
+    }
+
+    /// True once, when the handshake is found to be over, well or badly.
+    pub(crate) fn take_handshake_end(&mut self) -> bool {
+        let ended = self.counted_as_handshake && !self.inner.is_handshaking();
+        if ended {
+            self.counted_as_handshake = false;
+        }
+        ended
+    }
+
+    pub(crate) fn is_counted_as_handshake(&self) -> bool {
+        self.counted_as_handshake
+    }
+
+    /// Opens a stream; `None` while the peer's limit forbids, then
+    /// [`Event::StreamsAvailable`] follows.
+    pub fn open(&mut self, dir: Dir) -> Option<u64> {
+        self.inner.streams().open(dir).map(number)
+    }
+
+    /// Takes the next stream the peer opened. The peer's allowance doubles, up to the configured
+    /// maximum, when more than half of it is in use.
+    pub fn accept(&mut self, dir: Dir) -> Option<u64> {
+        let id = self.inner.streams().accept(dir)?;
+        let limit = self.inner.max_concurrent_streams(dir);
+        let ceiling = self.max_streams[dir as usize];
+        if limit < ceiling && self.inner.streams().remote_open_streams(dir) * 2 > limit {
+            let grown = (limit * 2).min(ceiling);
+            if let Ok(grown) = VarInt::from_u64(grown) {
+                self.inner.set_max_concurrent_streams(dir, grown);
+            }
+        }
+        Some(number(id))
+    }
+
+    /// Moves up to `max` bytes of a stream into `chunks` and returns how many.
+    pub fn read(&mut self, id: u64, max: usize, chunks: &mut Vec<Bytes>) -> (usize, ReadState) {
+        let Some(id) = self.receiving(id) else {
+            return (0, ReadState::Unknown);
+        };
+        let mut stream = self.inner.recv_stream(id);
+        let Ok(mut incoming) = stream.read(true) else {
+            return (0, ReadState::Unknown);
+        };
+        let mut total = 0;
+        let state = loop {
+            if total == max {
+                break ReadState::More;
+            }
+            match incoming.next(max - total) {
+                Ok(Some(chunk)) => {
+                    total += chunk.bytes.len();
+                    chunks.push(chunk.bytes);
+                }
+                Ok(None) => break ReadState::Finished,
+                Err(ReadError::Blocked) => break ReadState::Blocked,
+                Err(ReadError::Reset(code)) => break ReadState::Reset(code.into_inner()),
+            }
+        };
+        // Flow control updates are pending frames now; the next transmit takes them.
+        let _ = incoming.finalize();
+        (total, state)
+    }
+
+    /// Copies from the front of `data` what fits, and returns how much.
+    pub fn write(&mut self, id: u64, data: &[u8]) -> (usize, WriteState) {
+        let Some(id) = self.sending(id) else {
+            return (0, WriteState::Unknown);
+        };
+        let mut stream = self.inner.send_stream(id);
+        let mut written = 0;
+        // A partial write is followed by one more, so that quinn notes the stream as blocked.
+        while let Some(rest) = data.get(written..).filter(|rest| !rest.is_empty()) {
+            match stream.write(rest) {
+                Ok(n) => written += n,
+                Err(error) => return (written, write_state(error)),
+            }
+        }
+        (written, WriteState::Done)
+    }
+
+    /// Takes from the front of `data`, without copying, what fits.
+    pub fn write_bytes(&mut self, id: u64, data: &mut Bytes) -> (usize, WriteState) {
+        let Some(id) = self.sending(id) else {
+            return (0, WriteState::Unknown);
+        };
+        let mut stream = self.inner.send_stream(id);
+        let mut written = 0;
+        while !data.is_empty() {
+            match stream.write_chunks(std::slice::from_mut(data)) {
+                Ok(taken) => written += taken.bytes,
+                Err(error) => return (written, write_state(error)),
+            }
+        }
+        (written, WriteState::Done)
+    }
+
+    /// Ends the sending side; false when it has ended already.
+    pub fn finish(&mut self, id: u64) -> bool {
+        let Some(id) = self.sending(id) else {
+            return false;
+        };
+        match self.inner.send_stream(id).finish() {
+            Ok(()) => true,
+            Err(FinishError::Stopped(_) | FinishError::ClosedStream) => false,
+        }
+    }
+
+    /// RESET_STREAM; false when the sending side has ended already.
+    pub fn reset(&mut self, id: u64, code: u64) -> bool {
+        match (self.sending(id), VarInt::from_u64(code)) {
+            (Some(id), Ok(code)) => self.inner.send_stream(id).reset(code).is_ok(),
+            _ => false,
+        }
+    }
+
+    /// STOP_SENDING, and unread data is dropped; false when the receiving side has ended.
+    pub fn stop(&mut self, id: u64, code: u64) -> bool {
+        match (self.receiving(id), VarInt::from_u64(code)) {
+            (Some(id), Ok(code)) => self.inner.recv_stream(id).stop(code).is_ok(),
+            _ => false,
+        }
+    }
+
+    /// Sets which streams are sent first; larger is sooner, 0 is the default.
+    pub fn set_priority(&mut self, id: u64, priority: i32) {
+        if let Some(id) = self.sending(id) {
+            // A stream that is over has no priority to set.
+            let _ = self.inner.send_stream(id).set_priority(priority);
+        }
+    }
+
+    /// The largest datagram that can be sent now; `None` when the peer takes none.
+    pub fn max_datagram_size(&mut self) -> Option<usize> {
+        self.inner.datagrams().max_size()
+    }
+
+    /// Queues one datagram.
+    pub fn send_datagram(&mut self, data: Bytes) -> Result<(), DatagramRefused> {
+        self.inner
+            .datagrams()
+            .send(data, false)
+            .map_err(|error| match error {
+                SendDatagramError::Blocked(data) => DatagramRefused::Full(data),
+                SendDatagramError::TooLarge => DatagramRefused::TooLarge,
+                SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled => {
+                    DatagramRefused::Unsupported
+                }
+            })
+    }
+
+    /// Takes the oldest received datagram.
+    pub fn receive_datagram(&mut self) -> Option<Bytes> {
+        self.inner.datagrams().recv()
+    }
+
+    /// CONNECTION_CLOSE with an application code.
+    pub fn close(&mut self, now: Instant, code: u64, reason: &str) {
+        let code = VarInt::from_u64(code).unwrap_or(VarInt::MAX);
+        self.inner
+            .close(now, code, Bytes::copy_from_slice(reason.as_bytes()));
+    }
+
+    /// Queues a PING.
+    pub fn ping(&mut self) {
+        self.inner.ping();
+    }
+
+    /// The local address has changed: the next packet probes the path from there.
+    pub fn local_address_changed(&mut self) {
+        self.inner.local_address_changed();
+    }
+
+    /// TLS keying material (RFC 8446 §7.5); false when `output` is too long.
+    pub fn export_keying_material(&self, output: &mut [u8], label: &[u8], context: &[u8]) -> bool {
+        self.inner
+            .crypto_session()
+            .export_keying_material(output, label, context)
+            .is_ok()
+    }
+
+    /// The peer's certificate chain in DER, leaf first; empty when it showed none.
+    pub fn peer_certificates(&self) -> Vec<Vec<u8>> {
+        self.inner
+            .crypto_session()
+            .peer_identity()
+            .and_then(|chain| {
+                chain
+                    .downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>()
+                    .ok()
+            })
+            .map(|chain| chain.iter().map(|der| der.to_vec()).collect())
+            .unwrap_or_default()
+    }
+
+    /// The application protocol agreed on, once the handshake has come that far.
+    pub fn protocol(&self) -> Option<Vec<u8>> {
+        self.inner
+            .crypto_session()
+            .handshake_data()?
+            .downcast::<quinn_proto::crypto::rustls::HandshakeData>()
+            .ok()?
+            .protocol
+    }
+
+    /// This connection's place in its endpoint.
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// Which side this is.
+    pub fn side(&self) -> Side {
+        self.inner.side()
+    }
+
+    /// Whether the handshake still runs.
+    pub fn is_handshaking(&self) -> bool {
+        self.inner.is_handshaking()
+    }
+
+    /// Whether the connection is closing, draining or gone.
+    pub fn is_closed(&self) -> bool {
+        self.inner.is_closed()
+    }
+
+    /// Whether nothing is left to do but forget the connection.
+    pub fn is_drained(&self) -> bool {
+        self.inner.is_drained()
+    }
+
+    /// Where the peer is now.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.inner.remote_address()
+    }
+
+    /// The local address packets arrive at, when the socket tells.
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        self.inner.local_ip()
+    }
+
+    /// The path MTU.
+    pub fn mtu(&self) -> u16 {
+        self.inner.current_mtu()
+    }
+
+    /// Smoothed round trip time.
+    pub fn rtt(&self) -> Duration {
+        self.inner.rtt()
+    }
+
+    /// Counters and estimates.
+    pub fn stats(&self) -> Stats {
+        let stats = self.inner.stats();
+        Stats {
+            rtt: stats.path.rtt,
+            min_rtt: self.inner.min_rtt(),
+            cwnd: stats.path.cwnd,
+            mtu: stats.path.current_mtu,
+            bytes_sent: stats.udp_tx.bytes,
+            bytes_received: stats.udp_rx.bytes,
+            packets_sent: stats.udp_tx.datagrams,
+            packets_received: stats.udp_rx.datagrams,
+            packets_lost: stats.path.lost_packets,
+            congestion_events: stats.path.congestion_events,
+        }
+    }
+
+    /// `id` as a stream this side can read; quinn asserts what is checked here.
+    fn receiving(&self, id: u64) -> Option<StreamId> {
+        let id = stream_id(id)?;
+        (id.dir() == Dir::Bi || id.initiator() != self.side()).then_some(id)
+    }
+
+    /// `id` as a stream this side can write; quinn asserts what is checked here.
+    fn sending(&self, id: u64) -> Option<StreamId> {
+        let id = stream_id(id)?;
+        (id.dir() == Dir::Bi || id.initiator() == self.side()).then_some(id)
+    }
+}
+
+fn write_state(error: WriteError) -> WriteState {
+    match error {
+        WriteError::Blocked => WriteState::Blocked,
+        WriteError::Stopped(code) => WriteState::Stopped(code.into_inner()),
+        WriteError::ClosedStream => WriteState::Unknown,
+    }
+}
+
+fn stream_id(id: u64) -> Option<StreamId> {
+    VarInt::from_u64(id).ok().map(StreamId::from)
+}
+
+fn number(id: StreamId) -> u64 {
+    VarInt::from(id).into_inner()
+}

@@ -1,0 +1,307 @@
+//! Routing packets to connections, starting them, and the rules for strangers: Retry, limits,
+//! refusal, version negotiation.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use quinn_proto::{
+    ConnectionEvent, ConnectionHandle, DatagramEvent, EcnCodepoint, EndpointConfig, EndpointEvent,
+    Incoming, Transmit,
+};
+
+use crate::{ClientTls, Connection, Error, ServerTls, TransportOptions};
+
+/// A connection's place in its endpoint. Small and reused after the connection has drained.
+pub type Handle = usize;
+
+/// One UDP payload that arrived.
+#[derive(Debug)]
+pub struct Packet {
+    /// When.
+    pub now: Instant,
+    /// From where.
+    pub remote: SocketAddr,
+    /// At which local address, when the socket tells.
+    pub local_ip: Option<IpAddr>,
+    /// Its congestion mark.
+    pub ecn: Option<EcnCodepoint>,
+    /// Its contents.
+    pub data: BytesMut,
+}
+
+/// What a packet meant.
+pub enum Received {
+    /// It belongs to this connection.
+    Routed(Handle, ConnectionEvent),
+    /// It started a connection.
+    Opened(Connection),
+    /// It was answered without state, or dropped.
+    Handled,
+}
+
+/// A packet that no connection sends: Retry, refusal, version negotiation, stateless reset.
+#[derive(Debug)]
+pub struct Response {
+    /// Where it goes.
+    pub transmit: Transmit,
+    /// Its contents.
+    pub data: Vec<u8>,
+}
+
+/// The server half of an endpoint.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Connections at one time; more are refused.
+    pub max_connections: usize,
+    /// Whether every client must prove its address first (RFC 9000 §8.1.2).
+    pub retry: bool,
+    /// Handshakes at one time above which clients must prove their address even without `retry`.
+    pub retry_above: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            retry: false,
+            retry_above: 1_000,
+        }
+    }
+}
+
+/// All connections of one socket, client and server alike.
+pub struct Endpoint {
+    inner: quinn_proto::Endpoint,
+    server: Option<Server>,
+    connections: usize,
+    handshakes: usize,
+    responses: VecDeque<Response>,
+    buffer: Vec<u8>,
+}
+
+struct Server {
+    config: Arc<quinn_proto::ServerConfig>,
+    options: ServerOptions,
+    transport: TransportOptions,
+    accepting: bool,
+}
+
+/// How a client connects. Connections made with the same value share session tickets.
+#[derive(Clone)]
+pub struct ClientOptions {
+    config: quinn_proto::ClientConfig,
+    transport: TransportOptions,
+}
+
+impl ClientOptions {
+    /// Checks and prepares everything, reading the files that `tls` names.
+    pub fn new(tls: &ClientTls, transport: TransportOptions) -> Result<Self, Error> {
+        let mut config = quinn_proto::ClientConfig::new(tls.build()?);
+        config.transport_config(transport.build()?);
+        Ok(Self { config, transport })
+    }
+}
+
+impl Endpoint {
+    /// An endpoint without connections. `allow_mtu_discovery` says that the socket never
+    /// fragments.
+    pub fn new(allow_mtu_discovery: bool) -> Self {
+        let config = Arc::new(EndpointConfig::default());
+        Self {
+            inner: quinn_proto::Endpoint::new(config, None, allow_mtu_discovery, None),
+            server: None,
+            connections: 0,
+            handshakes: 0,
+            responses: VecDeque::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Starts accepting connections.
+    pub fn serve(
+        &mut self,
+        tls: &ServerTls,
+        transport: TransportOptions,
+        options: ServerOptions,
+    ) -> Result<(), Error> {
+        let mut config = quinn_proto::ServerConfig::with_crypto(tls.build()?);
+        config
+            .transport_config(transport.build()?)
+            .max_incoming(MAX_PENDING_INITIALS)
+            .incoming_buffer_size(INCOMING_BUFFER)
+            .incoming_buffer_size_total(INCOMING_BUFFER * MAX_PENDING_INITIALS as u64);
+        let config = Arc::new(config);
+        self.inner.set_server_config(Some(config.clone()));
+        self.server = Some(Server {
+            config,
+            options,
+            transport,
+            accepting: true,
+        });
+        Ok(())
+    }
+
+    /// Uses another identity for connections that start from now on. Address validation tokens
+    /// and running connections stay valid.
+    pub fn reload(&mut self, tls: &ServerTls) -> Result<(), Error> {
+        if let Some(server) = &mut self.server {
+            let mut config = quinn_proto::ServerConfig::clone(&server.config);
+            config.crypto = tls.build()?;
+            server.config = Arc::new(config);
+            self.inner.set_server_config(Some(server.config.clone()));
+        }
+        Ok(())
+    }
+
+    /// Refuses connections that start from now on.
+    pub fn stop_accepting(&mut self) {
+        if let Some(server) = &mut self.server {
+            server.accepting = false;
+        }
+    }
+
+    /// Starts a connection. `server_name` is sent as SNI and verified.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        options: &ClientOptions,
+        remote: SocketAddr,
+        server_name: &str,
+    ) -> Result<Connection, Error> {
+        let (handle, connection) =
+            self.inner
+                .connect(now, options.config.clone(), remote, server_name)?;
+        self.connections += 1;
+        self.handshakes += 1;
+        Ok(Connection::new(handle.0, connection, &options.transport))
+    }
+
+    /// Takes one UDP payload.
+    pub fn receive(&mut self, packet: Packet) -> Received {
+        let Packet {
+            now,
+            remote,
+            local_ip,
+            ecn,
+            data,
+        } = packet;
+        self.buffer.clear();
+        let event = self
+            .inner
+            .handle(now, remote, local_ip, ecn, data, &mut self.buffer);
+        match event {
+            None => Received::Handled,
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                Received::Routed(handle.0, event)
+            }
+            Some(DatagramEvent::Response(transmit)) => {
+                self.respond(transmit);
+                Received::Handled
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => self.accept(now, incoming),
+        }
+    }
+
+    fn accept(&mut self, now: Instant, incoming: Incoming) -> Received {
+        self.buffer.clear();
+        let Some(server) = &self.server else {
+            self.inner.ignore(incoming);
+            return Received::Handled;
+        };
+        if !server.accepting || self.connections >= server.options.max_connections {
+            let transmit = self.inner.refuse(incoming, &mut self.buffer);
+            self.respond(transmit);
+            return Received::Handled;
+        }
+        let suspicious = server.options.retry || self.handshakes >= server.options.retry_above;
+        if suspicious && !incoming.remote_address_validated() && incoming.may_retry() {
+            if let Ok(transmit) = self.inner.retry(incoming, &mut self.buffer) {
+                self.respond(transmit);
+            }
+            return Received::Handled;
+        }
+        match self.inner.accept(incoming, now, &mut self.buffer, None) {
+            Ok((handle, connection)) => {
+                self.connections += 1;
+                self.handshakes += 1;
+                Received::Opened(Connection::new(handle.0, connection, &server.transport))
+            }
+            Err(error) => {
+                if let Some(transmit) = error.response {
+                    self.respond(transmit);
+                }
+                Received::Handled
+            }
+        }
+    }
+
+    fn respond(&mut self, transmit: Transmit) {
+        let size = transmit.size.min(self.buffer.len());
+        // Answers to strangers are best effort: a flood may not grow memory.
+        if self.responses.len() < MAX_RESPONSES {
+            self.responses.push_back(Response {
+                data: self.buffer.get(..size).unwrap_or_default().to_vec(),
+                transmit,
+            });
+        }
+    }
+
+    /// The next packet that belongs to no connection.
+    pub fn poll_response(&mut self) -> Option<Response> {
+        self.responses.pop_front()
+    }
+
+    /// Whether [`Self::poll_response`] has something.
+    pub fn has_responses(&self) -> bool {
+        !self.responses.is_empty()
+    }
+
+    /// Takes note of what a connection wants of its endpoint, after any call on it. True when it
+    /// has drained: its handle is free and the connection is to be dropped.
+    pub fn process(&mut self, connection: &mut Connection) -> bool {
+        if connection.take_handshake_end() {
+            self.handshakes = self.handshakes.saturating_sub(1);
+        }
+        while let Some(event) = connection.poll_endpoint_event() {
+            let drained = event.is_drained();
+            let answer = self
+                .inner
+                .handle_event(ConnectionHandle(connection.handle()), event);
+            if drained {
+                self.connections = self.connections.saturating_sub(1);
+                return true;
+            }
+            if let Some(answer) = answer {
+                connection.handle_event(answer);
+            }
+        }
+        false
+    }
+
+    /// Forgets a connection at once, for one whose state cannot be trusted any more.
+    pub fn abandon(&mut self, connection: &Connection) {
+        self.connections = self.connections.saturating_sub(1);
+        if connection.is_counted_as_handshake() {
+            self.handshakes = self.handshakes.saturating_sub(1);
+        }
+        self.inner.handle_event(
+            ConnectionHandle(connection.handle()),
+            EndpointEvent::drained(),
+        );
+    }
+
+    /// Connections that have not drained.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+}
+
+/// First packets held while a connection is being accepted. They are accepted at once here.
+const MAX_PENDING_INITIALS: usize = 64;
+/// Bytes of further packets held per pending connection.
+const INCOMING_BUFFER: u64 = 64 * 1024;
+/// Packets without a connection that wait for the socket.
+const MAX_RESPONSES: usize = 256;

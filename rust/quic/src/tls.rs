@@ -1,0 +1,428 @@
+//! TLS 1.3 configuration: identities, trust, pinning, client certificates, resumption.
+//!
+//! The two `build` functions are the only place that makes quinn's crypto objects, so that an own
+//! `crypto::Session` can take the place of quinn's without anybody noticing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn_proto::crypto;
+use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_name, WebPkiServerVerifier};
+use rustls::crypto::{
+    ring as provider, verify_tls12_signature, verify_tls13_signature, CryptoProvider,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, KeyLog, NoKeyLog, RootCertStore, SignatureScheme,
+};
+
+use crate::{Certificate, Error};
+
+/// A certificate chain, leaf first, and its private key.
+#[derive(Debug)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads PEM texts. The key may be PKCS #8, PKCS #1 or SEC1.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, Error> {
+        Ok(Self {
+            chain: certificates("certificate", chain)?,
+            key: PrivateKeyDer::from_pem_slice(key)
+                .map_err(|e| Error::certificate("private key", e))?,
+        })
+    }
+
+    /// Reads PEM files.
+    pub fn from_files(chain: &Path, key: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            chain: certificates(&chain.to_string_lossy(), &read(chain)?)?,
+            key: PrivateKeyDer::from_pem_slice(&read(key)?)
+                .map_err(|e| Error::certificate(key.to_string_lossy(), e))?,
+        })
+    }
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+        }
+    }
+}
+
+/// How much of the peer's certificate is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Nothing is checked. A server does not ask for a certificate.
+    None,
+    /// A server asks for a certificate and checks it when there is one; a client checks always.
+    Optional,
+    /// A trusted certificate is required.
+    #[default]
+    Required,
+}
+
+/// The TLS side of a client.
+#[derive(Clone, Debug, Default)]
+pub struct ClientTls {
+    /// Application protocols in order of preference.
+    pub alpn: Vec<Vec<u8>>,
+    /// PEM file of trusted roots instead of the system's.
+    pub ca_file: Option<std::path::PathBuf>,
+    /// SHA-256 of acceptable leaf certificates. When not empty they replace the chain and name
+    /// checks, as `serverCertificateHashes` does in browsers.
+    pub certificate_hashes: Vec<[u8; 32]>,
+    /// The certificate shown to servers that ask for one.
+    pub identity: Option<Identity>,
+    /// Where secrets are logged.
+    pub key_log: Option<Arc<dyn KeyLog>>,
+    /// Whether the server is checked.
+    pub verify: Verify,
+}
+
+impl ClientTls {
+    pub(crate) fn build(&self) -> Result<Arc<dyn crypto::ClientConfig>, Error> {
+        let builder = rustls::ClientConfig::builder_with_provider(crypto_provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(self.verifier()?);
+        let mut config = match self.identity.clone() {
+            Some(Identity { chain, key }) => builder.with_client_auth_cert(chain, key)?,
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols.clone_from(&self.alpn);
+        config.key_log = self.key_log.clone().unwrap_or_else(|| Arc::new(NoKeyLog));
+        // Tickets shorten later handshakes. A CONNECT never travels in 0-RTT, so none is offered.
+        config.enable_early_data = false;
+        let quic = QuicClientConfig::try_from(config)
+            .map_err(|e| rustls::Error::General(e.to_string()))?;
+        Ok(Arc::new(quic))
+    }
+
+    fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+        if !self.certificate_hashes.is_empty() {
+            return Ok(Arc::new(PinnedHashes {
+                hashes: self.certificate_hashes.clone(),
+                signatures: Signatures::new(),
+            }));
+        }
+        if self.verify == Verify::None {
+            return Ok(Arc::new(Unchecked {
+                signatures: Signatures::new(),
+            }));
+        }
+        let mut roots = RootCertStore::empty();
+        let mut trusted = Vec::new();
+        match &self.ca_file {
+            Some(path) => {
+                trusted = certificates(&path.to_string_lossy(), &read(path)?)?;
+                roots.add_parsable_certificates(trusted.iter().cloned());
+            }
+            None => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+        }
+        if roots.is_empty() {
+            return Err(Error::NoRoots);
+        }
+        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto_provider())
+            .build()
+            .map_err(|e| Error::certificate("root certificates", e))?;
+        Ok(Arc::new(Chain { chain, trusted }))
+    }
+}
+
+/// The TLS side of a server.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// Application protocols in order of preference.
+    pub alpn: Vec<Vec<u8>>,
+    /// PEM file of roots that client certificates must chain to.
+    pub ca_file: Option<std::path::PathBuf>,
+    /// What the server shows.
+    pub identity: Identity,
+    /// Where secrets are logged.
+    pub key_log: Option<Arc<dyn KeyLog>>,
+    /// Whether clients are asked for a certificate. `Optional` without roots asks for none.
+    pub verify: Verify,
+}
+
+impl ServerTls {
+    pub(crate) fn build(&self) -> Result<Arc<dyn crypto::ServerConfig>, Error> {
+        let builder = rustls::ServerConfig::builder_with_provider(crypto_provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?;
+        let builder = match (self.verify, &self.ca_file) {
+            (Verify::None, _) | (Verify::Optional, None) => builder.with_no_client_auth(),
+            (Verify::Required, None) => {
+                return Err(Error::certificate(
+                    "client certificates",
+                    "required, but no CA file to check them against",
+                ))
+            }
+            (verify, Some(path)) => {
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(certificates(
+                    &path.to_string_lossy(),
+                    &read(path)?,
+                )?);
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto_provider());
+                let verifier = match verify {
+                    Verify::Optional => verifier.allow_unauthenticated(),
+                    _ => verifier,
+                };
+                builder.with_client_cert_verifier(
+                    verifier
+                        .build()
+                        .map_err(|e| Error::certificate(path.to_string_lossy(), e))?,
+                )
+            }
+        };
+        let Identity { chain, key } = self.identity.clone();
+        let mut config = builder.with_single_cert(chain, key)?;
+        config.alpn_protocols.clone_from(&self.alpn);
+        config.key_log = self.key_log.clone().unwrap_or_else(|| Arc::new(NoKeyLog));
+        // Stateless: the ticket carries the session, so that idle connections cost no memory here.
+        config.ticketer = provider::Ticketer::new()?;
+        config.max_early_data_size = 0;
+        let quic = QuicServerConfig::try_from(config)
+            .map_err(|e| rustls::Error::General(e.to_string()))?;
+        Ok(Arc::new(quic))
+    }
+}
+
+/// The usual check: a chain to a trusted root, and the name.
+#[derive(Debug)]
+struct Chain {
+    chain: Arc<WebPkiServerVerifier>,
+    /// Certificates of the CA file, for a leaf that is its own root.
+    trusted: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Chain {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let refused = match self
+            .chain
+            .verify_server_cert(leaf, intermediates, name, ocsp, now)
+        {
+            Ok(verified) => return Ok(verified),
+            Err(refused) => refused,
+        };
+        // A self-signed certificate marked as a CA, which is what openssl makes by default, is no
+        // leaf to webpki. Listed itself as trusted, it is accepted when its dates and name fit.
+        if !self.trusted.iter().any(|trusted| trusted == leaf) {
+            return Err(refused);
+        }
+        check_dates(leaf, now)?;
+        verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+/// W3C WebTransport `serverCertificateHashes`: a known leaf, valid now, of at most two weeks'
+/// total validity, with an elliptic curve key.
+#[derive(Debug)]
+struct PinnedHashes {
+    hashes: Vec<[u8; 32]>,
+    signatures: Signatures,
+}
+
+impl ServerCertVerifier for PinnedHashes {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let hash = ring::digest::digest(&ring::digest::SHA256, leaf);
+        if !self.hashes.iter().any(|pinned| pinned == hash.as_ref()) {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        let certificate = check_dates(leaf, now)?;
+        let validity = certificate.not_after - certificate.not_before;
+        if validity > MAX_PINNED_VALIDITY.as_secs() || !certificate.is_elliptic_curve {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.signatures.tls12(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.signatures.tls13(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signatures.schemes()
+    }
+}
+
+/// [`Verify::None`]: any certificate, as long as the peer holds its key.
+#[derive(Debug)]
+struct Unchecked {
+    signatures: Signatures,
+}
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.signatures.tls12(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.signatures.tls13(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signatures.schemes()
+    }
+}
+
+/// Handshake signatures, which every verifier checks.
+#[derive(Debug)]
+struct Signatures(Arc<CryptoProvider>);
+
+impl Signatures {
+    fn new() -> Self {
+        Self(crypto_provider())
+    }
+
+    fn tls12(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn tls13(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn check_dates(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<Certificate, rustls::Error> {
+    let certificate = Certificate::parse(leaf).ok_or(CertificateError::BadEncoding)?;
+    let now = Duration::from_secs(now.as_secs());
+    if certificate.is_valid_at(now) {
+        return Ok(certificate);
+    }
+    Err(if now.as_secs() < certificate.not_before {
+        CertificateError::NotValidYet
+    } else {
+        CertificateError::Expired
+    }
+    .into())
+}
+
+fn certificates(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let chain = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| Error::certificate(what, e))?;
+    if chain.is_empty() {
+        return Err(Error::certificate(what, "no certificate in this PEM text"));
+    }
+    Ok(chain)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|e| Error::certificate(path.to_string_lossy(), e))
+}
+
+fn crypto_provider() -> Arc<CryptoProvider> {
+    Arc::new(provider::default_provider())
+}
+
+/// The longest total validity of a pinned certificate: two weeks.
+const MAX_PINNED_VALIDITY: Duration = Duration::from_secs(14 * 86_400);

@@ -1,0 +1,518 @@
+//! Two endpoints without sockets: handshake, streams, datagrams, limits, loss, closing.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{client_tls, identity, read_all, server_tls, Pair};
+use pywt_quic::{
+    ClientOptions, ClientTls, CloseBy, CloseKind, DatagramRefused, Dir, Event, ReadState,
+    ServerOptions, TransportOptions, Verify, WriteState,
+};
+
+fn closed(events: Vec<Event>) -> pywt_quic::Close {
+    events
+        .into_iter()
+        .find_map(|event| match event {
+            Event::Closed(close) => Some(close),
+            _ => None,
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_stream_carries_bytes_both_ways() {
+    let mut pair = Pair::connected();
+    let client = pair.client.only();
+    let id = client.open(Dir::Bi).unwrap();
+    assert_eq!(client.write(id, b"ping"), (4, WriteState::Done));
+    assert!(client.finish(id));
+    pair.settle();
+    let server = pair.server.only();
+    assert_eq!(server.accept(Dir::Bi), Some(id));
+    assert_eq!(server.accept(Dir::Bi), None);
+    assert_eq!(
+        read_all(server, id),
+        (b"ping".to_vec(), ReadState::Finished)
+    );
+    assert_eq!(server.write(id, b"pong").1, WriteState::Done);
+    assert!(server.finish(id));
+    assert_eq!(server.write(id, b"late"), (0, WriteState::Unknown));
+    pair.settle();
+    assert_eq!(
+        read_all(pair.client.only(), id),
+        (b"pong".to_vec(), ReadState::Finished)
+    );
+    assert_eq!(
+        read_all(pair.client.only(), id),
+        (Vec::new(), ReadState::Unknown)
+    );
+}
+
+#[test]
+fn ids_from_outside_never_panic() {
+    let mut pair = Pair::connected();
+    let client = pair.client.only();
+    let own_uni = client.open(Dir::Uni).unwrap();
+    for id in [own_uni, 0, 1_000_003, u64::MAX] {
+        assert_eq!(read_all(client, id).1, ReadState::Unknown);
+        assert!(!client.stop(id, 0));
+    }
+    for id in [3, 1_000_003, u64::MAX] {
+        assert_eq!(client.write(id, b"x"), (0, WriteState::Unknown));
+        assert!(!client.finish(id));
+        assert!(!client.reset(id, 0));
+        client.set_priority(id, 1);
+    }
+    assert!(!client.reset(own_uni, u64::MAX));
+}
+
+#[test]
+fn a_writer_is_blocked_by_the_window_and_woken_by_the_reader() {
+    let transport = TransportOptions {
+        stream_receive_window: 10_000,
+        ..TransportOptions::default()
+    };
+    let mut pair = Pair::new(
+        &server_tls(identity().0),
+        transport,
+        ServerOptions::default(),
+    );
+    pair.connect(&client_tls(), TransportOptions::default());
+    pair.settle();
+    let client = pair.client.only();
+    let id = client.open(Dir::Uni).unwrap();
+    let mut data = Bytes::from(vec![7; 25_000]);
+    assert_eq!(
+        client.write_bytes(id, &mut data),
+        (10_000, WriteState::Blocked)
+    );
+    assert_eq!(data.len(), 15_000);
+    pair.settle();
+    pair.client.take_events();
+    let server = pair.server.only();
+    assert_eq!(server.accept(Dir::Uni), Some(id));
+    let (bytes, state) = read_all(server, id);
+    assert_eq!((bytes.len(), state), (10_000, ReadState::Blocked));
+    pair.settle();
+    assert!(pair
+        .client
+        .take_events()
+        .iter()
+        .any(|event| matches!(event, Event::Writable(writable) if *writable == id)));
+    assert_eq!(pair.client.only().write_bytes(id, &mut data).0, 10_000);
+}
+
+#[test]
+fn stream_limits_grow_with_use_up_to_the_ceiling() {
+    let transport = TransportOptions {
+        initial_streams: 4,
+        max_streams_bidi: 10,
+        ..TransportOptions::default()
+    };
+    let mut pair = Pair::new(
+        &server_tls(identity().0),
+        transport,
+        ServerOptions::default(),
+    );
+    pair.connect(&client_tls(), TransportOptions::default());
+    pair.settle();
+    let mut opened = 0;
+    for _ in 0..10 {
+        while let Some(id) = pair.client.only().open(Dir::Bi) {
+            pair.client.only().write(id, b"x");
+            opened += 1;
+        }
+        pair.settle();
+        while pair.server.only().accept(Dir::Bi).is_some() {}
+        pair.settle();
+    }
+    assert_eq!(opened, 10);
+}
+
+#[test]
+fn reset_and_stop_carry_their_codes() {
+    let mut pair = Pair::connected();
+    let client = pair.client.only();
+    let id = client.open(Dir::Bi).unwrap();
+    client.write(id, b"x");
+    pair.settle();
+    let server = pair.server.only();
+    server.accept(Dir::Bi).unwrap();
+    assert!(server.stop(id, 77));
+    assert!(server.reset(id, 78));
+    pair.settle();
+    let events = pair.client.take_events();
+    assert!(events
+        .iter()
+        .any(|event| matches!(event, Event::Stopped { id: stopped, code: 77 } if *stopped == id)));
+    assert_eq!(read_all(pair.client.only(), id).1, ReadState::Reset(78));
+    assert_eq!(
+        pair.client.only().write(id, b"x").1,
+        WriteState::Stopped(77)
+    );
+}
+
+#[test]
+fn datagrams_arrive_and_oversize_ones_are_refused() {
+    let mut pair = Pair::connected();
+    let client = pair.client.only();
+    let limit = client.max_datagram_size().unwrap();
+    assert!(limit > 1_100);
+    assert_eq!(
+        client.send_datagram(vec![0; limit + 1].into()),
+        Err(DatagramRefused::TooLarge)
+    );
+    client.send_datagram(vec![1; limit].into()).unwrap();
+    client.send_datagram(Bytes::new()).unwrap();
+    pair.settle();
+    let server = pair.server.only();
+    assert_eq!(server.receive_datagram().unwrap().len(), limit);
+    assert_eq!(server.receive_datagram().unwrap().len(), 0);
+    assert_eq!(server.receive_datagram(), None);
+}
+
+#[test]
+fn a_full_datagram_buffer_gives_the_datagram_back_and_unblocks() {
+    let transport = TransportOptions {
+        datagram_send_buffer: 2_000,
+        ..TransportOptions::default()
+    };
+    let mut pair = Pair::default_pair();
+    pair.connect(&client_tls(), transport);
+    pair.settle();
+    pair.client.take_events();
+    let client = pair.client.only();
+    client.send_datagram(vec![1; 1_000].into()).unwrap();
+    assert!(matches!(
+        client.send_datagram(vec![2; 1_000].into()),
+        Err(DatagramRefused::Full(data)) if data.len() == 1_000
+    ));
+    pair.settle();
+    assert!(pair
+        .client
+        .take_events()
+        .iter()
+        .any(|event| matches!(event, Event::DatagramsUnblocked)));
+}
+
+#[test]
+fn loss_delays_data_and_loses_none() {
+    let mut pair = Pair::connected();
+    let mut state = 1_u64;
+    pair.drop_if = Box::new(move |_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % 20 == 0
+    });
+    let client = pair.client.only();
+    let id = client.open(Dir::Uni).unwrap();
+    let sent: Vec<u8> = (0..400_000_u32).map(|i| (i % 251) as u8).collect();
+    assert_eq!(client.write(id, &sent).1, WriteState::Done);
+    client.finish(id);
+    pair.advance(Duration::from_secs(20));
+    let server = pair.server.only();
+    server.accept(Dir::Uni).unwrap();
+    let (received, state) = read_all(server, id);
+    assert_eq!(state, ReadState::Finished);
+    assert!(received == sent);
+    assert!(pair.client.only().stats().packets_lost > 0);
+}
+
+#[test]
+fn an_application_close_reaches_the_peer_and_both_forget() {
+    let mut pair = Pair::connected();
+    let now = pair.now;
+    pair.client.only().close(now, 0x100, "bye");
+    pair.settle();
+    let close = closed(pair.server.take_events());
+    assert_eq!((close.code, close.reason.as_str()), (0x100, "bye"));
+    assert_eq!(
+        (close.by, close.kind),
+        (CloseBy::Remote, CloseKind::Application)
+    );
+    pair.advance(Duration::from_secs(5));
+    assert_eq!(pair.client.endpoint.connections(), 0);
+    assert_eq!(pair.server.endpoint.connections(), 0);
+}
+
+#[test]
+fn silence_ends_a_connection() {
+    let mut pair = Pair::connected();
+    pair.drop_if = Box::new(|_| true);
+    pair.advance(Duration::from_secs(40));
+    let close = closed(pair.client.take_events());
+    assert_eq!(
+        (close.by, close.kind),
+        (CloseBy::Transport, CloseKind::IdleTimeout)
+    );
+    assert_eq!(pair.server.endpoint.connections(), 0);
+}
+
+#[test]
+fn keep_alive_outlives_the_idle_timeout() {
+    let mut pair = Pair::default_pair();
+    let transport = TransportOptions {
+        keep_alive_interval: Some(Duration::from_secs(10)),
+        ..TransportOptions::default()
+    };
+    pair.connect(&client_tls(), transport);
+    pair.advance(Duration::from_secs(120));
+    assert_eq!(pair.server.endpoint.connections(), 1);
+}
+
+#[test]
+fn no_common_application_protocol_is_a_tls_alert() {
+    let mut pair = Pair::default_pair();
+    let tls = ClientTls {
+        alpn: vec![b"other".to_vec()],
+        ..client_tls()
+    };
+    pair.connect(&tls, TransportOptions::default());
+    pair.settle();
+    let close = closed(pair.client.take_events());
+    assert_eq!(close.kind, CloseKind::Tls { alert: 120 });
+}
+
+#[test]
+fn an_untrusted_certificate_is_refused_and_a_pinned_one_accepted() {
+    let (identity, der) = common::identity();
+    let mut pair = Pair::new(
+        &server_tls(identity),
+        TransportOptions::default(),
+        ServerOptions::default(),
+    );
+    let hash = |der: &[u8]| {
+        let digest = ring::digest::digest(&ring::digest::SHA256, der);
+        <[u8; 32]>::try_from(digest.as_ref()).unwrap()
+    };
+    let refused = ClientTls {
+        certificate_hashes: vec![[0; 32]],
+        ..client_tls()
+    };
+    pair.connect(&refused, TransportOptions::default());
+    pair.settle();
+    let close = closed(pair.client.take_events());
+    assert_eq!(close.by, CloseBy::Local);
+    assert!(matches!(close.kind, CloseKind::Tls { .. }), "{close:?}");
+    // rcgen's default validity is far beyond two weeks, so the right hash alone is not enough.
+    let long = ClientTls {
+        certificate_hashes: vec![hash(&der)],
+        ..client_tls()
+    };
+    pair.connect(&long, TransportOptions::default());
+    pair.settle();
+    assert!(matches!(
+        closed(pair.client.take_events()).kind,
+        CloseKind::Tls { .. }
+    ));
+    let (identity, der) = common::short_lived_identity();
+    pair.server.endpoint.reload(&server_tls(identity)).unwrap();
+    let pinned = ClientTls {
+        certificate_hashes: vec![[0; 32], hash(&der)],
+        ..client_tls()
+    };
+    pair.connect(&pinned, TransportOptions::default());
+    pair.settle();
+    assert!(pair
+        .client
+        .take_events()
+        .iter()
+        .any(|e| matches!(e, Event::Connected)));
+}
+
+#[test]
+fn a_self_signed_authority_is_trusted_when_it_is_the_ca_file() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).unwrap();
+    let file = std::env::temp_dir().join(format!("pywt-quic-ca-{}.pem", std::process::id()));
+    std::fs::write(&file, certificate.pem()).unwrap();
+    let identity =
+        pywt_quic::Identity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())
+            .unwrap();
+    let mut pair = Pair::new(
+        &server_tls(identity),
+        TransportOptions::default(),
+        ServerOptions::default(),
+    );
+    let tls = ClientTls {
+        ca_file: Some(file.clone()),
+        verify: Verify::Required,
+        ..client_tls()
+    };
+    let options = ClientOptions::new(&tls, TransportOptions::default()).unwrap();
+    std::fs::remove_file(file).unwrap();
+    pair.connect_with(&options);
+    pair.settle();
+    assert!(pair
+        .client
+        .take_events()
+        .iter()
+        .any(|e| matches!(e, Event::Connected)));
+    let other = pair
+        .client
+        .endpoint
+        .connect(pair.now, &options, pair.server.address, "example.org")
+        .unwrap();
+    pair.client.connections.insert(other.handle(), other);
+    pair.settle();
+    assert!(matches!(
+        closed(pair.client.take_events()).kind,
+        CloseKind::Tls { .. }
+    ));
+}
+
+#[test]
+fn tickets_are_used_and_carry_no_early_data() {
+    // A chain of several packets, which a resumed handshake does not repeat.
+    let mut pair = Pair::new(
+        &server_tls(common::identity_with_chain(10)),
+        TransportOptions::default(),
+        ServerOptions::default(),
+    );
+    let options = ClientOptions::new(&client_tls(), TransportOptions::default()).unwrap();
+    let first = pair.connect_with(&options);
+    pair.settle();
+    let full = pair.client.connections[&first].stats().bytes_received;
+    let second = pair.connect_with(&options);
+    pair.settle();
+    let resumed = pair.client.connections[&second].stats().bytes_received;
+    assert!(resumed < full, "resumed {resumed}, full {full}");
+}
+
+#[test]
+fn retry_makes_the_client_prove_its_address() {
+    let options = ServerOptions {
+        retry: true,
+        ..ServerOptions::default()
+    };
+    let mut pair = Pair::new(
+        &server_tls(identity().0),
+        TransportOptions::default(),
+        options,
+    );
+    pair.connect(&client_tls(), TransportOptions::default());
+    pair.settle();
+    assert!(pair
+        .client
+        .take_events()
+        .iter()
+        .any(|e| matches!(e, Event::Connected)));
+}
+
+#[test]
+fn connections_beyond_the_limit_are_refused() {
+    let options = ServerOptions {
+        max_connections: 1,
+        ..ServerOptions::default()
+    };
+    let mut pair = Pair::new(
+        &server_tls(identity().0),
+        TransportOptions::default(),
+        options,
+    );
+    pair.connect(&client_tls(), TransportOptions::default());
+    pair.settle();
+    pair.client.take_events();
+    pair.connect(&client_tls(), TransportOptions::default());
+    pair.settle();
+    let close = closed(pair.client.take_events());
+    // CONNECTION_REFUSED (RFC 9000 §20.1).
+    assert_eq!((close.code, close.by), (0x02, CloseBy::Remote));
+}
+
+#[test]
+fn a_reloaded_certificate_is_for_new_connections() {
+    let mut pair = Pair::connected();
+    let (fresh, der) = identity();
+    pair.server.endpoint.reload(&server_tls(fresh)).unwrap();
+    let second = pair.connect(&client_tls(), TransportOptions::default());
+    pair.settle();
+    assert_eq!(
+        pair.client.connections[&second].peer_certificates(),
+        vec![der]
+    );
+    assert_eq!(pair.server.endpoint.connections(), 2);
+}
+
+#[test]
+fn client_certificates_are_required_when_asked_for() {
+    let ours = identity().0;
+    let dir = std::env::temp_dir().join(format!("pywt-quic-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let ca = dir.join("ca.pem");
+    let mut ca_params = rcgen::CertificateParams::new(vec![]).unwrap();
+    ca_params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let ca_certificate = ca_params.self_signed(&ca_key).unwrap();
+    std::fs::write(&ca, ca_certificate.pem()).unwrap();
+    let issuer = rcgen::Issuer::new(ca_params, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let client = rcgen::CertificateParams::new(vec!["client".into()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    let mut tls = server_tls(ours);
+    tls.verify = Verify::Required;
+    tls.ca_file = Some(ca);
+    let mut pair = Pair::new(&tls, TransportOptions::default(), ServerOptions::default());
+
+    pair.connect(&client_tls(), TransportOptions::default());
+    pair.settle();
+    // certificate_required (RFC 8446 §6.2).
+    assert_eq!(
+        closed(pair.client.take_events()).kind,
+        CloseKind::Tls { alert: 116 }
+    );
+
+    pair.server.take_events();
+    let with = ClientTls {
+        identity: Some(
+            pywt_quic::Identity::from_pem(client.pem().as_bytes(), key.serialize_pem().as_bytes())
+                .unwrap(),
+        ),
+        ..client_tls()
+    };
+    pair.connect(&with, TransportOptions::default());
+    pair.settle();
+    assert!(pair
+        .server
+        .take_events()
+        .iter()
+        .any(|e| matches!(e, Event::Connected)));
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn keying_material_agrees_on_both_sides() {
+    let mut pair = Pair::connected();
+    let (mut ours, mut theirs) = ([0; 32], [1; 32]);
+    assert!(pair
+        .client
+        .only()
+        .export_keying_material(&mut ours, b"label", b"context"));
+    assert!(pair
+        .server
+        .only()
+        .export_keying_material(&mut theirs, b"label", b"context"));
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn a_client_that_moves_keeps_its_connection() {
+    let mut pair = Pair::connected();
+    pair.client.address = "127.0.0.2:2222".parse().unwrap();
+    let client = pair.client.only();
+    let id = client.open(Dir::Uni).unwrap();
+    client.write(id, b"moved");
+    pair.settle();
+    let server = pair.server.only();
+    server.accept(Dir::Uni).unwrap();
+    assert_eq!(read_all(server, id).0, b"moved");
+    assert_eq!(server.remote_address(), "127.0.0.2:2222".parse().unwrap());
+}
