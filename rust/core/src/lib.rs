@@ -1,1 +1,111 @@
-//! pywt-core
+//! One HTTP/3 connection that carries WebTransport, client or server, without I/O.
+//!
+//! # Theory of operation
+//!
+//! A [`Connection`] knows HTTP/3 (RFC 9114), HTTP Datagrams and capsules (RFC 9297) and every
+//! deployed dialect of WebTransport over HTTP/3. It does not know sockets, clocks, threads or
+//! which QUIC carries it. A *driver* owns the QUIC connection and stands between the two:
+//!
+//! ```text
+//!     QUIC events ──handle_*──▶ ┌────────────┐ ──poll_action──▶ QUIC
+//!     time        ──handle_timeout▶ Connection │ ──poll_event───▶ application
+//!     application ──verbs─────▶ └────────────┘ ──poll_timeout─▶ one timer
+//! ```
+//!
+//! ## The drain contract
+//!
+//! 1. Call any number of `handle_*` and verbs.
+//! 2. Drain [`Connection::poll_action`] until `None` and carry out each action in order.
+//! 3. Drain [`Connection::poll_event`] until `None`.
+//! 4. Arm one timer for [`Connection::poll_timeout`]; call [`Connection::handle_timeout`] when it
+//!    fires. A deadline may be stale: then nothing happens.
+//!
+//! Draining once per batch is what coalesces flow-control capsules; the queues in between are
+//! bounded by what the batch put in. Actions and events are independent: carrying out an action
+//! never changes what the drained events mean. `now` is the time since an epoch of the driver's
+//! choice and never goes back.
+//!
+//! No byte from the peer panics, loops, or grows memory without a field of [`Limits`]. After
+//! [`Action::CloseConnection`] or [`Connection::handle_closed`] every session has had its
+//! [`Event::SessionClosed`], further input is ignored and verbs return
+//! [`Error::ConnectionClosed`].
+//!
+//! ## Streams the driver opens
+//!
+//! * One unidirectional stream, before any other, for [`Connection::handle_connected`].
+//! * A client: one bidirectional stream per [`Connection::connect`]. Its id is the session's id.
+//!   Nothing is sent on it before the peer's SETTINGS arrived.
+//! * A WebTransport stream: [`Connection::check_open`], then open it in QUIC, then
+//!   [`Connection::open_stream`] with its id; write the returned header first.
+//!
+//! On the control and CONNECT streams this crate does all the writing, by [`Action::SendStream`].
+//!
+//! ## Payload: push and pull
+//!
+//! The first bytes of a stream that the peer opened always go through
+//! [`Connection::handle_stream_data`], which strips the header. After that a driver may go on
+//! pushing every chunk and get it back as [`Event::StreamData`], or keep payload where it is:
+//! once [`Connection::stream_kind`] says [`StreamKind::Session`] it counts arriving bytes by
+//! [`Connection::handle_stream_bytes`] and never shows them. The rest of the chunk that held the
+//! header comes back as `StreamData` in both modes, before anything the driver kept.
+//!
+//! While the kind is [`StreamKind::Held`] the session is not established. Pushed payload is kept
+//! here under the early limits and comes back after `StreamOpened`; a pulling driver leaves
+//! further payload in QUIC until `StreamOpened`, or counts it by `handle_stream_bytes`.
+//! [`StreamKind::Pending`] and [`StreamKind::Internal`] streams are always pushed.
+//!
+//! Both modes: when the application has read payload, [`Connection::stream_consumed`] returns
+//! the session's credit. Sending, the application's write is bounded by
+//! [`Connection::reserve_send`]; bytes granted are spent.
+//!
+//! ## The end of a stream
+//!
+//! An entry is dropped when both halves ended: the receiving half by FIN or reset from the peer,
+//! the sending half by [`Connection::stream_finished`], [`Connection::reset_stream`] or the
+//! peer's STOP_SENDING. A driver whose QUIC reports nothing more about a stream (all QUIC stacks
+//! drop what arrives after STOP_SENDING; quinn does so silently) says
+//! [`Connection::stream_gone`], which drops it in any state. Every call for an id that has no
+//! entry is a no-op.
+//!
+//! When the peer stops a stream, the answering reset is an action with the peer's code
+//! (RFC 9000 §3.5); QUIC stacks that reset by themselves make it a no-op.
+//!
+//! ## The end of a session
+//!
+//! `SessionClosed` (or `SessionRejected`) is its last event. Before it each half of each of its
+//! streams that is still open has been reset and stopped with WT_SESSION_GONE, as actions and as
+//! `StreamReset` / `StreamStopped` events. The CONNECT stream lingers inside until the peer ends
+//! its side, at most [`Limits::close_timeout`]. A driver that closes QUIC afterwards waits until
+//! [`Connection::is_idle`], or the peer may never see code and reason.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod connection;
+mod dialect;
+mod error;
+mod event;
+mod limits;
+mod map;
+mod timer;
+mod tlv;
+
+use std::time::Duration;
+
+pub use pywt_wire as wire;
+
+pub use crate::config::{Config, Dir, FlowControl, Request, Response, Role, Transport};
+pub use crate::connection::{Connection, SessionState, SessionView, StreamKind};
+pub use crate::dialect::Dialect;
+pub use crate::error::{Error, OpenError};
+pub use crate::event::{Action, ClosedBy, Event, Stats};
+pub use crate::limits::{Limits, Rate};
+
+/// Time since an epoch of the driver's choice.
+pub type Time = Duration;
+
+/// A QUIC stream id.
+pub type StreamId = u64;
+
+/// The id of a session's CONNECT stream.
+pub type SessionId = u64;

@@ -1,0 +1,333 @@
+//! The drafts of WebTransport over HTTP/3 that deployed peers speak, as one table.
+//!
+//! Both ends announce every dialect they were configured with; the highest one both announced is
+//! spoken on the connection. Drafts that share their enabling setting share a row: the wire does
+//! not tell them apart, and the row holds the rule that serves both.
+
+use pywt_wire::codes::setting;
+use pywt_wire::settings::Settings;
+
+use crate::config::{Config, Role};
+use crate::error::ConnectionError;
+
+/// A family of drafts, named after its oldest widely deployed member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dialect {
+    /// Drafts 02 to 06: Chromium, Firefox, aioquic, webtransport-go before 0.11.
+    Draft02,
+    /// Drafts 07 to 12: wtransport, web-transport.
+    Draft07,
+    /// Drafts 13 and 14: PyWebTransport 0.8, Safari 26.4.
+    Draft13,
+    /// Drafts 15 and 16: webtransport-go from 0.12, PyWebTransport from 0.18.
+    Draft15,
+}
+
+impl Dialect {
+    /// Every dialect, oldest first.
+    pub const ALL: [Self; 4] = [Self::Draft02, Self::Draft07, Self::Draft13, Self::Draft15];
+
+    /// Two digits: `02`, `07`, `13` or `15`.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The `:protocol` token a client of this dialect sends.
+    pub fn token(self) -> &'static str {
+        self.row().token
+    }
+
+    pub(crate) fn row(self) -> &'static Row {
+        match self {
+            Self::Draft02 => &TABLE[0],
+            Self::Draft07 => &TABLE[1],
+            Self::Draft13 => &TABLE[2],
+            Self::Draft15 => &TABLE[3],
+        }
+    }
+}
+
+/// What differs between dialects once a connection speaks one.
+#[derive(Debug)]
+pub(crate) struct Row {
+    dialect: Dialect,
+    name: &'static str,
+    token: &'static str,
+    /// The setting that enables the dialect.
+    setting: u64,
+    /// The enabling setting's value is the number of sessions a server allows.
+    counts_sessions: bool,
+    /// A server must send ENABLE_CONNECT_PROTOCOL.
+    needs_connect_protocol: bool,
+    /// When session flow control is on.
+    flow: FlowRule,
+    /// Without session flow control only one session may exist.
+    pub(crate) single_without_flow: bool,
+    /// The DRAIN capsule exists.
+    pub(crate) drain: bool,
+    /// Capsules that only the HTTP/2 binding has are a session error.
+    pub(crate) forbids_stream_data_capsules: bool,
+    /// A limit equal to the last one is an error; else only a smaller one is.
+    pub(crate) strict_limits: bool,
+    /// A client ends a session whose server chose a protocol nobody offered.
+    pub(crate) alpn_mismatch_ends: bool,
+    /// The request carries `sec-webtransport-http3-draft02`.
+    pub(crate) version_header: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum FlowRule {
+    Never,
+    /// Both ends sent a non-zero WT_INITIAL_MAX_*.
+    Initial,
+    /// Both ends sent WT_MAX_SESSIONS above 1 or a non-zero WT_INITIAL_MAX_*.
+    InitialOrSessions,
+}
+
+const TABLE: [Row; 4] = [
+    Row {
+        dialect: Dialect::Draft02,
+        name: "02",
+        token: TOKEN_LEGACY,
+        setting: setting::ENABLE_WEBTRANSPORT_DRAFT02,
+        counts_sessions: false,
+        needs_connect_protocol: false,
+        flow: FlowRule::Never,
+        single_without_flow: false,
+        drain: false,
+        forbids_stream_data_capsules: false,
+        strict_limits: false,
+        alpn_mismatch_ends: false,
+        version_header: true,
+    },
+    Row {
+        dialect: Dialect::Draft07,
+        name: "07",
+        token: TOKEN_LEGACY,
+        setting: setting::WEBTRANSPORT_MAX_SESSIONS_DRAFT07,
+        counts_sessions: true,
+        needs_connect_protocol: true,
+        flow: FlowRule::Initial,
+        single_without_flow: false,
+        drain: true,
+        forbids_stream_data_capsules: false,
+        strict_limits: false,
+        alpn_mismatch_ends: false,
+        version_header: false,
+    },
+    Row {
+        dialect: Dialect::Draft13,
+        name: "13",
+        token: TOKEN_LEGACY,
+        setting: setting::WT_MAX_SESSIONS_DRAFT13,
+        counts_sessions: true,
+        needs_connect_protocol: true,
+        flow: FlowRule::InitialOrSessions,
+        single_without_flow: true,
+        drain: true,
+        forbids_stream_data_capsules: true,
+        strict_limits: false,
+        alpn_mismatch_ends: false,
+        version_header: false,
+    },
+    Row {
+        dialect: Dialect::Draft15,
+        name: "15",
+        token: TOKEN_CURRENT,
+        setting: setting::WT_ENABLED,
+        counts_sessions: false,
+        needs_connect_protocol: true,
+        flow: FlowRule::Initial,
+        single_without_flow: true,
+        drain: true,
+        forbids_stream_data_capsules: true,
+        strict_limits: true,
+        alpn_mismatch_ends: true,
+        version_header: false,
+    },
+];
+
+pub(crate) const TOKEN_LEGACY: &str = "webtransport";
+pub(crate) const TOKEN_CURRENT: &str = "webtransport-h3";
+
+/// The union of what every configured dialect wants announced (RFC 9114 §7.2.4).
+pub(crate) fn local_settings(config: &Config) -> Settings {
+    let offered = config.flow_control.is_offered();
+    let limits = &config.limits;
+    let mut settings = Settings::default();
+    let mut put = |id, value| {
+        settings.insert(id, value);
+    };
+    put(setting::QPACK_MAX_TABLE_CAPACITY, 0);
+    put(setting::MAX_FIELD_SECTION_SIZE, limits.max_field_section_size);
+    put(setting::QPACK_BLOCKED_STREAMS, 0);
+    if config.dialects.is_empty() {
+        return settings;
+    }
+    put(setting::ENABLE_CONNECT_PROTOCOL, 1);
+    put(setting::H3_DATAGRAM, 1);
+    if config.dialects.contains(&Dialect::Draft02) {
+        put(setting::H3_DATAGRAM_DRAFT04, 1);
+    }
+    let sessions = match config.role {
+        Role::Client => 1,
+        Role::Server => limits.max_sessions.max(1),
+    };
+    for dialect in Dialect::ALL.iter().filter(|dialect| config.dialects.contains(dialect)) {
+        let value = match dialect {
+            Dialect::Draft02 | Dialect::Draft15 => 1,
+            Dialect::Draft07 => sessions,
+            // More than 1 promises session flow control (webtrans-http3-13 §5.1).
+            Dialect::Draft13 if offered => limits.max_sessions.max(2),
+            Dialect::Draft13 => 1,
+        };
+        put(dialect.row().setting, value);
+    }
+    if offered {
+        put(setting::WT_INITIAL_MAX_DATA, config.flow_control.initial_max_data);
+        put(setting::WT_INITIAL_MAX_STREAMS_UNI, config.flow_control.initial_max_streams_uni);
+        put(setting::WT_INITIAL_MAX_STREAMS_BIDI, config.flow_control.initial_max_streams_bidi);
+    }
+    if config.grease {
+        put(reserved_id(config.grease_seed), config.grease_seed >> 32);
+    }
+    settings
+}
+
+/// An identifier reserved to exercise tolerance (RFC 9114 §7.2.4.1, §7.2.8).
+pub(crate) fn reserved_id(seed: u64) -> u64 {
+    0x1f * (seed & 0xff_ffff) + 0x21
+}
+
+/// What the peer's SETTINGS mean for this connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) settings: Settings,
+    /// The dialect spoken; `None`: no WebTransport.
+    pub(crate) dialect: Option<Dialect>,
+    /// PyWebTransport 0.8, which writes and expects capsules outside DATA frames and enforces
+    /// limits it was never granted.
+    pub(crate) raw_capsules: bool,
+    /// Session flow control is on.
+    pub(crate) flow: bool,
+    /// The peer agreed to HTTP Datagrams.
+    pub(crate) datagrams: bool,
+    /// Sessions a client may have on this connection by the server's SETTINGS.
+    pub(crate) max_sessions: u64,
+}
+
+impl Peer {
+    pub(crate) fn new(settings: Settings, config: &Config) -> Result<Self, ConnectionError> {
+        let get = |id| settings.get(id).unwrap_or(0);
+        for id in [
+            setting::ENABLE_CONNECT_PROTOCOL,
+            setting::H3_DATAGRAM,
+            setting::ENABLE_WEBTRANSPORT_DRAFT02,
+        ] {
+            if get(id) > 1 {
+                return Err(ConnectionError::SettingValue(id));
+            }
+        }
+        if config.role == Role::Client && get(setting::WT_ENABLED) > 1 {
+            return Err(ConnectionError::SettingValue(setting::WT_ENABLED));
+        }
+        let dialect = choose(&settings, config);
+        let raw_capsules = !config.strict && is_pywebtransport_08(&settings);
+        let flow =
+            dialect.is_some_and(|dialect| flow_on(dialect, &settings, config)) && !raw_capsules;
+        let datagrams = get(setting::H3_DATAGRAM) == 1
+            || (dialect == Some(Dialect::Draft02) && get(setting::H3_DATAGRAM_DRAFT04) == 1);
+        let max_sessions = match dialect.map(Dialect::row) {
+            Some(row) if row.single_without_flow && !flow && !raw_capsules => 1,
+            Some(row) if row.counts_sessions => get(row.setting),
+            _ => u64::MAX,
+        };
+        Ok(Self { settings, dialect, raw_capsules, flow, datagrams, max_sessions })
+    }
+
+    pub(crate) fn initial_max_data(&self) -> u64 {
+        self.settings.get(setting::WT_INITIAL_MAX_DATA).unwrap_or(0)
+    }
+
+    pub(crate) fn initial_max_streams_bidi(&self) -> u64 {
+        self.settings.get(setting::WT_INITIAL_MAX_STREAMS_BIDI).unwrap_or(0)
+    }
+
+    pub(crate) fn initial_max_streams_uni(&self) -> u64 {
+        self.settings.get(setting::WT_INITIAL_MAX_STREAMS_UNI).unwrap_or(0)
+    }
+}
+
+/// Checks that a server which accepted 0-RTT kept what it had promised (RFC 9114 §7.2.4.2,
+/// webtrans-http3-16 §3.2).
+pub(crate) fn check_early(early: &Settings, now: &Settings) -> Result<(), ConnectionError> {
+    for (id, before) in early.iter() {
+        let kept = match id {
+            setting::QPACK_MAX_TABLE_CAPACITY
+            | setting::QPACK_BLOCKED_STREAMS
+            | setting::MAX_FIELD_SECTION_SIZE
+            | setting::ENABLE_CONNECT_PROTOCOL
+            | setting::H3_DATAGRAM
+            | setting::WT_INITIAL_MAX_DATA
+            | setting::WT_INITIAL_MAX_STREAMS_UNI
+            | setting::WT_INITIAL_MAX_STREAMS_BIDI => true,
+            _ => TABLE.iter().any(|row| row.setting == id),
+        };
+        if kept && now.get(id).unwrap_or(0) < before {
+            return Err(ConnectionError::SettingReduced(id));
+        }
+    }
+    Ok(())
+}
+
+fn choose(settings: &Settings, config: &Config) -> Option<Dialect> {
+    let get = |id| settings.get(id).unwrap_or(0);
+    let connect_protocol = get(setting::ENABLE_CONNECT_PROTOCOL) == 1;
+    let usable = |row: &&Row| {
+        let missing = config.strict
+            && config.role == Role::Client
+            && row.needs_connect_protocol
+            && !connect_protocol;
+        config.dialects.contains(&row.dialect) && get(row.setting) > 0 && !missing
+    };
+    if let Some(row) = TABLE.iter().rev().find(usable) {
+        return Some(row.dialect);
+    }
+    // webtransport-go before 0.12 announces nothing as a client, and a server that allows
+    // extended CONNECT may be such a peer too; both mean the stream binding of draft 02.
+    let silent = TABLE.iter().all(|row| get(row.setting) == 0);
+    let lenient = !config.strict && silent && (config.role == Role::Server || connect_protocol);
+    (lenient && config.dialects.contains(&Dialect::Draft02)).then_some(Dialect::Draft02)
+}
+
+fn flow_on(dialect: Dialect, settings: &Settings, config: &Config) -> bool {
+    let get = |id| settings.get(id).unwrap_or(0);
+    let initial = get(setting::WT_INITIAL_MAX_DATA) > 0
+        || get(setting::WT_INITIAL_MAX_STREAMS_UNI) > 0
+        || get(setting::WT_INITIAL_MAX_STREAMS_BIDI) > 0;
+    let peer = match dialect.row().flow {
+        FlowRule::Never => false,
+        FlowRule::Initial => initial,
+        FlowRule::InitialOrSessions => initial || get(setting::WT_MAX_SESSIONS_DRAFT13) > 1,
+    };
+    config.flow_control.is_offered() && peer
+}
+
+/// PyWebTransport 0.8 sends exactly these settings in this order and no reserved one.
+fn is_pywebtransport_08(settings: &Settings) -> bool {
+    const ORDER: [(u64, Option<u64>); 8] = [
+        (setting::ENABLE_CONNECT_PROTOCOL, Some(1)),
+        (setting::H3_DATAGRAM, Some(1)),
+        (setting::QPACK_BLOCKED_STREAMS, Some(16)),
+        (setting::QPACK_MAX_TABLE_CAPACITY, Some(4096)),
+        (setting::WT_INITIAL_MAX_DATA, None),
+        (setting::WT_INITIAL_MAX_STREAMS_BIDI, None),
+        (setting::WT_INITIAL_MAX_STREAMS_UNI, None),
+        (setting::WT_MAX_SESSIONS_DRAFT13, None),
+    ];
+    settings.iter().count() == ORDER.len()
+        && settings
+            .iter()
+            .zip(ORDER)
+            .all(|((id, value), (want, exact))| id == want && exact.is_none_or(|v| v == value))
+}
