@@ -204,7 +204,7 @@ class Session21:
 
     async def wait_closed(self) -> None:
         # 0.21 has no coroutine for this.
-        while not self.session.is_closed:
+        while not self.session.is_closed:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
 
 

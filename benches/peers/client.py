@@ -1,4 +1,4 @@
-"""``python client.py API PORT SERVER_PID WORKLOAD...``: runs the workloads, prints one JSON object."""
+"""``python client.py API PORT SERVER_PID WORKLOAD...``: prints one JSON object of figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python benches/peers/report.py RESULTS.json``: the table and the plot of one run's raw figures."""
+"""``python benches/peers/report.py RESULTS.json``: the table and the plot of one run."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def samples(data: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
 
 def cell(values: list[float]) -> str:
     if not values:
-        return "–"
+        return "-"
     low, middle, high = min(values), statistics.median(values), max(values)
     digits = 0 if middle >= 1000 else 1 if middle >= 10 else 3
-    return f"{middle:,.{digits}f} ({low:,.{digits}f}–{high:,.{digits}f})"
+    return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
 
 
 def ratio(row: Row, figures: dict[str, dict[str, list[float]]]) -> float | None:
@@ -72,7 +72,7 @@ def table(data: dict[str, Any]) -> str:
     lines = [
         f"Started {data['started']}; `{data['command']}`; {data['machine']['cores']} cores, "
         f"{data['machine']['cpu']}, kernel {data['machine']['kernel']}. "
-        "Median (minimum–maximum) of alternating runs.",
+        "Median (minimum-maximum) of alternating runs.",
         "",
         "| workload | " + " | ".join(names) + f" | {SUBJECT} / {BASELINE} | promised |",
         "|---|" + "---|" * (len(names) + 2),
@@ -83,7 +83,7 @@ def table(data: dict[str, Any]) -> str:
         got = ratio(row, figures)
         promised = f"{'≥' if row.higher_is_better else '≤'} {row.target:g}" if row.target else ""
         cells = [cell(figures[name].get(row.key, [])) for name in names]
-        shown = f"{got:.2f}" if got is not None else "–"
+        shown = f"{got:.2f}" if got is not None else "-"
         lines.append("| " + " | ".join([row.label, *cells, shown, promised]) + " |")
     failures = [
         f"- round {run['round']}, {run['contender']}: {key[:-7]}: {value}"

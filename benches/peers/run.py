@@ -119,8 +119,9 @@ def wait_for_udp_port(port: int, server: subprocess.Popen[bytes], timeout: float
         if server.poll() is not None:
             raise RuntimeError(f"the server ended with status {server.returncode}")
         for table in ("/proc/net/udp", "/proc/net/udp6"):
-            if any(line.split()[1].endswith(wanted) for line in open(table) if ":" in line[:6]):
-                return
+            with open(table) as lines:
+                if any(line.split()[1].endswith(wanted) for line in lines if ":" in line[:6]):
+                    return
         time.sleep(0.05)
     raise RuntimeError(f"nothing listens on UDP port {port} after {timeout} s")
 
@@ -197,16 +198,10 @@ def run_ceiling(program: Path, megabytes: int) -> dict[str, object]:
 
 def certificate(folder: Path) -> tuple[Path, Path]:
     cert, key = folder / "cert.pem", folder / "key.pem"
-    sh(
-        *(
-            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 10".split()
-        ),
-        *("-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1".split()),
-        "-keyout",
-        key,
-        "-out",
-        cert,
-    )
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    sh("openssl", "req", "-x509", *curve, "-nodes", "-days", "10", "-subj", "/CN=localhost",
+       "-addext", names, "-keyout", key, "-out", cert)  # fmt: skip
     return cert, key
 
 
