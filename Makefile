@@ -39,7 +39,7 @@ $(VENV)/.dev: $(VENV)/.build
 
 # Peers have dependencies of their own, so each lives in an environment of its own.
 $(PEERS)/pywebtransport-0.8.1/.installed:
-	$(PYTHON) -m venv $(@D)
+	[ -x $(@D)/bin/python ] || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python $(PIP) install pywebtransport==0.8.1
 	touch $@
 

@@ -1,0 +1,126 @@
+"""Other implementations, each a process of its own that speaks JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from examples.certificate import Certificate, make_certificate
+from tests.support.laboratory import Laboratory
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(__file__).with_name("peers")
+RELEASE = ROOT / ".cache/peers/pywebtransport-0.8.1/bin/python"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A program of peers/ and the interpreter that has what it imports."""
+
+    name: str
+    program: str
+    python: Path
+
+    def command(self, *arguments: str) -> list[str]:
+        if not self.python.exists():
+            pytest.fail(f"{self.name} is not installed: run `make test-interop`")
+        return [str(self.python), str(PROGRAMS / self.program), *arguments]
+
+    async def start(self, *arguments: str) -> Process:
+        # The release must find its own package, never this repository's.
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        command = self.command(*arguments)
+        return await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=PIPE, cwd=PROGRAMS, env=environment
+        )
+
+    async def run_client(self, url: str, scenario: str) -> dict[str, Any]:
+        """What the peer, as a client of `url`, says came of the scenario."""
+        port = url.rpartition(":")[2]
+        process = await self.start("connect", port, scenario)
+        try:
+            output, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        assert process.returncode == 0, f"{self.name} ended with {process.returncode}"
+        result = json.loads(output.splitlines()[-1])
+        print(f"{self.name} as client, {scenario}: {result}")
+        return dict(result)
+
+
+AIOQUIC = Peer("aioquic", "aioquic_peer.py", Path(sys.executable))
+PYWEBTRANSPORT = Peer("pywebtransport 0.8.1", "pywebtransport_peer.py", RELEASE)
+
+
+@pytest.fixture(params=[AIOQUIC, PYWEBTRANSPORT], ids=["aioquic", "pywebtransport-0.8.1"])
+def peer(request: pytest.FixtureRequest) -> Peer:
+    assert isinstance(request.param, Peer)
+    return request.param
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Certificate:
+    return make_certificate(tmp_path)
+
+
+class PeerServer:
+    """A peer that listens; `next(event)` waits for something that it says it saw."""
+
+    def __init__(self, peer: Peer, process: Process) -> None:
+        self.peer = peer
+        self._process = process
+        self.url = ""
+
+    async def next(self, event: str) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            said = json.loads(line)
+            print(f"{self.peer.name} as server: {said}")
+            if said["event"] == event:
+                return dict(said)
+        raise AssertionError(f"{self.peer.name} ended before it said {event!r}")
+
+
+@asynccontextmanager
+async def serving(peer: Peer, certificate: Certificate) -> AsyncIterator[PeerServer]:
+    process = await peer.start("serve", certificate.certfile, certificate.keyfile)
+    server = PeerServer(peer, process)
+    try:
+        server.url = f"https://127.0.0.1:{(await server.next('listening'))['port']}"
+        yield server
+    finally:
+        # The end of its input is what tells a peer to stop.
+        await process.communicate()
+
+
+@pytest_asyncio.fixture
+async def server(peer: Peer, certificate: Certificate) -> AsyncIterator[PeerServer]:
+    async with serving(peer, certificate) as server:
+        yield server
+
+
+# Session flow control must be offered to 0.8.1: a side that offers none grants nothing there.
+LIMITS = {
+    "initial_max_data": 1 << 24,
+    "initial_max_streams_bidi": 100,
+    "initial_max_streams_uni": 100,
+}
+
+
+@pytest_asyncio.fixture
+async def laboratory() -> AsyncIterator[Laboratory]:
+    async with Laboratory(**LIMITS) as laboratory:
+        yield laboratory
