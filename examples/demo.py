@@ -92,6 +92,17 @@ async def server_process() -> AsyncIterator[tuple[str, str]]:
         await process.wait()
 
 
+@asynccontextmanager
+async def connected(url: str, certfile: str) -> AsyncIterator[WebTransportSession]:
+    async with WebTransportClient(config=ClientConfig(ca_certs=certfile)) as client:
+        started = time.perf_counter()
+        session = await client.connect(url=url)
+        milliseconds = (time.perf_counter() - started) * 1e3
+        print(f"session to {url} in {milliseconds:.1f} ms, certificate verified\n")
+        yield session
+        await session.close()
+
+
 class Progress:
     """One line that is written over on a terminal; elsewhere one line a stage."""
 
@@ -226,20 +237,14 @@ async def ping_datagrams(session: WebTransportSession) -> Measurement:
 
 async def main() -> None:
     files = sources()
-    async with server_process() as (url, certfile):
-        async with WebTransportClient(config=ClientConfig(ca_certs=certfile)) as client:
-            started = time.perf_counter()
-            session = await client.connect(url=url)
-            connecting = time.perf_counter() - started
-            print(f"session to {url} in {connecting * 1e3:.1f} ms, certificate verified\n")
-            rows = [
-                await send_bidirectional(session, files),
-                await send_unidirectional(session, files),
-                await send_bulk(session, files),
-                await ping_stream(session),
-                await ping_datagrams(session),
-            ]
-            await session.close()
+    async with server_process() as (url, certfile), connected(url, certfile) as session:
+        rows = [
+            await send_bidirectional(session, files),
+            await send_unidirectional(session, files),
+            await send_bulk(session, files),
+            await ping_stream(session),
+            await ping_datagrams(session),
+        ]
     print(f"\n{HEADER}\n{'-' * len(HEADER)}")
     for row in rows:
         print(row.row().rstrip())

@@ -14,7 +14,6 @@ import tempfile
 from pathlib import Path
 
 from examples.certificate import make_certificate
-
 from pywebtransport import ServerApp, ServerConfig
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
