@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -96,6 +98,20 @@ def test_sans_io_crate_names_no_clock_socket_file_or_thread(crate: str) -> None:
         if BANNED_STD.search(line) and not line.lstrip().startswith("//")
     ]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.timeout(300)
+def test_core_builds_for_wasm_where_the_target_is_installed() -> None:
+    """The proof by compiler: that target has no sockets and no threads to reach for."""
+    rustup = shutil.which("rustup")
+    command = [rustup or "", "target", "list", "--installed"]
+    installed = subprocess.run(command, capture_output=True, text=True).stdout if rustup else ""
+    if "wasm32-unknown-unknown" not in installed.split():
+        print("wasm32-unknown-unknown is not installed: the sources were searched instead")
+        test_sans_io_crate_names_no_clock_socket_file_or_thread("core")
+        return
+    target = ["--target", "wasm32-unknown-unknown"]
+    subprocess.run(["cargo", "check", "--locked", *target, "-p", "pywt-core"], cwd=ROOT, check=True)
 
 
 def imports(path: Path) -> Iterator[str]:

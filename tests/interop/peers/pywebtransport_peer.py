@@ -10,9 +10,9 @@ control is set everywhere: with that release's defaults of 0 no stream can be op
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
+import socket
 import ssl
 import sys
 from typing import Any
@@ -111,21 +111,14 @@ async def run_server(certfile: str, keyfile: str) -> None:
     async with app:
         server = app.server
         # Port 0 falls back to the configured port there, so a free one is asked for first.
-        with contextlib.closing(free_socket()) as socket:
-            port = socket.getsockname()[1]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
         await server.listen(host="127.0.0.1", port=port)
         say("listening", port=port)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
         # Its own shutdown can hang in leaked tasks; nothing of it is under test.
         os._exit(0)
-
-
-def free_socket() -> Any:
-    import socket
-
-    found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    found.bind(("127.0.0.1", 0))
-    return found
 
 
 async def bidirectional(client: Any, base: str) -> dict[str, Any]:
