@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::congestion::{BbrConfig, CubicConfig, NewRenoConfig};
+use quinn_proto::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
 use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
+use crate::ack_clock::{AckClock, Observed};
 use crate::Error;
 
 /// The congestion control algorithm of a connection.
@@ -23,6 +24,8 @@ pub enum Congestion {
 /// Everything about a connection that is neither TLS nor application.
 #[derive(Clone, Debug)]
 pub struct TransportOptions {
+    /// Kept up to date with the peer's acknowledgements, when there is one.
+    pub ack_clock: Option<Arc<AckClock>>,
     /// Congestion control algorithm.
     pub congestion: Congestion,
     /// Bytes of received datagrams kept until taken; the oldest are dropped beyond it. 0 turns
@@ -57,6 +60,7 @@ pub struct TransportOptions {
 impl Default for TransportOptions {
     fn default() -> Self {
         Self {
+            ack_clock: None,
             congestion: Congestion::default(),
             datagram_receive_buffer: 1024 * 1024,
             datagram_send_buffer: 256 * 1024,
@@ -77,17 +81,15 @@ impl Default for TransportOptions {
 impl TransportOptions {
     pub(crate) fn build(&self) -> Result<Arc<TransportConfig>, Error> {
         let mut config = TransportConfig::default();
-        match self.congestion {
-            Congestion::Bbr => {
-                config.congestion_controller_factory(Arc::new(BbrConfig::default()));
-            }
-            Congestion::Cubic => {
-                config.congestion_controller_factory(Arc::new(CubicConfig::default()));
-            }
-            Congestion::NewReno => {
-                config.congestion_controller_factory(Arc::new(NewRenoConfig::default()));
-            }
-        }
+        let factory: Arc<dyn ControllerFactory + Send + Sync> = match self.congestion {
+            Congestion::Bbr => Arc::new(BbrConfig::default()),
+            Congestion::Cubic => Arc::new(CubicConfig::default()),
+            Congestion::NewReno => Arc::new(NewRenoConfig::default()),
+        };
+        config.congestion_controller_factory(match self.ack_clock.clone() {
+            Some(clock) => Arc::new(Observed { factory, clock }),
+            None => factory,
+        });
         let idle = match self.max_idle_timeout {
             None => None,
             Some(limit) => Some(IdleTimeout::try_from(limit).map_err(|_| Error::OutOfRange {

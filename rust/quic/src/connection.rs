@@ -114,6 +114,8 @@ pub struct Connection {
     max_streams: [u64; 2],
     /// Whether the endpoint still counts this connection among its handshakes.
     counted_as_handshake: bool,
+    /// Reading has returned credit that the next transmit carries to the peer.
+    flow_control: bool,
 }
 
 impl Connection {
@@ -127,6 +129,7 @@ impl Connection {
             handle,
             max_streams: [options.max_streams_bidi, options.max_streams_uni],
             counted_as_handshake: true,
+            flow_control: false,
         }
     }
 
@@ -243,9 +246,41 @@ impl Connection {
                 Err(ReadError::Reset(code)) => break ReadState::Reset(code.into_inner()),
             }
         };
-        // Flow control updates are pending frames now; the next transmit takes them.
-        let _ = incoming.finalize();
+        self.flow_control |= incoming.finalize().should_transmit();
         (total, state)
+    }
+
+    /// Takes one piece of a stream, of at most `max` bytes.
+    pub fn read_chunk(&mut self, id: u64, max: usize) -> (Option<Bytes>, ReadState) {
+        let Some(id) = self.receiving(id) else {
+            return (None, ReadState::Unknown);
+        };
+        let mut stream = self.inner.recv_stream(id);
+        let Ok(mut incoming) = stream.read(true) else {
+            return (None, ReadState::Unknown);
+        };
+        let result = match incoming.next(max) {
+            Ok(Some(chunk)) => (Some(chunk.bytes), ReadState::More),
+            Ok(None) => (None, ReadState::Finished),
+            Err(ReadError::Blocked) => (None, ReadState::Blocked),
+            Err(ReadError::Reset(code)) => (None, ReadState::Reset(code.into_inner())),
+        };
+        self.flow_control |= incoming.finalize().should_transmit();
+        result
+    }
+
+    /// The code of a reset that has arrived; said once, then the stream is forgotten.
+    pub fn received_reset(&mut self, id: u64) -> Option<u64> {
+        let id = self.receiving(id)?;
+        match self.inner.recv_stream(id).received_reset() {
+            Ok(Some(code)) => Some(code.into_inner()),
+            _ => None,
+        }
+    }
+
+    /// Whether reads since the last call returned credit worth a packet.
+    pub fn take_flow_control(&mut self) -> bool {
+        std::mem::take(&mut self.flow_control)
     }
 
     /// Copies from the front of `data` what fits, and returns how much.
@@ -432,6 +467,11 @@ impl Connection {
     /// Smoothed round trip time.
     pub fn rtt(&self) -> Duration {
         self.inner.rtt()
+    }
+
+    /// PING frames sent so far, probes included.
+    pub fn ping_frames_sent(&self) -> u64 {
+        self.inner.stats().frame_tx.ping
     }
 
     /// Counters and estimates.

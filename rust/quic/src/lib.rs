@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ack_clock;
 mod certificate;
 mod close;
 mod config;
@@ -19,9 +20,11 @@ mod endpoint;
 mod error;
 mod key_log;
 mod socket;
+mod standalone;
 mod timer;
 mod tls;
 
+pub use ack_clock::AckClock;
 pub use certificate::Certificate;
 pub use close::{Close, CloseBy, CloseKind};
 pub use config::{Congestion, TransportOptions};
@@ -31,5 +34,6 @@ pub use error::Error;
 pub use key_log::FileKeyLog;
 pub use quinn_proto::{ConnectionEvent, Dir, EcnCodepoint, Side, Transmit};
 pub use socket::{max_segments, Socket, Unreachable};
+pub use standalone::{ConnectError, Misuse, Standalone, StandaloneEvent, MAX_QUEUED_DATAGRAMS};
 pub use timer::Deadlines;
 pub use tls::{ClientTls, Identity, ServerTls, Verify};

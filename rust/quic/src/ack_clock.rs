@@ -1,0 +1,124 @@
+//! When the latest acknowledged packet was sent, read off the calls to the congestion controller:
+//! quinn-proto tells nobody else about single acknowledgements.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics};
+use quinn_proto::RttEstimator;
+
+/// The send time of the latest packet that the peer has acknowledged.
+#[derive(Debug, Default)]
+pub struct AckClock(Mutex<Option<Instant>>);
+
+impl AckClock {
+    /// Whether the peer has acknowledged a packet that was sent at `sent` or later.
+    pub fn has_passed(&self, sent: Instant) -> bool {
+        let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.is_some_and(|latest| latest >= sent)
+    }
+
+    fn note(&self, sent: Instant) {
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.is_none_or(|latest| latest < sent) {
+            *latest = Some(sent);
+        }
+    }
+}
+
+/// Makes controllers of another factory that keep `clock` up to date.
+pub(crate) struct Observed {
+    pub(crate) factory: Arc<dyn ControllerFactory + Send + Sync>,
+    pub(crate) clock: Arc<AckClock>,
+}
+
+impl ControllerFactory for Observed {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        Box::new(ObservedController {
+            inner: self.factory.clone().build(now, current_mtu),
+            clock: self.clock.clone(),
+        })
+    }
+}
+
+struct ObservedController {
+    inner: Box<dyn Controller>,
+    clock: Arc<AckClock>,
+}
+
+impl fmt::Debug for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observed")
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Controller for ObservedController {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.inner.on_sent(now, bytes, last_packet_number);
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        app_limited: bool,
+        rtt: &RttEstimator,
+    ) {
+        self.clock.note(sent);
+        self.inner.on_ack(now, sent, bytes, app_limited, rtt);
+    }
+
+    fn on_end_acks(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        app_limited: bool,
+        largest_packet_num_acked: Option<u64>,
+    ) {
+        self.inner
+            .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
+        self.inner
+            .on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.inner.on_mtu_update(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        self.inner.window()
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        self.inner.metrics()
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(Self {
+            inner: self.inner.clone_box(),
+            clock: self.clock.clone(),
+        })
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.inner.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self.inner.into_any()
+    }
+}
