@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import signal
 import socket
 import sys
 import time
@@ -88,7 +89,7 @@ async def server_process() -> AsyncIterator[tuple[str, str]]:
         yield server["url"], server["certfile"]
     finally:
         if process.returncode is None:
-            process.terminate()
+            process.send_signal(signal.SIGINT)
         await process.wait()
 
 
