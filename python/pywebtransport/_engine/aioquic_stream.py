@@ -1,0 +1,103 @@
+"""QUIC streams for the aioquic engine: aioquic's, with credit and activity made explicit.
+
+aioquic looks at every stream for every packet it builds, and hands out credit as bytes arrive.
+Both are replaced here and in :mod:`.aioquic_quic`: a stream says when it has something to
+send, and its credit goes back when the application has read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aioquic.quic.packet_builder import QuicDeliveryState
+from aioquic.quic.stream import QuicStream, QuicStreamSender
+
+if TYPE_CHECKING:
+    from aioquic.quic.packet import QuicStreamFrame
+
+    from pywebtransport._engine.aioquic_quic import Quic
+
+__all__ = ["Sender", "Stream"]
+
+
+class Sender(QuicStreamSender):
+    """The sending half; tells the connection what it sent, lost and finished."""
+
+    def __init__(self, stream: Stream, *, writable: bool) -> None:
+        super().__init__(stream_id=stream.stream_id, writable=writable)
+        self._stream = stream
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written that no packet has carried yet."""
+        return 0 if self.is_reset else self._buffer_stop - self.highest_offset
+
+    @property
+    def is_reset(self) -> bool:
+        return self._reset_error_code is not None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing more may be written."""
+        return self._buffer_fin is not None or self.is_reset or self.is_finished
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether there is data or a FIN to send, or to send again."""
+        return self._pending_eof or len(self._pending) > 0
+
+    @property
+    def has_pending_data(self) -> bool:
+        return len(self._pending) > 0
+
+    def get_frame(self, max_size: int, max_offset: int | None = None) -> QuicStreamFrame | None:
+        before = self.highest_offset
+        frame = super().get_frame(max_size, max_offset)
+        if self.highest_offset > before:
+            self._stream.quic.on_sent(self._stream, self.highest_offset - before)
+        return frame
+
+    def on_data_delivery(
+        self, delivery: QuicDeliveryState, start: int, stop: int, fin: bool
+    ) -> None:
+        super().on_data_delivery(delivery, start, stop, fin)
+        if delivery is QuicDeliveryState.LOST or self.is_finished:
+            self._stream.quic.activate(self._stream)
+
+    def on_reset_delivery(self, delivery: QuicDeliveryState) -> None:
+        super().on_reset_delivery(delivery)
+        self._stream.quic.activate(self._stream)
+
+
+class Stream(QuicStream):
+    """One QUIC stream with what the engine has to know about it."""
+
+    sender: Sender
+    stream_id: int
+
+    def __init__(self, quic: Quic, plain: QuicStream) -> None:
+        """Takes the place of ``plain``, which aioquic has just created."""
+        super().__init__(
+            stream_id=plain.stream_id,
+            max_stream_data_local=plain.max_stream_data_local,
+            max_stream_data_remote=plain.max_stream_data_remote,
+            readable=not plain.receiver.is_finished,
+            writable=False,
+        )
+        self.quic = quic
+        self.sender = Sender(self, writable=not plain.sender.is_finished)
+        self.consumed = 0
+        """Bytes whose credit has gone back to the peer."""
+        self.is_retained = False
+        """The application has not taken the whole of it: the peer gets no stream in exchange."""
+        self.header_size = 0
+        """Length of the WebTransport header, which a reset must not overtake."""
+        self.head = b""
+        """The header and one byte more, to go with RESET_STREAM_AT."""
+        self.reliable_reset: tuple[int, int] | None = None
+        """Code and reliable size of a received RESET_STREAM_AT that waits for data."""
+
+    def on_stop_delivery(self, delivery: QuicDeliveryState) -> None:
+        self.receiver.on_stop_sending_delivery(delivery)
+        if delivery is QuicDeliveryState.LOST:
+            self.quic.activate(self)

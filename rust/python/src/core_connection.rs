@@ -1,0 +1,379 @@
+//! `CoreConfig` and `CoreConnection`: pywt-core for Python.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pyo3::buffer::PyBuffer;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+use pywt_core::{Config, Connection, Dir, Request, Response, StreamKind, Time, Transport};
+
+use crate::core_error::{core_error, open_result, Guarded};
+use crate::core_notification;
+
+/// What the connections of one endpoint have in common.
+#[pyclass(frozen, module = "pywebtransport._native")]
+pub(crate) struct CoreConfig(Arc<Config>);
+
+#[pymethods]
+impl CoreConfig {
+    #[new]
+    #[pyo3(signature = (
+        *,
+        is_client,
+        initial_max_data = 0,
+        initial_max_streams_bidi = 0,
+        initial_max_streams_uni = 0,
+        max_data_window = 0,
+        max_streams_window = 0,
+        strict = false,
+        grease = true,
+        grease_seed = 0,
+        max_sessions = None,
+        max_early_streams = None,
+        max_early_stream_bytes = None,
+        max_early_datagrams = None,
+        early_timeout = None,
+        close_timeout = None,
+        max_field_section_size = None,
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        is_client: bool,
+        initial_max_data: u64,
+        initial_max_streams_bidi: u64,
+        initial_max_streams_uni: u64,
+        max_data_window: u64,
+        max_streams_window: u64,
+        strict: bool,
+        grease: bool,
+        grease_seed: u64,
+        max_sessions: Option<u64>,
+        max_early_streams: Option<usize>,
+        max_early_stream_bytes: Option<u64>,
+        max_early_datagrams: Option<usize>,
+        early_timeout: Option<f64>,
+        close_timeout: Option<f64>,
+        max_field_section_size: Option<u64>,
+    ) -> Self {
+        let mut config = if is_client { Config::client() } else { Config::server() };
+        config.flow_control.initial_max_data = initial_max_data;
+        config.flow_control.initial_max_streams_bidi = initial_max_streams_bidi;
+        config.flow_control.initial_max_streams_uni = initial_max_streams_uni;
+        config.flow_control.max_data_window = max_data_window;
+        config.flow_control.max_streams_window = max_streams_window;
+        config.strict = strict;
+        config.grease = grease;
+        config.grease_seed = grease_seed;
+        let limits = &mut config.limits;
+        set(&mut limits.max_sessions, max_sessions);
+        set(&mut limits.max_early_streams, max_early_streams);
+        set(&mut limits.max_early_stream_bytes, max_early_stream_bytes);
+        set(&mut limits.max_early_datagrams, max_early_datagrams);
+        set(&mut limits.early_timeout, early_timeout.map(seconds));
+        set(&mut limits.close_timeout, close_timeout.map(seconds));
+        set(&mut limits.max_field_section_size, max_field_section_size);
+        Self(Arc::new(config))
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn seconds(time: f64) -> Time {
+    Duration::try_from_secs_f64(time).unwrap_or_default()
+}
+
+fn dir(unidirectional: bool) -> Dir {
+    if unidirectional {
+        Dir::Uni
+    } else {
+        Dir::Bidi
+    }
+}
+
+/// Copies `data` in; bytes without the detour of the buffer protocol.
+fn bytes_of(data: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    if let Ok(data) = data.cast::<PyBytes>() {
+        return Ok(Bytes::copy_from_slice(data.as_bytes()));
+    }
+    let buffer = PyBuffer::<u8>::get(data)?;
+    Ok(Bytes::from(buffer.to_vec(data.py())?))
+}
+
+/// One HTTP/3 connection that carries WebTransport; see the crate `pywt-core` for the contract.
+///
+/// `now` is the time in seconds since an epoch of the caller's choice and never goes back.
+#[pyclass(module = "pywebtransport._native")]
+pub(crate) struct CoreConnection(Guarded<Connection>);
+
+#[pymethods]
+impl CoreConnection {
+    #[new]
+    fn new(config: &CoreConfig) -> Self {
+        Self(Guarded::new(Connection::new(Arc::clone(&config.0))))
+    }
+
+    fn handle_connected(
+        &mut self,
+        control_stream: u64,
+        max_datagram_frame_size: u64,
+        local_max_datagram_frame_size: u64,
+        reset_stream_at: bool,
+        now: f64,
+    ) -> PyResult<()> {
+        let mut transport = Transport::default();
+        transport.max_datagram_frame_size = max_datagram_frame_size;
+        transport.local_max_datagram_frame_size = local_max_datagram_frame_size;
+        transport.reset_stream_at = reset_stream_at;
+        self.0.run(|core| core.handle_connected(control_stream, transport, seconds(now)))
+    }
+
+    fn handle_stream_data(
+        &mut self,
+        stream_id: u64,
+        data: &Bound<'_, PyAny>,
+        fin: bool,
+        now: f64,
+    ) -> PyResult<()> {
+        let data = bytes_of(data)?;
+        self.0.run(|core| core.handle_stream_data(stream_id, data, fin, seconds(now)))
+    }
+
+    fn handle_stream_bytes(
+        &mut self,
+        stream_id: u64,
+        size: u64,
+        fin: bool,
+        now: f64,
+    ) -> PyResult<()> {
+        self.0.run(|core| core.handle_stream_bytes(stream_id, size, fin, seconds(now)))
+    }
+
+    #[pyo3(signature = (stream_id, code, final_size, now))]
+    fn handle_stream_reset(
+        &mut self,
+        stream_id: u64,
+        code: u64,
+        final_size: Option<u64>,
+        now: f64,
+    ) -> PyResult<()> {
+        self.0.run(|core| core.handle_stream_reset(stream_id, code, final_size, seconds(now)))
+    }
+
+    fn handle_stop_sending(&mut self, stream_id: u64, code: u64, now: f64) -> PyResult<()> {
+        self.0.run(|core| core.handle_stop_sending(stream_id, code, seconds(now)))
+    }
+
+    fn handle_datagram(&mut self, data: &Bound<'_, PyAny>, now: f64) -> PyResult<()> {
+        let data = bytes_of(data)?;
+        self.0.run(|core| core.handle_datagram(data, seconds(now)))
+    }
+
+    fn handle_timeout(&mut self, now: f64) -> PyResult<()> {
+        self.0.run(|core| core.handle_timeout(seconds(now)))
+    }
+
+    /// `code`: the application code of the peer's CONNECTION_CLOSE, or None.
+    #[pyo3(signature = (code, reason))]
+    fn handle_closed(&mut self, code: Option<u64>, reason: &str) -> PyResult<()> {
+        self.0.run(|core| core.handle_closed(code, reason))
+    }
+
+    fn set_rtt(&mut self, rtt: f64) -> PyResult<()> {
+        self.0.run(|core| core.set_rtt(seconds(rtt)))
+    }
+
+    /// Everything there is to do and to tell, in order: actions first, then events.
+    fn drain<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let (actions, events) = self.0.run(|core| {
+            let actions: Vec<_> = std::iter::from_fn(|| core.poll_action()).collect();
+            let events: Vec<_> = std::iter::from_fn(|| core.poll_event()).collect();
+            (actions, events)
+        })?;
+        let list = PyList::empty(py);
+        for action in actions {
+            list.append(core_notification::action(py, action)?)?;
+        }
+        for event in events {
+            if let Some(item) = core_notification::event(py, event)? {
+                list.append(item)?;
+            }
+        }
+        Ok(list)
+    }
+
+    /// When to call `handle_timeout`, or None.
+    fn poll_timeout(&mut self) -> PyResult<Option<f64>> {
+        self.0.run(|core| core.poll_timeout().map(|time| time.as_secs_f64()))
+    }
+
+    fn connect(
+        &mut self,
+        stream_id: u64,
+        authority: String,
+        path: String,
+        headers: Vec<(String, String)>,
+        protocols: Vec<String>,
+        now: f64,
+    ) -> PyResult<()> {
+        let request = Request { authority, path, headers, protocols };
+        self.0
+            .run(|core| core.connect(stream_id, request, seconds(now)))?
+            .map_err(core_error)
+    }
+
+    #[pyo3(signature = (session_id, protocol, headers, now))]
+    fn accept(
+        &mut self,
+        session_id: u64,
+        protocol: Option<String>,
+        headers: Vec<(String, String)>,
+        now: f64,
+    ) -> PyResult<()> {
+        let response = Response { protocol, headers };
+        self.0
+            .run(|core| core.accept(session_id, response, seconds(now)))?
+            .map_err(core_error)
+    }
+
+    fn reject(
+        &mut self,
+        session_id: u64,
+        status: u16,
+        headers: Vec<(String, String)>,
+        now: f64,
+    ) -> PyResult<()> {
+        self.0
+            .run(|core| core.reject(session_id, status, &headers, seconds(now)))?
+            .map_err(core_error)
+    }
+
+    fn close_session(
+        &mut self,
+        session_id: u64,
+        code: u32,
+        reason: &str,
+        now: f64,
+    ) -> PyResult<()> {
+        self.0
+            .run(|core| core.close_session(session_id, code, reason, seconds(now)))?
+            .map_err(core_error)
+    }
+
+    fn drain_session(&mut self, session_id: u64) -> PyResult<()> {
+        self.0.run(|core| core.drain_session(session_id))?.map_err(core_error)
+    }
+
+    fn goaway(&mut self) -> PyResult<()> {
+        self.0.run(Connection::goaway)?.map_err(core_error)
+    }
+
+    /// The session of a WebTransport stream, or None.
+    fn stream_session(&mut self, stream_id: u64) -> PyResult<Option<u64>> {
+        self.0.run(|core| match core.stream_kind(stream_id) {
+            StreamKind::Session(session) => Some(session),
+            _ => None,
+        })
+    }
+
+    /// Whether the bytes of this stream wait in here for their session.
+    fn is_held(&mut self, stream_id: u64) -> PyResult<bool> {
+        self.0.run(|core| {
+            matches!(core.stream_kind(stream_id), StreamKind::Held | StreamKind::Pending)
+        })
+    }
+
+    /// False: blocked, `streams_available` follows.
+    fn check_open(&mut self, session_id: u64, unidirectional: bool) -> PyResult<bool> {
+        let result = self.0.run(|core| core.check_open(session_id, dir(unidirectional)))?;
+        Ok(open_result(result)?.is_some())
+    }
+
+    /// The header to write first; None: blocked, `streams_available` follows.
+    fn open_stream<'py>(
+        &mut self,
+        py: Python<'py>,
+        session_id: u64,
+        stream_id: u64,
+        unidirectional: bool,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let result =
+            self.0.run(|core| core.open_stream(session_id, stream_id, dir(unidirectional)))?;
+        Ok(open_result(result)?.map(|header| PyBytes::new(py, &header)))
+    }
+
+    fn reserve_send(&mut self, stream_id: u64, want: u64) -> PyResult<u64> {
+        self.0.run(|core| core.reserve_send(stream_id, want))
+    }
+
+    fn stream_consumed(&mut self, stream_id: u64, size: u64, now: f64) -> PyResult<()> {
+        self.0.run(|core| core.stream_consumed(stream_id, size, seconds(now)))
+    }
+
+    fn stream_finished(&mut self, stream_id: u64) -> PyResult<()> {
+        self.0.run(|core| core.stream_finished(stream_id))
+    }
+
+    fn reset_stream(&mut self, stream_id: u64, code: u32) -> PyResult<()> {
+        self.0.run(|core| core.reset_stream(stream_id, code))
+    }
+
+    fn stop_stream(&mut self, stream_id: u64, code: u32) -> PyResult<()> {
+        self.0.run(|core| core.stop_stream(stream_id, code))
+    }
+
+    fn stream_gone(&mut self, stream_id: u64) -> PyResult<()> {
+        self.0.run(|core| core.stream_gone(stream_id))
+    }
+
+    /// What goes before the payload of a datagram of this session.
+    fn datagram_prefix<'py>(
+        &mut self,
+        py: Python<'py>,
+        session_id: u64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let prefix = self.0.run(|core| core.datagram_prefix(session_id))?.map_err(core_error)?;
+        Ok(PyBytes::new(py, &prefix))
+    }
+
+    #[getter]
+    fn dialect(&mut self) -> PyResult<Option<&'static str>> {
+        self.0.run(|core| core.dialect().map(|dialect| dialect.name()))
+    }
+
+    /// No session, and every CONNECT stream is closed by both ends.
+    #[getter]
+    fn is_idle(&mut self) -> PyResult<bool> {
+        self.0.run(|core| core.is_idle())
+    }
+
+    fn stats<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.0.run(|core| core.stats())?;
+        let dict = PyDict::new(py);
+        dict.set_item("sessions", stats.sessions)?;
+        dict.set_item("streams", stats.streams)?;
+        dict.set_item("early_streams", stats.early_streams)?;
+        dict.set_item("early_stream_bytes", stats.early_stream_bytes)?;
+        dict.set_item("early_datagrams", stats.early_datagrams)?;
+        dict.set_item("sessions_established", stats.sessions_established)?;
+        dict.set_item("streams_opened", stats.streams_opened)?;
+        dict.set_item("streams_accepted", stats.streams_accepted)?;
+        dict.set_item("streams_rejected", stats.streams_rejected)?;
+        dict.set_item("datagrams_received", stats.datagrams_received)?;
+        dict.set_item("datagrams_dropped", stats.datagrams_dropped)?;
+        dict.set_item("bytes_received", stats.bytes_received)?;
+        dict.set_item("bytes_sent", stats.bytes_sent)?;
+        dict.set_item("unknown_skipped", stats.unknown_skipped)?;
+        Ok(dict)
+    }
+}
+
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<CoreConfig>()?;
+    m.add_class::<CoreConnection>()
+}
