@@ -1,0 +1,613 @@
+//! One connection: QUIC and the protocol joined, driven by packets, time and the application.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pywt_core::{Action, Dir, Event as CoreEvent, SessionId, StreamId, Transport};
+use pywt_quic::{Close, CloseKind, DatagramRefused, Event, Side};
+use rustc_hash::FxHashMap;
+
+use crate::datagram::{DatagramLimits, DatagramQueue};
+use crate::session::Session;
+use crate::stream::{Owner, Stream};
+use crate::{Error, Notification};
+
+/// What the endpoint keeps for a connection at most, and how long it lingers.
+#[derive(Clone, Debug)]
+pub struct ConnectionOptions {
+    /// Protocol settings.
+    pub core: Arc<pywt_core::Config>,
+    /// Received datagrams kept per session.
+    pub incoming_datagram_count: usize,
+    /// Bytes of those.
+    pub incoming_datagram_bytes: usize,
+    /// Outgoing datagrams kept per connection, beyond what QUIC holds.
+    pub outgoing_datagram_count: usize,
+    /// Bytes of those.
+    pub outgoing_datagram_bytes: usize,
+    /// How long a server keeps a connection whose last session has ended, for another request.
+    /// Browsers forget the connection without a word.
+    pub linger: Duration,
+    /// How long a close waits at most for the peer to have read the end of its sessions.
+    pub close_timeout: Duration,
+}
+
+impl ConnectionOptions {
+    /// Defaults for a protocol configuration.
+    pub fn new(core: impl Into<Arc<pywt_core::Config>>) -> Self {
+        Self {
+            core: core.into(),
+            incoming_datagram_count: 4096,
+            incoming_datagram_bytes: 4 * 1024 * 1024,
+            outgoing_datagram_count: 4096,
+            outgoing_datagram_bytes: 4 * 1024 * 1024,
+            linger: Duration::from_secs(1),
+            close_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Bounds in the form the queues want.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) incoming_datagrams: DatagramLimits,
+    pub(crate) outgoing_datagrams: DatagramLimits,
+    linger: Duration,
+    close_timeout: Duration,
+}
+
+/// Counters of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionStats {
+    /// QUIC.
+    pub quic: pywt_quic::Stats,
+    /// The protocol.
+    pub core: pywt_core::Stats,
+    /// Datagrams dropped from full queues, both ways.
+    pub datagrams_dropped: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// No handshake yet.
+    Connecting,
+    /// Serving.
+    Open,
+    /// A close waits until the peer has ended its CONNECT streams.
+    Closing {
+        code: u64,
+        reason: String,
+        deadline: Instant,
+    },
+    /// Everybody was told.
+    Closed,
+}
+
+/// One connection of an [`crate::Endpoint`].
+pub struct Connection {
+    pub(crate) quic: pywt_quic::Connection,
+    pub(crate) core: pywt_core::Connection,
+    pub(crate) streams: FxHashMap<StreamId, Stream>,
+    pub(crate) sessions: FxHashMap<SessionId, Session>,
+    pub(crate) outgoing: DatagramQueue,
+    pub(crate) notifications: Vec<Notification>,
+    pub(crate) options: Bounds,
+    pub(crate) datagrams_dropped_outgoing: u64,
+    datagrams_dropped_incoming: u64,
+    /// A packet may be worth sending.
+    pub(crate) wants_transmit: bool,
+    /// The core's bytes pile up because the peer gives no credit.
+    pub(crate) excess_of_unsent: bool,
+    phase: Phase,
+    control_open: bool,
+    had_session: bool,
+    linger_until: Option<Instant>,
+    epoch: Instant,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        quic: pywt_quic::Connection,
+        options: &ConnectionOptions,
+        epoch: Instant,
+    ) -> Self {
+        Self {
+            quic,
+            core: pywt_core::Connection::new(options.core.clone()),
+            streams: FxHashMap::default(),
+            sessions: FxHashMap::default(),
+            outgoing: DatagramQueue::default(),
+            notifications: Vec::new(),
+            options: Bounds {
+                incoming_datagrams: DatagramLimits {
+                    count: options.incoming_datagram_count,
+                    bytes: options.incoming_datagram_bytes,
+                },
+                outgoing_datagrams: DatagramLimits {
+                    count: options.outgoing_datagram_count,
+                    bytes: options.outgoing_datagram_bytes,
+                },
+                linger: options.linger,
+                close_timeout: options.close_timeout,
+            },
+            datagrams_dropped_outgoing: 0,
+            datagrams_dropped_incoming: 0,
+            wants_transmit: true,
+            excess_of_unsent: false,
+            phase: Phase::Connecting,
+            control_open: false,
+            had_session: false,
+            linger_until: None,
+            epoch,
+        }
+    }
+
+    /// The QUIC connection, for its facts.
+    pub fn quic(&self) -> &pywt_quic::Connection {
+        &self.quic
+    }
+
+    /// The protocol, for its facts.
+    pub fn core(&self) -> &pywt_core::Connection {
+        &self.core
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> ConnectionStats {
+        ConnectionStats {
+            quic: self.quic.stats(),
+            core: self.core.stats(),
+            datagrams_dropped: self.datagrams_dropped_outgoing + self.datagrams_dropped_incoming,
+        }
+    }
+
+    /// Whether the application has been told that the connection is gone.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Digests what QUIC has to say, until there is nothing more.
+    pub(crate) fn drive(&mut self, now: Instant) {
+        self.wants_transmit = true;
+        loop {
+            let mut idle = true;
+            while let Some(event) = self.quic.poll() {
+                idle = false;
+                self.on_event(event, now);
+            }
+            if !self.settle(now) && idle {
+                break;
+            }
+        }
+        self.proceed_with_close(now);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.quic.handle_timeout(now);
+        let time = self.time(now);
+        if self.core.poll_timeout().is_some_and(|at| at <= time) {
+            self.core.handle_timeout(time);
+        }
+        self.drive(now);
+    }
+
+    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
+        let closing = match &self.phase {
+            Phase::Closing { deadline, .. } => Some(*deadline),
+            Phase::Closed => return self.quic.poll_timeout(),
+            _ => self.linger_until,
+        };
+        let core = self
+            .core
+            .poll_timeout()
+            .and_then(|at| self.epoch.checked_add(at));
+        [self.quic.poll_timeout(), core, closing]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn on_event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Connected => {
+                self.phase = Phase::Open;
+                self.open_control(now);
+                self.notifications.push(Notification::Connected);
+            }
+            Event::Closed(close) => {
+                let code = (close.kind == CloseKind::Application).then_some(close.code);
+                self.end(code, close, now);
+            }
+            Event::StreamsOpened(dir) => {
+                while let Some(id) = self.quic.accept(dir) {
+                    self.streams
+                        .insert(id, Stream::accepted(dir == pywt_quic::Dir::Bi));
+                    self.pump(id, now);
+                }
+            }
+            Event::StreamsAvailable(dir) => {
+                if dir == pywt_quic::Dir::Uni {
+                    self.open_control(now);
+                }
+                let dir = core_dir(dir);
+                for (id, session) in &mut self.sessions {
+                    if std::mem::take(&mut session.stream_wanted[dir as usize]) {
+                        self.notifications
+                            .push(Notification::StreamsAvailable { session: *id, dir });
+                    }
+                }
+            }
+            Event::Readable(id) => self.on_readable(id, now),
+            Event::Writable(id) => self.on_writable(id),
+            Event::Finished(_) => {}
+            Event::Stopped { id, code } => {
+                let time = self.time(now);
+                self.core.handle_stop_sending(id, code, time);
+            }
+            Event::DatagramsReceived => {
+                let time = self.time(now);
+                while let Some(data) = self.quic.receive_datagram() {
+                    self.core.handle_datagram(data, time);
+                    self.take_events();
+                }
+            }
+            Event::DatagramsUnblocked => {}
+        }
+    }
+
+    /// Opens our control stream, which tells the peer our SETTINGS. A server does so before the
+    /// handshake is complete: that saves its clients a round trip (RFC 9114 §7.2.4.2).
+    pub(crate) fn open_control(&mut self, now: Instant) {
+        if self.control_open {
+            return;
+        }
+        let Some(id) = self.quic.open(pywt_quic::Dir::Uni) else {
+            return;
+        };
+        self.control_open = true;
+        self.streams.insert(id, Stream::internal(false, true));
+        let transport = Transport {
+            max_datagram_frame_size: self
+                .quic
+                .max_datagram_size()
+                .map_or(0, |size| size as u64 + 1),
+            local_max_datagram_frame_size: MAX_DATAGRAM_FRAME_SIZE,
+            reset_stream_at: false,
+            early_settings: None,
+        };
+        let time = self.time(now);
+        self.core.handle_connected(id, transport, time);
+        self.settle(now);
+    }
+
+    /// Carries out what the core wants and takes its events; false when there was nothing.
+    pub(crate) fn settle(&mut self, now: Instant) -> bool {
+        let mut worked = false;
+        while let Some(action) = self.core.poll_action() {
+            worked = true;
+            self.wants_transmit = true;
+            match action {
+                Action::SendStream { id, data, fin } => self.send_internal(id, data, fin),
+                Action::ResetStream { id, code } => {
+                    self.quic.reset(id, code);
+                    self.end_half(id, |stream| stream.sending = false);
+                }
+                Action::StopSending { id, code } => {
+                    self.quic.stop(id, code);
+                    self.end_half(id, |stream| {
+                        stream.receiving = false;
+                        stream.head = Bytes::new();
+                    });
+                }
+                Action::CloseConnection { code, reason } => {
+                    self.close_now(code, reason, now);
+                    return true;
+                }
+            }
+        }
+        worked |= self.take_events();
+        if std::mem::take(&mut self.excess_of_unsent) && !self.is_closed() {
+            self.close_now(
+                H3_EXCESSIVE_LOAD,
+                "peer gives no credit for headers and capsules".to_owned(),
+                now,
+            );
+        }
+        worked
+    }
+
+    fn take_events(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(event) = self.core.poll_event() {
+            worked = true;
+            self.on_core_event(event);
+        }
+        worked
+    }
+
+    fn on_core_event(&mut self, event: CoreEvent) {
+        let notification = match event {
+            CoreEvent::DatagramReceived { session, data } => {
+                let Some(entry) = self.sessions.get_mut(&session) else {
+                    return;
+                };
+                self.datagrams_dropped_incoming +=
+                    entry.datagrams.push(data, self.options.incoming_datagrams);
+                if !std::mem::take(&mut entry.datagram_wanted) {
+                    return;
+                }
+                Notification::DatagramsReadable(session)
+            }
+            CoreEvent::SessionRequested {
+                session,
+                authority,
+                path,
+                headers,
+                protocols,
+                dialect,
+                ..
+            } => {
+                self.had_session = true;
+                self.sessions.insert(session, Session::default());
+                Notification::SessionRequested {
+                    session,
+                    authority,
+                    path,
+                    headers,
+                    protocols,
+                    dialect,
+                }
+            }
+            CoreEvent::SessionEstablished {
+                session,
+                protocol,
+                headers,
+                ..
+            } => Notification::SessionEstablished {
+                session,
+                protocol,
+                headers,
+            },
+            CoreEvent::SessionRejected {
+                session,
+                status,
+                headers,
+                ..
+            } => {
+                self.sessions.remove(&session);
+                Notification::SessionRejected {
+                    session,
+                    status,
+                    headers,
+                }
+            }
+            CoreEvent::SessionDraining { session } => Notification::SessionDraining(session),
+            CoreEvent::SessionClosed {
+                session,
+                code,
+                reason,
+                by,
+                ..
+            } => {
+                self.sessions.remove(&session);
+                Notification::SessionClosed {
+                    session,
+                    code,
+                    reason,
+                    by,
+                }
+            }
+            CoreEvent::SessionWritable { session } => {
+                let writers = self
+                    .sessions
+                    .get_mut(&session)
+                    .map(|session| std::mem::take(&mut session.writers))
+                    .unwrap_or_default();
+                for id in writers {
+                    self.wake_writer(id);
+                }
+                return;
+            }
+            CoreEvent::StreamData { stream, data, fin } => {
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.head = data;
+                    entry.ended |= fin;
+                    if std::mem::take(&mut entry.read_wanted) {
+                        self.notifications
+                            .push(Notification::StreamReadable(stream));
+                    }
+                }
+                return;
+            }
+            CoreEvent::StreamOpened {
+                session, stream, ..
+            } => {
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.owner = Owner::Session(session);
+                }
+                Notification::StreamOpened { session, stream }
+            }
+            CoreEvent::StreamReset { stream, code, .. } => {
+                self.notifications
+                    .push(Notification::StreamReset { stream, code });
+                self.end_half(stream, |stream| {
+                    stream.receiving = false;
+                    stream.head = Bytes::new();
+                });
+                return;
+            }
+            CoreEvent::StreamStopped { stream, code, .. } => {
+                self.notifications
+                    .push(Notification::StreamStopped { stream, code });
+                self.end_half(stream, |stream| stream.sending = false);
+                return;
+            }
+            CoreEvent::StreamsAvailable { session, dir } => {
+                let wanted = self
+                    .sessions
+                    .get_mut(&session)
+                    .is_some_and(|entry| std::mem::take(&mut entry.stream_wanted[dir as usize]));
+                if !wanted {
+                    return;
+                }
+                Notification::StreamsAvailable { session, dir }
+            }
+            _ => return,
+        };
+        self.notifications.push(notification);
+    }
+
+    /// Ends one half of a stream and wakes whoever waits for it.
+    fn end_half(&mut self, id: StreamId, end: impl FnOnce(&mut Stream)) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        end(stream);
+        if !stream.receiving && std::mem::take(&mut stream.read_wanted) {
+            self.notifications.push(Notification::StreamReadable(id));
+        }
+        if !stream.sending && std::mem::take(&mut stream.write_wanted) {
+            self.notifications.push(Notification::StreamWritable(id));
+        }
+        self.forget_if_over(id);
+    }
+
+    /// Ends the connection with an application code. Sessions still open are closed first, and
+    /// CONNECTION_CLOSE waits until the peer has ended its CONNECT streams, or the peer's
+    /// application would never see how its sessions ended; bounded by `close_timeout`.
+    pub fn close(&mut self, code: u64, reason: &str, now: Instant) {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Connecting => return self.close_now(code, reason.to_owned(), now),
+            Phase::Closing { .. } | Phase::Closed => return,
+        }
+        let time = self.time(now);
+        let open: Vec<SessionId> = self.core.sessions().collect();
+        for session in open {
+            // One that is only requested has no CLOSE; the end of the connection tells the peer.
+            let _ = self.core.close_session(session, 0, reason, time);
+        }
+        self.settle(now);
+        if self.is_closed() {
+            return;
+        }
+        self.phase = Phase::Closing {
+            code,
+            reason: reason.to_owned(),
+            deadline: now + self.close_patience(),
+        };
+        self.proceed_with_close(now);
+    }
+
+    /// A few round trips, for a capsule to arrive and its answer to come back past a loss.
+    fn close_patience(&self) -> Duration {
+        (self.quic.rtt() * 6 + Duration::from_millis(200)).min(self.options.close_timeout)
+    }
+
+    fn proceed_with_close(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Closing {
+                code,
+                reason,
+                deadline,
+            } if self.core.is_idle() || *deadline <= now => {
+                let (code, reason) = (*code, std::mem::take(reason));
+                self.close_now(code, reason, now);
+            }
+            Phase::Open if self.had_session && self.quic.side() == Side::Server => {
+                if !self.core.is_idle() {
+                    self.linger_until = None;
+                    return;
+                }
+                let linger = self.options.linger;
+                if *self.linger_until.get_or_insert(now + linger) <= now {
+                    self.close_now(H3_NO_ERROR, String::new(), now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// CONNECTION_CLOSE at once.
+    pub(crate) fn close_now(&mut self, code: u64, reason: String, now: Instant) {
+        if self.is_closed() {
+            return;
+        }
+        self.quic.close(now, code, &reason);
+        self.wants_transmit = true;
+        self.end(None, Close::local(code, reason), now);
+    }
+
+    /// Tells everybody, once, that the connection is gone.
+    pub(crate) fn end(&mut self, code: Option<u64>, close: Close, _now: Instant) {
+        if self.is_closed() {
+            return;
+        }
+        self.phase = Phase::Closed;
+        self.core.handle_closed(code, &close.reason);
+        while self.core.poll_action().is_some() {}
+        self.take_events();
+        self.streams = FxHashMap::default();
+        self.sessions = FxHashMap::default();
+        self.outgoing = DatagramQueue::default();
+        self.notifications.push(Notification::Closed(close));
+    }
+
+    /// Moves waiting datagrams into QUIC as far as it has room.
+    pub(crate) fn send_queued_datagrams(&mut self) {
+        while let Some(data) = self.outgoing.pop() {
+            match self.quic.send_datagram(data) {
+                Ok(()) => {}
+                Err(DatagramRefused::Full(data)) => {
+                    self.outgoing.unpop(data);
+                    return;
+                }
+                // The path MTU shrank after it was queued, or the connection is closing.
+                Err(DatagramRefused::TooLarge | DatagramRefused::Unsupported) => {
+                    self.datagrams_dropped_outgoing += 1;
+                }
+            }
+        }
+    }
+
+    /// TLS keying material of a session (webtrans-http3-16 §4.9).
+    pub fn export_keying_material(&self, context: &[u8], output: &mut [u8]) -> bool {
+        self.quic
+            .export_keying_material(output, EXPORTER_LABEL, context)
+    }
+
+    pub(crate) fn check_alive(&self) -> Result<(), Error> {
+        match self.phase {
+            Phase::Open => Ok(()),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    pub(crate) fn time(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.epoch)
+    }
+}
+
+pub(crate) fn quic_dir(dir: Dir) -> pywt_quic::Dir {
+    match dir {
+        Dir::Bidi => pywt_quic::Dir::Bi,
+        Dir::Uni => pywt_quic::Dir::Uni,
+    }
+}
+
+fn core_dir(dir: pywt_quic::Dir) -> Dir {
+    match dir {
+        pywt_quic::Dir::Bi => Dir::Bidi,
+        pywt_quic::Dir::Uni => Dir::Uni,
+    }
+}
+
+/// RFC 9114 §8.1.
+const H3_NO_ERROR: u64 = 0x100;
+/// RFC 9114 §8.1.
+const H3_EXCESSIVE_LOAD: u64 = 0x107;
+/// What quinn announces (RFC 9221 §3).
+const MAX_DATAGRAM_FRAME_SIZE: u64 = 65_535;
+/// webtrans-http3-16 §4.9.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-WebTransport";

@@ -1,0 +1,392 @@
+//! Many connections of one socket, without the socket: packets in, notifications and packets out.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::time::Instant;
+
+use pywt_quic::{
+    ClientOptions, Close, Deadlines, Packet, Received, ServerOptions, ServerTls, Transmit,
+    TransportOptions,
+};
+
+use crate::{Connection, ConnectionOptions, Error, Notification};
+
+/// Names one connection, also after it is gone: a place is used again, a serial is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionKey {
+    slot: usize,
+    serial: u64,
+}
+
+/// Everything a server needs besides a socket.
+#[derive(Clone, Debug)]
+pub struct ServerSetup {
+    /// Certificate and client verification.
+    pub tls: ServerTls,
+    /// QUIC settings of accepted connections.
+    pub transport: TransportOptions,
+    /// Admission.
+    pub options: ServerOptions,
+    /// Protocol settings and queues of accepted connections.
+    pub connection: ConnectionOptions,
+}
+
+/// All connections of one socket.
+pub struct Endpoint {
+    quic: pywt_quic::Endpoint,
+    accepted: Option<ConnectionOptions>,
+    peers: Vec<Option<Box<Peer>>>,
+    next_serial: u64,
+    /// Connections that got packets since the last [`Self::drive`].
+    touched: Vec<usize>,
+    /// Connections that may have packets to send, in turn.
+    sending: VecDeque<usize>,
+    deadlines: Deadlines,
+    notifications: Vec<(ConnectionKey, Notification)>,
+    epoch: Instant,
+}
+
+struct Peer {
+    connection: Connection,
+    key: ConnectionKey,
+    touched: bool,
+    sending: bool,
+}
+
+impl Endpoint {
+    /// An endpoint without connections. `allow_mtu_discovery` says that its socket never
+    /// fragments.
+    pub fn new(allow_mtu_discovery: bool, now: Instant) -> Self {
+        Self {
+            quic: pywt_quic::Endpoint::new(allow_mtu_discovery),
+            accepted: None,
+            peers: Vec::new(),
+            next_serial: 0,
+            touched: Vec::new(),
+            sending: VecDeque::new(),
+            deadlines: Deadlines::default(),
+            notifications: Vec::new(),
+            epoch: now,
+        }
+    }
+
+    /// Starts accepting connections.
+    pub fn serve(&mut self, setup: ServerSetup) -> Result<(), pywt_quic::Error> {
+        self.quic
+            .serve(&setup.tls, setup.transport, setup.options)?;
+        self.accepted = Some(setup.connection);
+        Ok(())
+    }
+
+    /// Uses another certificate for connections that start from now on.
+    pub fn reload(&mut self, tls: &ServerTls) -> Result<(), pywt_quic::Error> {
+        self.quic.reload(tls)
+    }
+
+    /// Refuses connections that start from now on.
+    pub fn stop_accepting(&mut self) {
+        self.quic.stop_accepting();
+    }
+
+    /// Starts a connection. `Connected` or `Closed` follows.
+    pub fn connect(
+        &mut self,
+        client: &ClientOptions,
+        options: &ConnectionOptions,
+        remote: SocketAddr,
+        server_name: &str,
+        now: Instant,
+    ) -> Result<ConnectionKey, pywt_quic::Error> {
+        let quic = self.quic.connect(now, client, remote, server_name)?;
+        let key = self.insert(quic, options);
+        self.touch(key.slot);
+        self.drive(now);
+        Ok(key)
+    }
+
+    fn insert(
+        &mut self,
+        quic: pywt_quic::Connection,
+        options: &ConnectionOptions,
+    ) -> ConnectionKey {
+        let slot = quic.handle();
+        let key = ConnectionKey {
+            slot,
+            serial: self.next_serial,
+        };
+        self.next_serial += 1;
+        if slot >= self.peers.len() {
+            self.peers.resize_with(slot + 1, || None);
+        }
+        if let Some(place) = self.peers.get_mut(slot) {
+            *place = Some(Box::new(Peer {
+                connection: Connection::new(quic, options, self.epoch),
+                key,
+                touched: false,
+                sending: false,
+            }));
+        }
+        key
+    }
+
+    /// Takes one UDP payload. [`Self::drive`] follows after a batch of them.
+    pub fn receive(&mut self, packet: Packet) {
+        match self.quic.receive(packet) {
+            Received::Routed(slot, event) => {
+                self.guard(slot, |connection| connection.quic.handle_event(event));
+                self.touch(slot);
+            }
+            Received::Opened(quic) => {
+                if let Some(options) = self.accepted.take() {
+                    let key = self.insert(quic, &options);
+                    self.accepted = Some(options);
+                    self.touch(key.slot);
+                }
+            }
+            Received::Handled => {}
+        }
+    }
+
+    /// Digests what the packets since the last call meant.
+    pub fn drive(&mut self, now: Instant) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for slot in touched.drain(..) {
+            if let Some(peer) = self.peer(slot) {
+                peer.touched = false;
+            }
+            self.guard(slot, |connection| connection.drive(now));
+            self.after(slot);
+        }
+        self.touched = touched;
+    }
+
+    /// Takes note of the deadlines that have passed.
+    pub fn handle_timeouts(&mut self, now: Instant) {
+        while let Some(slot) = self.deadlines.pop_expired(now) {
+            self.guard(slot, |connection| connection.handle_timeout(now));
+            self.after(slot);
+        }
+    }
+
+    /// The earliest deadline.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// Runs a call of the application on a connection, and takes note of what came of it.
+    pub fn with<T>(
+        &mut self,
+        key: ConnectionKey,
+        call: impl FnOnce(&mut Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if self.peer(key.slot).is_none_or(|peer| peer.key != key) {
+            return Err(Error::Closed);
+        }
+        let result = self.guard(key.slot, call);
+        self.after(key.slot);
+        result.unwrap_or(Err(Error::Internal))
+    }
+
+    /// A connection, for its facts.
+    pub fn connection(&self, key: ConnectionKey) -> Option<&Connection> {
+        self.peers
+            .get(key.slot)?
+            .as_ref()
+            .filter(|peer| peer.key == key)
+            .map(|peer| &peer.connection)
+    }
+
+    /// The connections that have not been told closed.
+    pub fn open_connections(&self) -> Vec<ConnectionKey> {
+        self.peers
+            .iter()
+            .flatten()
+            .filter(|peer| !peer.connection.is_closed())
+            .map(|peer| peer.key)
+            .collect()
+    }
+
+    /// Connections whose state is still kept, closed ones in their draining period included.
+    pub fn connections(&self) -> usize {
+        self.quic.connections()
+    }
+
+    /// What the application should know, in order.
+    pub fn take_notifications(&mut self, into: &mut Vec<(ConnectionKey, Notification)>) {
+        into.append(&mut self.notifications);
+    }
+
+    /// Whether somebody should be told something.
+    pub fn has_notifications(&self) -> bool {
+        !self.notifications.is_empty()
+    }
+
+    /// Whether packets may be waiting to be sent.
+    pub fn wants_transmit(&self) -> bool {
+        !self.sending.is_empty() || self.quic.has_responses()
+    }
+
+    /// Writes the next packets into the empty `buffer`: one GSO batch of one connection, and the
+    /// next connection's turn comes after it. `max_segments` says how many packets of a given
+    /// MTU the socket takes at once.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        max_segments: impl Fn(u16) -> usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        if let Some(response) = self.quic.poll_response() {
+            buffer.extend_from_slice(&response.data);
+            return Some(response.transmit);
+        }
+        while let Some(slot) = self.sending.pop_front() {
+            let transmit = self.guard(slot, |connection| {
+                connection.send_queued_datagrams();
+                let segments = max_segments(connection.quic.mtu());
+                connection.quic.poll_transmit(now, segments, buffer)
+            });
+            match transmit {
+                Some(Some(transmit)) => {
+                    self.sending.push_back(slot);
+                    return Some(transmit);
+                }
+                _ => {
+                    buffer.clear();
+                    if let Some(peer) = self.peer(slot) {
+                        peer.sending = false;
+                        peer.connection.wants_transmit = false;
+                    }
+                    self.after(slot);
+                }
+            }
+        }
+        None
+    }
+
+    /// The network says that nobody listens at `remote`. ICMP is easily forged, so it only ends
+    /// handshakes of ours.
+    pub fn handle_unreachable(&mut self, remote: Option<SocketAddr>, reason: &str, now: Instant) {
+        let slots: Vec<usize> = self
+            .peers
+            .iter()
+            .flatten()
+            .filter(|peer| {
+                let quic = &peer.connection.quic;
+                quic.is_handshaking()
+                    && !peer.connection.is_closed()
+                    && quic.side() == pywt_quic::Side::Client
+                    && remote.is_none_or(|remote| quic.remote_address() == remote)
+            })
+            .map(|peer| peer.key.slot)
+            .collect();
+        for slot in slots {
+            self.guard(slot, |connection| {
+                connection.end(None, Close::unreachable(reason), now);
+            });
+            self.abandon(slot);
+        }
+    }
+
+    fn peer(&mut self, slot: usize) -> Option<&mut Peer> {
+        self.peers.get_mut(slot)?.as_deref_mut()
+    }
+
+    fn touch(&mut self, slot: usize) {
+        if let Some(peer) = self.peer(slot) {
+            if !std::mem::replace(&mut peer.touched, true) {
+                self.touched.push(slot);
+            }
+        }
+    }
+
+    /// Runs `call` on a connection. A panic is our defect, never the peer's gain: it ends that
+    /// one connection and nothing else.
+    fn guard<T>(&mut self, slot: usize, call: impl FnOnce(&mut Connection) -> T) -> Option<T> {
+        let peer = self.peer(slot)?;
+        if let Ok(result) = catch_unwind(AssertUnwindSafe(|| call(&mut peer.connection))) {
+            return Some(result);
+        }
+        self.fail(slot);
+        None
+    }
+
+    /// Ends a connection whose state cannot be trusted. The peer learns of it by a stateless
+    /// reset when it sends again.
+    fn fail(&mut self, slot: usize) {
+        let Some(peer) = self.peer(slot) else {
+            return;
+        };
+        if !peer.connection.is_closed() {
+            let key = peer.key;
+            let sessions: Vec<u64> = peer.connection.sessions.keys().copied().collect();
+            let told = std::mem::take(&mut peer.connection.notifications);
+            self.notifications
+                .extend(told.into_iter().map(|notification| (key, notification)));
+            for session in sessions {
+                self.notifications.push((
+                    key,
+                    Notification::SessionClosed {
+                        session,
+                        code: 0,
+                        reason: String::new(),
+                        by: pywt_core::ClosedBy::Transport,
+                    },
+                ));
+            }
+            let close = Close::internal("internal error, please report this");
+            self.notifications.push((key, Notification::Closed(close)));
+        }
+        self.abandon(slot);
+    }
+
+    /// Forgets a connection without its consent.
+    fn abandon(&mut self, slot: usize) {
+        let Some(peer) = self.peers.get_mut(slot).and_then(Option::take) else {
+            return;
+        };
+        let Peer {
+            mut connection,
+            key,
+            ..
+        } = *peer;
+        self.notifications.extend(
+            connection
+                .notifications
+                .drain(..)
+                .map(|notification| (key, notification)),
+        );
+        self.quic.abandon(&connection.quic);
+        self.deadlines.set(slot, None);
+    }
+
+    /// Takes a connection's notifications, wishes and deadline after anything was done with it.
+    fn after(&mut self, slot: usize) {
+        let Some(peer) = self.peers.get_mut(slot).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        let key = peer.key;
+        if !peer.connection.notifications.is_empty() {
+            self.notifications.extend(
+                peer.connection
+                    .notifications
+                    .drain(..)
+                    .map(|notification| (key, notification)),
+            );
+        }
+        if peer.connection.wants_transmit && !std::mem::replace(&mut peer.sending, true) {
+            self.sending.push_back(slot);
+        }
+        if peer.sending {
+            // Its deadline is read after it has sent.
+            return;
+        }
+        if self.quic.process(&mut peer.connection.quic) {
+            self.peers[slot] = None;
+            self.deadlines.set(slot, None);
+            return;
+        }
+        let deadline = peer.connection.poll_timeout();
+        self.deadlines.set(slot, deadline);
+    }
+}

@@ -1,0 +1,93 @@
+//! What the application is told. One connection's notifications come in order.
+
+use pywt_core::{ClosedBy, Dialect, Dir, SessionId, StreamId};
+use pywt_quic::Close;
+
+/// Something the application should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notification {
+    /// The QUIC connection is gone; sessions and streams were told before. The last one.
+    Closed(Close),
+    /// The handshake is complete. The first one.
+    Connected,
+    /// `receive_datagram` will return something.
+    DatagramsReadable(SessionId),
+    /// The session ended; its streams were told before.
+    SessionClosed {
+        /// Which.
+        session: SessionId,
+        /// Application code.
+        code: u32,
+        /// Text of whoever ended it.
+        reason: String,
+        /// Who ended it.
+        by: ClosedBy,
+    },
+    /// Finish what runs: the peer drains the session or goes away.
+    SessionDraining(SessionId),
+    /// Client: the server accepted.
+    SessionEstablished {
+        /// Which.
+        session: SessionId,
+        /// Application protocol the server chose.
+        protocol: Option<String>,
+        /// Response fields.
+        headers: Vec<(String, String)>,
+    },
+    /// Client: the session was not established.
+    SessionRejected {
+        /// Which.
+        session: SessionId,
+        /// HTTP status; 0 without a valid answer.
+        status: u16,
+        /// Response fields.
+        headers: Vec<(String, String)>,
+    },
+    /// Server: a client asks for a session.
+    SessionRequested {
+        /// Which.
+        session: SessionId,
+        /// Host and port the client named.
+        authority: String,
+        /// Path and query.
+        path: String,
+        /// Every request field.
+        headers: Vec<(String, String)>,
+        /// Application protocols offered, most wanted first.
+        protocols: Vec<String>,
+        /// Dialect spoken.
+        dialect: Dialect,
+    },
+    /// The peer opened a stream; reading it finds its first bytes or says that none are there.
+    StreamOpened {
+        /// Its session.
+        session: SessionId,
+        /// Which.
+        stream: StreamId,
+    },
+    /// A read that found nothing will find data, the end, or a reset.
+    StreamReadable(StreamId),
+    /// The peer reset its sending side.
+    StreamReset {
+        /// Which.
+        stream: StreamId,
+        /// Application code; `None` when the wire code carries none.
+        code: Option<u32>,
+    },
+    /// The peer stopped our sending side.
+    StreamStopped {
+        /// Which.
+        stream: StreamId,
+        /// Application code; `None` when the wire code carries none.
+        code: Option<u32>,
+    },
+    /// A write that fell short will be accepted.
+    StreamWritable(StreamId),
+    /// Opening a stream that failed may succeed.
+    StreamsAvailable {
+        /// Which session.
+        session: SessionId,
+        /// Which kind.
+        dir: Dir,
+    },
+}

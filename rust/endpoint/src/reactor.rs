@@ -1,0 +1,165 @@
+//! The endpoint on its socket: one call per wake-up of an event loop, one flush per turn.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use pywt_quic::{Socket, Transmit};
+
+use crate::{ConnectionKey, Endpoint, Notification};
+
+/// An endpoint and its socket.
+pub struct Reactor {
+    endpoint: Endpoint,
+    socket: Socket,
+    buffer: Vec<u8>,
+    /// What the socket had no room for.
+    unsent: Option<Transmit>,
+}
+
+/// How a flush ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Everything was sent.
+    Done,
+    /// There is more, but others should have their turn: flush again soon.
+    More,
+    /// The socket has no room: flush again when it is writable.
+    Blocked,
+}
+
+impl Reactor {
+    /// Joins an endpoint and a socket.
+    pub fn new(socket: Socket) -> Self {
+        Self {
+            endpoint: Endpoint::new(!socket.may_fragment(), Instant::now()),
+            socket,
+            buffer: Vec::new(),
+            unsent: None,
+        }
+    }
+
+    /// The connections.
+    pub fn endpoint(&mut self) -> &mut Endpoint {
+        &mut self.endpoint
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Where the socket is bound.
+    pub fn local_address(&self) -> SocketAddr {
+        self.socket.local_address()
+    }
+
+    /// Takes what has arrived, up to a bound that keeps the event loop fair; the socket stays
+    /// readable when there is more.
+    pub fn on_readable(&mut self) {
+        let now = Instant::now();
+        let endpoint = &mut self.endpoint;
+        for _ in 0..MAX_RECEIVE_BATCHES {
+            match self.socket.receive(|packet| endpoint.receive(packet)) {
+                Ok(true) => {}
+                Ok(false) => break,
+                // An error of the socket is an ICMP error for an earlier packet.
+                Err(_) => Self::take_errors(&self.socket, endpoint, now),
+            }
+        }
+        Self::take_errors(&self.socket, endpoint, now);
+        endpoint.drive(now);
+    }
+
+    fn take_errors(socket: &Socket, endpoint: &mut Endpoint, now: Instant) {
+        for _ in 0..MAX_ERRORS {
+            let Some(error) = socket.take_error() else {
+                return;
+            };
+            endpoint.handle_unreachable(error.remote, &error.reason, now);
+        }
+    }
+
+    /// Takes note of the deadlines that have passed.
+    pub fn on_timeout(&mut self) {
+        self.endpoint.handle_timeouts(Instant::now());
+    }
+
+    /// Sends what is to be sent.
+    pub fn flush(&mut self) -> Flushed {
+        let now = Instant::now();
+        if let Some(transmit) = self.unsent.take() {
+            if let Some(blocked) = self.send(transmit, now) {
+                return blocked;
+            }
+        }
+        for _ in 0..MAX_SENDS {
+            self.buffer.clear();
+            let socket = &self.socket;
+            let transmit = self.endpoint.poll_transmit(
+                now,
+                |mtu| socket.max_segments(mtu),
+                &mut self.buffer,
+            );
+            let Some(transmit) = transmit else {
+                return Flushed::Done;
+            };
+            if let Some(blocked) = self.send(transmit, now) {
+                return blocked;
+            }
+        }
+        Flushed::More
+    }
+
+    fn send(&mut self, transmit: Transmit, now: Instant) -> Option<Flushed> {
+        for attempt in 0..2 {
+            match self.socket.send(&transmit, &self.buffer) {
+                Ok(()) => return None,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.unsent = Some(transmit);
+                    return Some(Flushed::Blocked);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    // The first error may belong to an earlier packet (ICMP); a second one is
+                    // this packet's own. Losing it is what QUIC is made for, but a handshake
+                    // that cannot leave this machine is over.
+                    Self::take_errors(&self.socket, &mut self.endpoint, now);
+                    if attempt == 1 && is_unreachable(&e) {
+                        self.endpoint.handle_unreachable(
+                            Some(transmit.destination),
+                            &e.to_string(),
+                            now,
+                        );
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// What the application should know, in order.
+    pub fn take_notifications(&mut self, into: &mut Vec<(ConnectionKey, Notification)>) {
+        self.endpoint.take_notifications(into);
+    }
+}
+
+fn is_unreachable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::InvalidInput
+    )
+}
+
+/// Receive calls per wake-up.
+const MAX_RECEIVE_BATCHES: usize = 16;
+/// GSO batches per flush.
+const MAX_SENDS: usize = 128;
+/// ICMP errors taken at a time.
+const MAX_ERRORS: usize = 64;

@@ -1,0 +1,234 @@
+//! What the endpoint keeps about a session, and the calls on sessions.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use pywt_core::{Dir, OpenError, Request, Response, SessionId, StreamId};
+
+use crate::connection::{quic_dir, Connection};
+use crate::datagram::DatagramQueue;
+use crate::stream::Stream;
+use crate::Error;
+
+/// One session's queues and waiters.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    /// Received datagrams nobody has taken.
+    pub(crate) datagrams: DatagramQueue,
+    /// A receive found nothing.
+    pub(crate) datagram_wanted: bool,
+    /// An open failed, by `Dir as usize`.
+    pub(crate) stream_wanted: [bool; 2],
+    /// Streams whose write fell short of session credit.
+    pub(crate) writers: Vec<StreamId>,
+    /// What goes before each datagram; empty until the first is sent.
+    pub(crate) datagram_prefix: Bytes,
+}
+
+impl Connection {
+    /// Client: asks for a session.
+    pub fn open_session(&mut self, request: Request, now: Instant) -> Result<SessionId, Error> {
+        self.check_alive()?;
+        let id = self
+            .quic
+            .open(pywt_quic::Dir::Bi)
+            .ok_or(Error::StreamsExhausted)?;
+        self.streams.insert(id, Stream::internal(true, true));
+        if let Err(refused) = self.core.connect(id, request, self.time(now)) {
+            self.quic.reset(id, H3_REQUEST_CANCELLED);
+            self.quic.stop(id, H3_REQUEST_CANCELLED);
+            self.streams.remove(&id);
+            return Err(refused.into());
+        }
+        self.sessions.insert(id, Session::default());
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// Server: accepts a request.
+    pub fn accept_session(
+        &mut self,
+        session: SessionId,
+        response: Response,
+        now: Instant,
+    ) -> Result<(), Error> {
+        self.check_alive()?;
+        self.core.accept(session, response, self.time(now))?;
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Server: rejects a request.
+    pub fn reject_session(
+        &mut self,
+        session: SessionId,
+        status: u16,
+        headers: &[(String, String)],
+        now: Instant,
+    ) -> Result<(), Error> {
+        self.check_alive()?;
+        self.core.reject(session, status, headers, self.time(now))?;
+        self.sessions.remove(&session);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Ends a session: CLOSE capsule and FIN, streams reset.
+    pub fn close_session(
+        &mut self,
+        session: SessionId,
+        code: u32,
+        reason: &str,
+        now: Instant,
+    ) -> Result<(), Error> {
+        self.check_alive()?;
+        self.core
+            .close_session(session, code, reason, self.time(now))?;
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Tells the peer to finish what runs in a session.
+    pub fn drain_session(&mut self, session: SessionId, now: Instant) -> Result<(), Error> {
+        self.check_alive()?;
+        self.core.drain_session(session)?;
+        self.settle(now);
+        Ok(())
+    }
+
+    /// GOAWAY.
+    pub fn goaway(&mut self, now: Instant) -> Result<(), Error> {
+        self.check_alive()?;
+        self.core.goaway()?;
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Opens a stream. `None`: a limit forbids; `StreamsAvailable` follows.
+    pub fn open_stream(
+        &mut self,
+        session: SessionId,
+        dir: Dir,
+        now: Instant,
+    ) -> Result<Option<StreamId>, Error> {
+        self.check_alive()?;
+        match self.core.check_open(session, dir) {
+            Ok(()) => {}
+            Err(OpenError::Blocked { .. }) => {
+                self.want_stream(session, dir);
+                self.settle(now);
+                return Ok(None);
+            }
+            Err(OpenError::Invalid(refused)) => return Err(refused.into()),
+        }
+        let Some(id) = self.quic.open(quic_dir(dir)) else {
+            self.want_stream(session, dir);
+            return Ok(None);
+        };
+        let header = match self.core.open_stream(session, id, dir) {
+            Ok(header) => header,
+            Err(refused) => {
+                self.quic.reset(id, H3_REQUEST_CANCELLED);
+                return Err(match refused {
+                    OpenError::Invalid(refused) => refused.into(),
+                    OpenError::Blocked { session, .. } => Error::Session(session),
+                });
+            }
+        };
+        self.streams
+            .insert(id, Stream::opened(session, dir == Dir::Bidi));
+        self.send_internal(id, header, false);
+        self.settle(now);
+        Ok(Some(id))
+    }
+
+    fn want_stream(&mut self, session: SessionId, dir: Dir) {
+        if let Some(entry) = self.sessions.get_mut(&session) {
+            entry.stream_wanted[dir as usize] = true;
+        }
+    }
+
+    /// The largest datagram payload that fits now; 0 when the peer takes none.
+    pub fn max_datagram_size(&mut self, session: SessionId) -> usize {
+        let prefix = self.datagram_prefix(session).map_or(0, |prefix| prefix.len());
+        self.quic
+            .max_datagram_size()
+            .map_or(0, |limit| limit.saturating_sub(prefix))
+    }
+
+    /// Whether sending `len` bytes would drop an older datagram, which flushing may avoid.
+    pub fn is_datagram_queue_full(&self, len: usize) -> bool {
+        self.outgoing
+            .is_full_for(len + MAX_PREFIX, self.options.outgoing_datagrams)
+    }
+
+    /// Queues one datagram. False: the queue was full and the oldest was dropped.
+    pub fn send_datagram(&mut self, session: SessionId, data: &[u8]) -> Result<bool, Error> {
+        self.check_alive()?;
+        let limit = self
+            .quic
+            .max_datagram_size()
+            .ok_or(Error::DatagramsUnsupported)?;
+        let prefix = self.datagram_prefix(session)?;
+        if prefix.len() + data.len() > limit {
+            return Err(Error::DatagramTooLarge {
+                size: data.len(),
+                limit: limit.saturating_sub(prefix.len()),
+            });
+        }
+        let mut frame = Vec::with_capacity(prefix.len() + data.len());
+        frame.extend_from_slice(&prefix);
+        frame.extend_from_slice(data);
+        let dropped = self
+            .outgoing
+            .push(frame.into(), self.options.outgoing_datagrams);
+        self.datagrams_dropped_outgoing += dropped;
+        self.wants_transmit = true;
+        Ok(dropped == 0)
+    }
+
+    fn datagram_prefix(&mut self, session: SessionId) -> Result<Bytes, Error> {
+        let entry = self
+            .sessions
+            .get_mut(&session)
+            .ok_or(Error::Session(session))?;
+        if entry.datagram_prefix.is_empty() {
+            entry.datagram_prefix = self.core.datagram_prefix(session)?;
+        }
+        Ok(entry.datagram_prefix.clone())
+    }
+
+    /// Takes the oldest received datagram. `None`: `DatagramsReadable` follows.
+    pub fn receive_datagram(&mut self, session: SessionId) -> Result<Option<Bytes>, Error> {
+        let entry = self
+            .sessions
+            .get_mut(&session)
+            .ok_or(Error::Session(session))?;
+        let data = entry.datagrams.pop();
+        entry.datagram_wanted = data.is_none();
+        Ok(data)
+    }
+
+    /// Takes up to `max` received datagrams, oldest first. None: `DatagramsReadable` follows.
+    pub fn receive_datagrams(
+        &mut self,
+        session: SessionId,
+        max: usize,
+    ) -> Result<Vec<Bytes>, Error> {
+        let entry = self
+            .sessions
+            .get_mut(&session)
+            .ok_or(Error::Session(session))?;
+        let count = entry.datagrams.len().min(max);
+        let taken: Vec<Bytes> = std::iter::from_fn(|| entry.datagrams.pop())
+            .take(count)
+            .collect();
+        entry.datagram_wanted = taken.is_empty();
+        Ok(taken)
+    }
+}
+
+/// RFC 9114 §8.1.
+const H3_REQUEST_CANCELLED: u64 = 0x10c;
+/// A quarter stream id is one varint.
+const MAX_PREFIX: usize = 8;

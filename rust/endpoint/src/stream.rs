@@ -1,0 +1,459 @@
+//! What the endpoint keeps about a stream, and the calls on streams.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+use pywt_core::{SessionId, StreamId, StreamKind};
+use pywt_quic::{ReadState, WriteState};
+
+use crate::connection::Connection;
+use crate::{Error, Notification};
+
+/// Who a stream belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Its header has not arrived completely.
+    Unclassified,
+    /// The core eats every byte.
+    Core,
+    /// Its session is not established; payload stays in QUIC.
+    Held,
+    /// This session.
+    Session(SessionId),
+}
+
+/// One stream's buffers and waiters. Payload is in QUIC.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) owner: Owner,
+    /// The peer may still send, or has sent what nobody has read.
+    pub(crate) receiving: bool,
+    /// We may still send.
+    pub(crate) sending: bool,
+    /// A read found nothing.
+    pub(crate) read_wanted: bool,
+    /// A write fell short.
+    pub(crate) write_wanted: bool,
+    /// The end comes after `head`; QUIC has nothing more.
+    pub(crate) ended: bool,
+    /// Payload that came with the header.
+    pub(crate) head: Bytes,
+    /// Session credit granted and not used.
+    credit: u64,
+    /// The core's bytes that QUIC has not taken: headers and capsules.
+    unsent: VecDeque<Bytes>,
+    unsent_bytes: usize,
+    /// FIN follows `unsent`.
+    unsent_fin: bool,
+}
+
+/// What to write.
+pub enum Payload<'a> {
+    /// Copied.
+    Slice(&'a [u8]),
+    /// Kept alive until acknowledged, not copied.
+    Shared(Bytes),
+}
+
+impl Payload<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Slice(data) => data.len(),
+            Self::Shared(data) => data.len(),
+        }
+    }
+}
+
+/// What a read found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes.
+    Data(usize),
+    /// Nothing yet; `StreamReadable` follows.
+    Nothing,
+    /// The end, or a reset that was notified.
+    End,
+}
+
+impl Stream {
+    /// A stream the peer opened.
+    pub(crate) fn accepted(bidirectional: bool) -> Self {
+        Self::new(Owner::Unclassified, true, bidirectional)
+    }
+
+    /// A stream we opened for a session.
+    pub(crate) fn opened(session: SessionId, bidirectional: bool) -> Self {
+        Self::new(Owner::Session(session), bidirectional, true)
+    }
+
+    /// A stream of the core.
+    pub(crate) fn internal(receiving: bool, sending: bool) -> Self {
+        Self::new(Owner::Core, receiving, sending)
+    }
+
+    fn new(owner: Owner, receiving: bool, sending: bool) -> Self {
+        Self {
+            owner,
+            receiving,
+            sending,
+            read_wanted: false,
+            write_wanted: false,
+            ended: false,
+            head: Bytes::new(),
+            credit: 0,
+            unsent: VecDeque::new(),
+            unsent_bytes: 0,
+            unsent_fin: false,
+        }
+    }
+}
+
+impl Connection {
+    /// Moves up to `max` bytes into `chunks`.
+    pub fn stream_read(
+        &mut self,
+        id: StreamId,
+        max: usize,
+        chunks: &mut Vec<Bytes>,
+        now: Instant,
+    ) -> Read {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Read::End;
+        };
+        if !stream.receiving || !matches!(stream.owner, Owner::Session(_)) {
+            return Read::End;
+        }
+        let head = stream.head.split_to(stream.head.len().min(max));
+        let mut taken = head.len();
+        if taken > 0 {
+            chunks.push(head);
+        }
+        let mut fresh = 0;
+        let mut fin = false;
+        if taken < max && !stream.ended {
+            let (read, state) = self.quic.read(id, max - taken, chunks);
+            fresh = read;
+            taken += read;
+            fin = matches!(state, ReadState::Finished | ReadState::Unknown);
+            stream.ended = fin;
+            if let ReadState::Reset(code) = state {
+                stream.receiving = false;
+                let time = self.time(now);
+                self.core.handle_stream_reset(id, code, None, time);
+                self.settle(now);
+                return Read::End;
+            }
+        }
+        let outcome = match taken {
+            0 if stream.ended => Read::End,
+            0 => Read::Nothing,
+            _ => Read::Data(taken),
+        };
+        stream.receiving = outcome != Read::End;
+        stream.read_wanted = outcome == Read::Nothing;
+        if fresh > 0 || fin {
+            let time = self.time(now);
+            self.core.handle_stream_bytes(id, fresh as u64, fin, time);
+        }
+        if taken > 0 {
+            let time = self.time(now);
+            self.core.stream_consumed(id, taken as u64, time);
+            self.settle(now);
+            self.wants_transmit |= self.quic.take_flow_control();
+        }
+        if outcome == Read::End {
+            self.forget_if_over(id);
+        }
+        outcome
+    }
+
+    /// Hands the front of `data` to QUIC and returns how much was taken. FIN is taken only
+    /// together with the last byte. Less than everything: `StreamWritable` follows.
+    pub fn stream_write(
+        &mut self,
+        id: StreamId,
+        mut data: Payload<'_>,
+        fin: bool,
+        now: Instant,
+    ) -> Result<usize, Error> {
+        self.check_alive()?;
+        let total = data.len();
+        let mut written = 0;
+        loop {
+            let stream = self
+                .streams
+                .get_mut(&id)
+                .filter(|stream| stream.sending && matches!(stream.owner, Owner::Session(_)))
+                .ok_or(Error::StreamFinished(id))?;
+            if !stream.unsent.is_empty() {
+                // Even the header waits for credit.
+                stream.write_wanted = true;
+                return Ok(written);
+            }
+            let left = total - written;
+            if left == 0 {
+                break;
+            }
+            let step = left.min(CREDIT_STEP);
+            if stream.credit < step as u64 {
+                stream.credit += self.core.reserve_send(id, step as u64 - stream.credit);
+            }
+            let granted = usize::try_from(stream.credit).map_or(step, |credit| credit.min(step));
+            if granted == 0 {
+                stream.write_wanted = true;
+                if let Owner::Session(session) = stream.owner {
+                    if let Some(session) = self.sessions.get_mut(&session) {
+                        session.writers.push(id);
+                    }
+                }
+                // DATA_BLOCKED may be among the actions.
+                self.settle(now);
+                break;
+            }
+            let (taken, state) = match &mut data {
+                Payload::Slice(data) => {
+                    let part = data.get(..granted).unwrap_or_default();
+                    let result = self.quic.write(id, part);
+                    *data = data.get(result.0..).unwrap_or_default();
+                    result
+                }
+                Payload::Shared(data) => {
+                    let mut part = data.slice(..granted);
+                    let result = self.quic.write_bytes(id, &mut part);
+                    *data = data.slice(result.0..);
+                    result
+                }
+            };
+            stream.credit -= taken as u64;
+            written += taken;
+            self.wants_transmit |= taken > 0;
+            match state {
+                WriteState::Done => {}
+                WriteState::Blocked => {
+                    stream.write_wanted = true;
+                    return Ok(written);
+                }
+                WriteState::Stopped(_) | WriteState::Unknown => {
+                    return Err(Error::StreamFinished(id));
+                }
+            }
+        }
+        if fin && written == total {
+            self.finish_stream(id);
+        }
+        Ok(written)
+    }
+
+    fn finish_stream(&mut self, id: StreamId) {
+        self.quic.finish(id);
+        self.wants_transmit = true;
+        self.return_credit(id);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.sending = false;
+        }
+        self.core.stream_finished(id);
+        self.forget_if_over(id);
+    }
+
+    /// RESET_STREAM.
+    pub fn stream_reset(&mut self, id: StreamId, code: u32, now: Instant) -> Result<(), Error> {
+        self.check_alive()?;
+        let stream = self
+            .streams
+            .get_mut(&id)
+            .filter(|stream| stream.sending)
+            .ok_or(Error::StreamFinished(id))?;
+        stream.sending = false;
+        stream.unsent.clear();
+        self.return_credit(id);
+        self.core.reset_stream(id, code);
+        self.settle(now);
+        self.forget_if_over(id);
+        Ok(())
+    }
+
+    /// STOP_SENDING; unread data is dropped. Nothing happens when the peer's side has ended.
+    pub fn stream_stop(&mut self, id: StreamId, code: u32, now: Instant) -> Result<(), Error> {
+        self.check_alive()?;
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.receiving) else {
+            return Ok(());
+        };
+        stream.receiving = false;
+        stream.head = Bytes::new();
+        self.core.stop_stream(id, code);
+        self.settle(now);
+        self.forget_if_over(id);
+        Ok(())
+    }
+
+    /// Sets which streams are sent first; larger is sooner, 0 is the default.
+    pub fn set_stream_priority(&mut self, id: StreamId, priority: i32) {
+        self.quic.set_priority(id, priority);
+    }
+
+    /// Gives unused session credit back before the stream's sending side ends.
+    fn return_credit(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            let unused = std::mem::take(&mut stream.credit);
+            if unused > 0 {
+                self.core.release_send(id, unused);
+            }
+        }
+    }
+
+    /// Feeds the core the beginning of a stream until it knows whose it is, and everything of its
+    /// own streams.
+    pub(crate) fn pump(&mut self, id: StreamId, now: Instant) {
+        let time = self.time(now);
+        loop {
+            let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.receiving) else {
+                return;
+            };
+            if !matches!(stream.owner, Owner::Unclassified | Owner::Core) {
+                return;
+            }
+            let (chunk, state) = self.quic.read_chunk(id, PUMP_STEP);
+            if let Some(data) = chunk {
+                self.core.handle_stream_data(id, data, false, time);
+            }
+            match state {
+                ReadState::More => {}
+                ReadState::Blocked => return,
+                ReadState::Finished => {
+                    stream.receiving = false;
+                    self.core
+                        .handle_stream_data(id, Bytes::new(), true, time);
+                    self.forget_if_over(id);
+                    return;
+                }
+                ReadState::Reset(code) => {
+                    stream.receiving = false;
+                    self.core.handle_stream_reset(id, code, None, time);
+                    self.forget_if_over(id);
+                    return;
+                }
+                ReadState::Unknown => {
+                    stream.receiving = false;
+                    self.forget_if_over(id);
+                    return;
+                }
+            }
+            stream.owner = match self.core.stream_kind(id) {
+                StreamKind::Pending => Owner::Unclassified,
+                StreamKind::Internal => Owner::Core,
+                StreamKind::Held => Owner::Held,
+                StreamKind::Session(session) => Owner::Session(session),
+                StreamKind::Unknown => {
+                    // Refused: reset and stop are among the actions.
+                    self.streams.remove(&id);
+                    return;
+                }
+            };
+        }
+    }
+
+    /// QUIC has something for a stream.
+    pub(crate) fn on_readable(&mut self, id: StreamId, now: Instant) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        match stream.owner {
+            Owner::Unclassified | Owner::Core => self.pump(id, now),
+            Owner::Held | Owner::Session(_) => {
+                if !stream.receiving || stream.ended {
+                    return;
+                }
+                if let Some(code) = self.quic.received_reset(id) {
+                    let time = self.time(now);
+                    self.core.handle_stream_reset(id, code, None, time);
+                } else if stream.read_wanted {
+                    stream.read_wanted = false;
+                    self.notifications.push(Notification::StreamReadable(id));
+                }
+            }
+        }
+    }
+
+    /// QUIC has room for a stream.
+    pub(crate) fn on_writable(&mut self, id: StreamId) {
+        self.send_unsent(id);
+        self.wake_writer(id);
+    }
+
+    pub(crate) fn wake_writer(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            if stream.write_wanted && stream.unsent.is_empty() {
+                stream.write_wanted = false;
+                self.notifications.push(Notification::StreamWritable(id));
+            }
+        }
+    }
+
+    /// Writes bytes of the core, now or when QUIC has room.
+    pub(crate) fn send_internal(&mut self, id: StreamId, data: Bytes, fin: bool) {
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.sending) else {
+            return;
+        };
+        stream.unsent_bytes += data.len();
+        if !data.is_empty() {
+            stream.unsent.push_back(data);
+        }
+        stream.unsent_fin |= fin;
+        let excess = stream.unsent_bytes > MAX_UNSENT;
+        self.send_unsent(id);
+        if excess {
+            self.excess_of_unsent = true;
+        }
+    }
+
+    fn send_unsent(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        while let Some(mut data) = stream.unsent.pop_front() {
+            let (taken, state) = self.quic.write_bytes(id, &mut data);
+            stream.unsent_bytes -= taken;
+            self.wants_transmit |= taken > 0;
+            match state {
+                WriteState::Done => {}
+                WriteState::Blocked => {
+                    stream.unsent.push_front(data);
+                    return;
+                }
+                WriteState::Stopped(_) | WriteState::Unknown => {
+                    stream.unsent.clear();
+                    stream.unsent_bytes = 0;
+                }
+            }
+        }
+        if stream.unsent_fin && stream.sending {
+            stream.sending = false;
+            self.quic.finish(id);
+            self.wants_transmit = true;
+            self.forget_if_over(id);
+        }
+    }
+
+    /// Drops the entry of a stream whose halves have both ended, here and in the core.
+    pub(crate) fn forget_if_over(&mut self, id: StreamId) {
+        let over = self
+            .streams
+            .get(&id)
+            .is_some_and(|stream| !stream.receiving && !stream.sending);
+        if over {
+            if let Some(stream) = self.streams.remove(&id) {
+                if stream.owner != Owner::Core {
+                    self.core.stream_gone(id);
+                }
+            }
+        }
+    }
+}
+
+/// Session credit is asked for in steps, so that a writer QUIC has no room for holds little.
+const CREDIT_STEP: usize = 64 * 1024;
+/// Bytes moved to the core at a time.
+const PUMP_STEP: usize = 64 * 1024;
+/// Bytes of one stream's headers or capsules that a peer may make wait by withholding credit.
+const MAX_UNSENT: usize = 256 * 1024;
