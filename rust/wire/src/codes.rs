@@ -242,7 +242,7 @@ pub const fn http_to_app_error(code: u64) -> Option<u32> {
 /// Whether `id` has the form `0x1f * N + 0x21`: reserved in every HTTP/3 number space so that
 /// ignoring the unknown gets exercised (RFC 9114 §7.2.8).
 pub const fn is_grease(id: u64) -> bool {
-    id >= 0x21 && (id - 0x21) % 0x1f == 0
+    id >= 0x21 && (id - 0x21).is_multiple_of(0x1f)
 }
 
 /// The `n`th reserved identifier. `n` is reduced so that the result fits a varint.

@@ -190,7 +190,8 @@ impl<'a> Parser<'a> {
         let digits = self.take(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
         let padding = self.take(|byte| byte == b'=');
         let possible = digits.len() % 4 != 1
-            && (padding.is_empty() || (digits.len() + padding.len()) % 4 == 0 && padding.len() < 3);
+            && (padding.is_empty()
+                || padding.len() < 3 && (digits.len() + padding.len()).is_multiple_of(4));
         self.expect(b':')?;
         possible.then_some(())
     }

@@ -150,9 +150,8 @@ impl Reader<'_> {
 /// The symbol and length of the code at the top of `bits`, for codes longer than [`LOOK`]; `None`
 /// for end-of-string, which no string may contain (RFC 7541 §5.2).
 fn long_code(bits: u64) -> Option<(u8, u8)> {
-    for length in LOOK + 1..=MAX_LENGTH {
+    for (length, range) in LONG_CODES.iter().enumerate().skip(LOOK + 1) {
         let code = (bits >> (u64::BITS as usize - length)) as u32;
-        let range = LONG_CODES[length];
         if let Some(position) = code.checked_sub(range.first) {
             if position < range.count {
                 let symbol = SORTED.get(usize::from(range.start) + position as usize)?;
