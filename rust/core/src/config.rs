@@ -14,15 +14,6 @@ pub enum Role {
     Server,
 }
 
-/// The two kinds of stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dir {
-    /// Both ends send.
-    Bidi,
-    /// Only the opener sends.
-    Uni,
-}
-
 /// Session flow control as this end offers it (webtrans-http3-16 §5).
 ///
 /// With all three initial values 0 it is not offered: no `WT_INITIAL_MAX_*` setting is sent,

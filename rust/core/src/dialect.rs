@@ -4,10 +4,10 @@
 //! spoken on the connection. Drafts that share their enabling setting share a row: the wire does
 //! not tell them apart, and the row holds the rule that serves both.
 
-use pywt_wire::codes::setting;
+use pywt_wire::codes::{grease, setting};
 use pywt_wire::settings::Settings;
 
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, Transport};
 use crate::error::ConnectionError;
 
 /// A family of drafts, named after its oldest widely deployed member.
@@ -104,7 +104,7 @@ const TABLE: [Row; 4] = [
         dialect: Dialect::Draft07,
         name: "07",
         token: TOKEN_LEGACY,
-        setting: setting::WEBTRANSPORT_MAX_SESSIONS_DRAFT07,
+        setting: setting::WT_MAX_SESSIONS_DRAFT07,
         counts_sessions: true,
         needs_connect_protocol: true,
         flow: FlowRule::Initial,
@@ -154,12 +154,15 @@ pub(crate) const TOKEN_CURRENT: &str = "webtransport-h3";
 pub(crate) fn local_settings(config: &Config) -> Settings {
     let offered = config.flow_control.is_offered();
     let limits = &config.limits;
-    let mut settings = Settings::default();
+    let mut settings = Settings::new();
     let mut put = |id, value| {
         settings.insert(id, value);
     };
     put(setting::QPACK_MAX_TABLE_CAPACITY, 0);
-    put(setting::MAX_FIELD_SECTION_SIZE, limits.max_field_section_size);
+    put(
+        setting::MAX_FIELD_SECTION_SIZE,
+        limits.max_field_section_size,
+    );
     put(setting::QPACK_BLOCKED_STREAMS, 0);
     if config.dialects.is_empty() {
         return settings;
@@ -173,7 +176,10 @@ pub(crate) fn local_settings(config: &Config) -> Settings {
         Role::Client => 1,
         Role::Server => limits.max_sessions.max(1),
     };
-    for dialect in Dialect::ALL.iter().filter(|dialect| config.dialects.contains(dialect)) {
+    for dialect in Dialect::ALL
+        .iter()
+        .filter(|dialect| config.dialects.contains(dialect))
+    {
         let value = match dialect {
             Dialect::Draft02 | Dialect::Draft15 => 1,
             Dialect::Draft07 => sessions,
@@ -184,19 +190,26 @@ pub(crate) fn local_settings(config: &Config) -> Settings {
         put(dialect.row().setting, value);
     }
     if offered {
-        put(setting::WT_INITIAL_MAX_DATA, config.flow_control.initial_max_data);
-        put(setting::WT_INITIAL_MAX_STREAMS_UNI, config.flow_control.initial_max_streams_uni);
-        put(setting::WT_INITIAL_MAX_STREAMS_BIDI, config.flow_control.initial_max_streams_bidi);
+        put(
+            setting::WT_INITIAL_MAX_DATA,
+            config.flow_control.initial_max_data,
+        );
+        put(
+            setting::WT_INITIAL_MAX_STREAMS_UNI,
+            config.flow_control.initial_max_streams_uni,
+        );
+        put(
+            setting::WT_INITIAL_MAX_STREAMS_BIDI,
+            config.flow_control.initial_max_streams_bidi,
+        );
     }
     if config.grease {
-        put(reserved_id(config.grease_seed), config.grease_seed >> 32);
+        put(
+            grease(config.grease_seed & 0xff_ffff),
+            config.grease_seed >> 32,
+        );
     }
     settings
-}
-
-/// An identifier reserved to exercise tolerance (RFC 9114 §7.2.4.1, §7.2.8).
-pub(crate) fn reserved_id(seed: u64) -> u64 {
-    0x1f * (seed & 0xff_ffff) + 0x21
 }
 
 /// What the peer's SETTINGS mean for this connection.
@@ -217,19 +230,19 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(settings: Settings, config: &Config) -> Result<Self, ConnectionError> {
+    pub(crate) fn new(
+        settings: Settings,
+        config: &Config,
+        transport: &Transport,
+    ) -> Result<Self, ConnectionError> {
         let get = |id| settings.get(id).unwrap_or(0);
-        for id in [
-            setting::ENABLE_CONNECT_PROTOCOL,
-            setting::H3_DATAGRAM,
-            setting::ENABLE_WEBTRANSPORT_DRAFT02,
-        ] {
-            if get(id) > 1 {
-                return Err(ConnectionError::SettingValue(id));
-            }
+        if config.role == Role::Client {
+            settings.check_wt_enabled()?;
         }
-        if config.role == Role::Client && get(setting::WT_ENABLED) > 1 {
-            return Err(ConnectionError::SettingValue(setting::WT_ENABLED));
+        // RFC 9297 §2.1.1; deployed peers announce one without the other.
+        if config.strict && get(setting::H3_DATAGRAM) == 1 && transport.max_datagram_frame_size == 0
+        {
+            return Err(ConnectionError::DatagramSetting);
         }
         let dialect = choose(&settings, config);
         let raw_capsules = !config.strict && is_pywebtransport_08(&settings);
@@ -242,7 +255,14 @@ impl Peer {
             Some(row) if row.counts_sessions => get(row.setting),
             _ => u64::MAX,
         };
-        Ok(Self { settings, dialect, raw_capsules, flow, datagrams, max_sessions })
+        Ok(Self {
+            settings,
+            dialect,
+            raw_capsules,
+            flow,
+            datagrams,
+            max_sessions,
+        })
     }
 
     pub(crate) fn initial_max_data(&self) -> u64 {
@@ -250,11 +270,15 @@ impl Peer {
     }
 
     pub(crate) fn initial_max_streams_bidi(&self) -> u64 {
-        self.settings.get(setting::WT_INITIAL_MAX_STREAMS_BIDI).unwrap_or(0)
+        self.settings
+            .get(setting::WT_INITIAL_MAX_STREAMS_BIDI)
+            .unwrap_or(0)
     }
 
     pub(crate) fn initial_max_streams_uni(&self) -> u64 {
-        self.settings.get(setting::WT_INITIAL_MAX_STREAMS_UNI).unwrap_or(0)
+        self.settings
+            .get(setting::WT_INITIAL_MAX_STREAMS_UNI)
+            .unwrap_or(0)
     }
 }
 
@@ -325,7 +349,7 @@ fn is_pywebtransport_08(settings: &Settings) -> bool {
         (setting::WT_INITIAL_MAX_STREAMS_UNI, None),
         (setting::WT_MAX_SESSIONS_DRAFT13, None),
     ];
-    settings.iter().count() == ORDER.len()
+    settings.len() == ORDER.len()
         && settings
             .iter()
             .zip(ORDER)

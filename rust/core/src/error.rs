@@ -3,11 +3,16 @@
 //! Local misuse comes back from the call that caused it. The peer's faults never surface as Rust
 //! errors: each maps here, once, to the wire code that the resulting actions and events carry.
 
+use pywt_wire::capsule::CapsuleError;
 use pywt_wire::codes::error as code;
+use pywt_wire::datagram::DatagramError;
+use pywt_wire::qpack::QpackError;
+use pywt_wire::settings::SettingsError;
+use pywt_wire::stream_header::StreamHeaderError;
 use thiserror::Error;
 
-use crate::config::{Dir, Role};
-use crate::{SessionId, StreamId};
+use crate::config::Role;
+use crate::{Dir, SessionId, StreamId};
 
 /// A call that the state of the connection does not allow.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -87,8 +92,10 @@ pub(crate) enum ConnectionError {
     CancelPush(u64),
     #[error("critical stream was closed")]
     ClosedCriticalStream,
-    #[error("datagram without a valid quarter stream id")]
-    DatagramMalformed,
+    #[error(transparent)]
+    Datagram(#[from] DatagramError),
+    #[error("H3_DATAGRAM without QUIC datagrams")]
+    DatagramSetting,
     #[error("datagram of {0} bytes is larger than announced")]
     DatagramOversize(usize),
     #[error("too many {0}")]
@@ -111,28 +118,20 @@ pub(crate) enum ConnectionError {
     PushStream,
     #[error("push stream from a client")]
     PushStreamFromClient,
-    #[error("QPACK field section cannot be decoded")]
-    QpackDecompression,
-    #[error("QPACK decoder stream instruction without a dynamic table")]
-    QpackDecoderStream,
-    #[error("QPACK encoder stream instruction without a dynamic table")]
-    QpackEncoderStream,
+    #[error(transparent)]
+    Qpack(#[from] QpackError),
     #[error("server does not offer WebTransport")]
     RequirementsNotMet,
     #[error("second {0} stream")]
     SecondCriticalStream(&'static str),
-    #[error("session id {0} is not a client-initiated bidirectional stream")]
-    SessionId(u64),
     #[error("setting {0:#x} was reduced after 0-RTT was accepted")]
     SettingReduced(u64),
-    #[error("setting {0:#x} has an invalid value")]
-    SettingValue(u64),
-    #[error("SETTINGS are malformed")]
-    SettingsMalformed,
-    #[error("SETTINGS hold a reserved or repeated identifier")]
-    SettingsIdentifier,
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     #[error("no SETTINGS within the time allowed")]
     SettingsTimeout,
+    #[error(transparent)]
+    StreamHeader(#[from] StreamHeaderError),
     #[error("server-initiated bidirectional stream outside WebTransport")]
     UnexpectedServerStream,
     #[error("WebTransport stream signal is not at the start of a stream")]
@@ -142,29 +141,26 @@ pub(crate) enum ConnectionError {
 impl ConnectionError {
     pub(crate) fn code(&self) -> u64 {
         match self {
-            Self::DatagramMalformed | Self::DatagramOversize(_) => code::H3_DATAGRAM_ERROR,
+            Self::DatagramOversize(_) => code::H3_DATAGRAM_ERROR,
             Self::SecondCriticalStream(_)
             | Self::PushStreamFromClient
             | Self::UnexpectedServerStream => code::H3_STREAM_CREATION_ERROR,
             Self::ClosedCriticalStream => code::H3_CLOSED_CRITICAL_STREAM,
             Self::FrameUnexpected(_) => code::H3_FRAME_UNEXPECTED,
-            Self::FrameMalformed(_)
-            | Self::FrameTruncated
-            | Self::SettingsMalformed
-            | Self::WtSignalMisplaced => code::H3_FRAME_ERROR,
+            Self::FrameMalformed(_) | Self::FrameTruncated | Self::WtSignalMisplaced => {
+                code::H3_FRAME_ERROR
+            }
             Self::Flood(_) | Self::FrameTooLarge { .. } => code::H3_EXCESSIVE_LOAD,
             Self::CancelPush(_)
             | Self::GoawayId(_)
             | Self::MaxPushIdReduced(_)
-            | Self::PushStream
-            | Self::SessionId(_) => code::H3_ID_ERROR,
-            Self::SettingReduced(_) | Self::SettingValue(_) | Self::SettingsIdentifier => {
-                code::H3_SETTINGS_ERROR
-            }
+            | Self::PushStream => code::H3_ID_ERROR,
+            Self::DatagramSetting | Self::SettingReduced(_) => code::H3_SETTINGS_ERROR,
+            Self::Settings(error) => error.code(),
+            Self::StreamHeader(error) => error.code(),
+            Self::Datagram(error) => error.code(),
+            Self::Qpack(error) => error.code(),
             Self::MissingSettings | Self::SettingsTimeout => code::H3_MISSING_SETTINGS,
-            Self::QpackDecompression => code::QPACK_DECOMPRESSION_FAILED,
-            Self::QpackEncoderStream => code::QPACK_ENCODER_STREAM_ERROR,
-            Self::QpackDecoderStream => code::QPACK_DECODER_STREAM_ERROR,
             Self::RequirementsNotMet => code::WT_REQUIREMENTS_NOT_MET,
         }
     }
@@ -175,8 +171,10 @@ impl ConnectionError {
 pub(crate) enum StreamError {
     #[error("application protocol was not offered")]
     AlpnMismatch,
-    #[error("capsule is malformed: {0}")]
-    Capsule(&'static str),
+    #[error(transparent)]
+    Capsule(#[from] CapsuleError),
+    #[error("stream ended inside a capsule")]
+    CapsuleTruncated,
     #[error("data after the CLOSE capsule")]
     DataAfterClose,
     #[error("datagram for a request without datagrams")]
@@ -189,20 +187,29 @@ pub(crate) enum StreamError {
     Overload(&'static str),
     #[error("stream ended before a complete message")]
     Incomplete,
-    #[error("request refused")]
+    #[error("request refused: no session is left")]
     Rejected,
+    #[error("peer stopped the CONNECT stream")]
+    Stopped,
+    #[error("server does not offer WebTransport")]
+    Unsupported,
 }
 
 impl StreamError {
     pub(crate) fn code(&self) -> u64 {
         match self {
             Self::AlpnMismatch => code::WT_ALPN_ERROR,
-            Self::Capsule(_) | Self::DataAfterClose | Self::Message(_) => code::H3_MESSAGE_ERROR,
+            Self::Capsule(error) => error.code(),
+            Self::CapsuleTruncated | Self::DataAfterClose | Self::Message(_) => {
+                code::H3_MESSAGE_ERROR
+            }
             Self::DatagramUnexpected => code::H3_DATAGRAM_ERROR,
             Self::FlowControl(_) => code::WT_FLOW_CONTROL_ERROR,
             Self::Overload(_) => code::H3_EXCESSIVE_LOAD,
             Self::Incomplete => code::H3_REQUEST_INCOMPLETE,
             Self::Rejected => code::H3_REQUEST_REJECTED,
+            Self::Stopped => code::H3_REQUEST_CANCELLED,
+            Self::Unsupported => code::WT_REQUIREMENTS_NOT_MET,
         }
     }
 }

@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::config::Dir;
 use crate::dialect::Dialect;
-use crate::{SessionId, StreamId};
+use crate::{Dir, SessionId, StreamId};
 
 /// Something the driver must do with the QUIC connection, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -82,19 +82,26 @@
 
 mod config;
 mod connection;
+mod control;
+mod datagram;
 mod dialect;
+mod early;
 mod error;
 mod event;
 mod limits;
 mod map;
+mod request;
+mod session;
+mod stream;
 mod timer;
 mod tlv;
 
 use std::time::Duration;
 
 pub use pywt_wire as wire;
+pub use pywt_wire::Dir;
 
-pub use crate::config::{Config, Dir, FlowControl, Request, Response, Role, Transport};
+pub use crate::config::{Config, FlowControl, Request, Response, Role, Transport};
 pub use crate::connection::{Connection, SessionState, SessionView, StreamKind};
 pub use crate::dialect::Dialect;
 pub use crate::error::{Error, OpenError};

@@ -75,8 +75,14 @@ impl Default for Limits {
             max_headers_frame_size: 64 << 10,
             max_field_section_size: 64 << 10,
             max_datagram_capsule_size: 64 << 10,
-            resets: Rate { burst: 20_000, per_second: 2_000 },
-            idle_frames: Rate { burst: 10_000, per_second: 1_000 },
+            resets: Rate {
+                burst: 20_000,
+                per_second: 2_000,
+            },
+            idle_frames: Rate {
+                burst: 10_000,
+                per_second: 1_000,
+            },
             settings_timeout: Duration::from_secs(5),
             headers_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(2),
@@ -106,7 +112,9 @@ impl Meter {
     pub(crate) fn allow(&mut self, rate: Rate, now: Time) -> bool {
         let regained = now.saturating_sub(self.at).as_millis() * u128::from(rate.per_second) / 1000;
         if regained > 0 {
-            self.spent = self.spent.saturating_sub(u32::try_from(regained).unwrap_or(u32::MAX));
+            self.spent = self
+                .spent
+                .saturating_sub(u32::try_from(regained).unwrap_or(u32::MAX));
             self.at = now;
         }
         if self.spent >= rate.burst {
@@ -121,7 +129,10 @@ impl Meter {
 mod tests {
     use super::*;
 
-    const RATE: Rate = Rate { burst: 3, per_second: 2 };
+    const RATE: Rate = Rate {
+        burst: 3,
+        per_second: 2,
+    };
 
     #[test]
     fn burst_is_allowed_and_one_more_is_not() {
@@ -136,7 +147,9 @@ mod tests {
         for _ in 0..3 {
             meter.allow(RATE, Time::ZERO);
         }
-        let allowed = (1..=20).filter(|i| meter.allow(RATE, Duration::from_millis(100 * i))).count();
+        let allowed = (1..=20)
+            .filter(|i| meter.allow(RATE, Duration::from_millis(100 * i)))
+            .count();
         assert_eq!(allowed, 4);
     }
 }

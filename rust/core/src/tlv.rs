@@ -35,7 +35,9 @@ impl TlvReader {
             if input.is_empty() && body.left > 0 {
                 return None;
             }
-            let take = usize::try_from(body.left).unwrap_or(usize::MAX).min(input.len());
+            let take = usize::try_from(body.left)
+                .unwrap_or(usize::MAX)
+                .min(input.len());
             let data = input.split_to(take);
             body.left -= take as u64;
             let (ty, last) = (body.ty, body.left == 0);

@@ -1,0 +1,234 @@
+//! Capsules of a session, in and out (RFC 9297 §3, webtrans-http3-16 §4.7, §5.6, §6).
+
+use bytes::Bytes;
+use pywt_wire::capsule::{decode_payload, encode, Capsule, CapsuleError, MAX_REASON_SIZE};
+use pywt_wire::codes::{capsule, frame};
+use pywt_wire::frame::encode_header;
+
+use crate::connection::Connection;
+use crate::error::{Fault, StreamError};
+use crate::event::Event;
+use crate::request::{Item, Rules};
+use crate::tlv::{Gather, Piece, TlvReader};
+use crate::Time;
+use crate::{Dir, SessionId};
+
+/// Reads capsules; stores the payload of those that matter only.
+#[derive(Debug, Default)]
+pub(crate) struct CapsuleReader {
+    records: TlvReader,
+    input: Bytes,
+    payload: Gather,
+    keep: bool,
+    inside: bool,
+}
+
+impl CapsuleReader {
+    /// Gives bytes to read.
+    pub(crate) fn feed(&mut self, data: Bytes) {
+        debug_assert!(
+            self.input.is_empty(),
+            "capsules are read before more are fed"
+        );
+        self.input = data;
+    }
+
+    /// The next item; `None` when the bytes fed are used up.
+    pub(crate) fn next(&mut self, rules: Rules<'_>) -> Result<Option<Item>, Fault> {
+        while let Some(piece) = self.records.next(&mut self.input) {
+            let item = match piece {
+                Piece::Head { ty, len } => self.head(ty, len, rules)?,
+                Piece::Body { ty, data, last } => self.body(ty, data, last),
+            };
+            if item.is_some() {
+                return Ok(item);
+            }
+        }
+        self.input = Bytes::new();
+        Ok(None)
+    }
+
+    /// A capsule starts: decides whether to keep it, before any payload is kept.
+    pub(crate) fn head(
+        &mut self,
+        ty: u64,
+        len: u64,
+        rules: Rules<'_>,
+    ) -> Result<Option<Item>, StreamError> {
+        self.inside = true;
+        self.keep = match ty {
+            capsule::DATAGRAM => len <= rules.limits.max_datagram_capsule_size,
+            capsule::WT_CLOSE_SESSION if len > 4 + MAX_REASON_SIZE as u64 => {
+                return Err(CapsuleError::ReasonSize(len - 4).into());
+            }
+            capsule::WT_CLOSE_SESSION => true,
+            capsule::WT_DRAIN_SESSION if len > 0 => {
+                return Err(CapsuleError::Length { ty, len }.into());
+            }
+            capsule::WT_DRAIN_SESSION => true,
+            capsule::WT_MAX_STREAM_DATA | capsule::WT_STREAM_DATA_BLOCKED => {
+                if rules.forbids_stream_data {
+                    return Err(CapsuleError::Prohibited(ty).into());
+                }
+                false
+            }
+            capsule::WT_MAX_DATA..=capsule::WT_STREAMS_BLOCKED_UNI => {
+                if rules.flow && len > 8 {
+                    return Err(CapsuleError::Length { ty, len }.into());
+                }
+                rules.flow
+            }
+            _ => false,
+        };
+        Ok((!self.keep).then_some(Item::Idle("capsules without effect")))
+    }
+
+    /// Payload of the capsule that started last.
+    pub(crate) fn body(&mut self, ty: u64, data: Bytes, last: bool) -> Option<Item> {
+        self.inside = !last;
+        if !self.keep {
+            return None;
+        }
+        let payload = self.payload.push(data, last)?;
+        Some(Item::Capsule {
+            ty,
+            payload,
+            raw: false,
+        })
+    }
+
+    /// Whether the stream may end here.
+    pub(crate) fn at_boundary(&self) -> bool {
+        self.records.at_boundary() && self.input.is_empty()
+    }
+
+    /// Whether a capsule given by `head` and `body` is incomplete.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.inside
+    }
+}
+
+impl Connection {
+    /// A complete capsule of an established session.
+    pub(crate) fn on_capsule(
+        &mut self,
+        id: SessionId,
+        ty: u64,
+        payload: &Bytes,
+        raw: bool,
+        now: Time,
+    ) -> Result<(), Fault> {
+        if raw {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.raw_capsules = true;
+            }
+        }
+        match decode_payload(ty, payload).map_err(StreamError::from)? {
+            Capsule::Close { code, reason } => {
+                let reason = reason.to_owned();
+                self.end_by_peer(id, code, reason, now);
+            }
+            Capsule::Drain => self.drain_by_peer(id),
+            Capsule::Datagram(_) => self.deliver_datagram(id, payload.clone()),
+            Capsule::MaxData(limit) => self.raise_data(id, limit)?,
+            Capsule::MaxStreams { dir, limit } => self.raise_streams(id, dir, limit)?,
+            // Limits follow consumption, not complaints (webtrans-http3-16 §5.6.3).
+            Capsule::DataBlocked(_) | Capsule::StreamsBlocked { .. } | Capsule::Unknown { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn raise_data(&mut self, id: SessionId, limit: u64) -> Result<(), StreamError> {
+        let flow = self
+            .sessions
+            .get_mut(&id)
+            .and_then(|session| session.flow.as_mut());
+        if let Some(flow) = flow {
+            if flow.send_data.raise(limit, flow.strict_limits)? {
+                self.events
+                    .push_back(Event::SessionWritable { session: id });
+            }
+        }
+        Ok(())
+    }
+
+    fn raise_streams(&mut self, id: SessionId, dir: Dir, limit: u64) -> Result<(), StreamError> {
+        let flow = self
+            .sessions
+            .get_mut(&id)
+            .and_then(|session| session.flow.as_mut());
+        if let Some(flow) = flow {
+            let strict = flow.strict_limits;
+            if flow.send_streams.get_mut(dir).raise(limit, strict)? {
+                self.events
+                    .push_back(Event::StreamsAvailable { session: id, dir });
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a session for the flow-control capsules of this drain.
+    pub(crate) fn mark_dirty(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            if !std::mem::replace(&mut session.dirty, true) {
+                self.dirty.push(id);
+            }
+        }
+    }
+
+    /// Sends what flow control owes the peer: each renewed limit once, each block once.
+    pub(crate) fn flush_flow(&mut self, id: SessionId) {
+        let (now, rtt) = (self.now, self.rtt);
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.dirty = false;
+        let raw = session.raw_capsules;
+        let Some(flow) = session.flow.as_mut() else {
+            return;
+        };
+        let mut out = Vec::new();
+        let mut put = |capsule| encode_framed(&capsule, raw, &mut out);
+        if let Some(limit) = flow.data.renew(now, rtt) {
+            put(Capsule::MaxData(limit));
+        }
+        if let Some(limit) = flow.send_data.report() {
+            put(Capsule::DataBlocked(limit));
+        }
+        for dir in [Dir::Bidi, Dir::Uni] {
+            if let Some(limit) = flow.streams.get_mut(dir).renew(now, rtt) {
+                put(Capsule::MaxStreams { dir, limit });
+            }
+            if let Some(limit) = flow.send_streams.get_mut(dir).report() {
+                put(Capsule::StreamsBlocked { dir, limit });
+            }
+        }
+        if !out.is_empty() {
+            self.send_request(id, out.into(), false);
+        }
+    }
+
+    /// Writes capsules on a CONNECT stream, each in a DATA frame of its own: some readers expect
+    /// no other split.
+    pub(crate) fn send_capsules(&mut self, id: SessionId, capsules: &[Capsule<'_>], fin: bool) {
+        let raw = self
+            .sessions
+            .get(&id)
+            .is_some_and(|session| session.raw_capsules);
+        let mut out = Vec::new();
+        for capsule in capsules {
+            encode_framed(capsule, raw, &mut out);
+        }
+        self.send_request(id, out.into(), fin);
+    }
+}
+
+fn encode_framed(capsule: &Capsule<'_>, raw: bool, out: &mut Vec<u8>) {
+    if raw {
+        return encode(capsule, out);
+    }
+    let mut inner = Vec::with_capacity(16);
+    encode(capsule, &mut inner);
+    encode_header(frame::DATA, inner.len() as u64, out);
+    out.extend_from_slice(&inner);
+}

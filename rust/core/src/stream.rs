@@ -1,0 +1,630 @@
+//! WebTransport streams: finding out what a stream is, counting its payload, ending it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use pywt_wire::codes::{app_error_to_http, error, http_to_app_error};
+use pywt_wire::stream_header::{self, BidiType, UniType, MAX_LEN};
+
+use crate::config::Role;
+use crate::connection::{Connection, StreamKind};
+use crate::early::Held;
+use crate::error::{ConnectionError, Error, OpenError};
+use crate::event::{Action, Event};
+use crate::request::{Phase, RequestStream};
+use crate::{Dir, SessionId, StreamId, Time};
+
+/// What is known about one QUIC stream.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// The peer's control stream.
+    Control,
+    /// Nothing that comes in matters; kept so that it is not taken for a new stream.
+    Discard,
+    /// Its first bytes have not all arrived.
+    Head(Head),
+    /// A WebTransport stream whose session is not established.
+    Held(Box<Held>),
+    /// Our control stream.
+    Local,
+    QpackDecoder,
+    QpackEncoder,
+    /// A stream of HTTP/3 frames.
+    Request(Box<RequestStream>),
+    /// A WebTransport stream of an established session.
+    Session(WtStream),
+}
+
+/// The first bytes of a stream, while they do not say yet what it is.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    bytes: [u8; MAX_LEN],
+    have: u8,
+    /// Code of a STOP_SENDING that came first.
+    stopped: Option<u64>,
+}
+
+/// One WebTransport stream. `consumed <= received`.
+#[derive(Debug)]
+pub(crate) struct WtStream {
+    pub(crate) session: SessionId,
+    pub(crate) received: u64,
+    pub(crate) consumed: u64,
+    /// Bytes of the peer's stream header; they do not count (webtrans-http3-16 §5.4).
+    pub(crate) header_len: u8,
+    pub(crate) dir: Dir,
+    /// Opened by this end.
+    pub(crate) local: bool,
+    /// The session has flow control.
+    pub(crate) flow: bool,
+    pub(crate) recv_open: bool,
+    pub(crate) send_open: bool,
+    /// The application wants no more; what arrives counts as consumed.
+    pub(crate) stopped: bool,
+}
+
+impl WtStream {
+    pub(crate) fn from_peer(session: SessionId, dir: Dir, header_len: usize) -> Self {
+        Self {
+            session,
+            received: 0,
+            consumed: 0,
+            header_len: header_len as u8,
+            dir,
+            local: false,
+            flow: false,
+            recv_open: true,
+            send_open: dir == Dir::Bidi,
+            stopped: false,
+        }
+    }
+
+    fn from_local(session: SessionId, dir: Dir, flow: bool) -> Self {
+        Self {
+            local: true,
+            flow,
+            recv_open: dir == Dir::Bidi,
+            send_open: true,
+            ..Self::from_peer(session, dir, 0)
+        }
+    }
+}
+
+/// What became of counted payload.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Deliver,
+    Drop,
+    NotOfSession,
+}
+
+/// The direction that a stream id has.
+pub(crate) fn dir_of(id: StreamId) -> Dir {
+    if id & 2 == 0 {
+        Dir::Bidi
+    } else {
+        Dir::Uni
+    }
+}
+
+/// Application verbs.
+impl Connection {
+    /// What this crate knows about a stream.
+    pub fn stream_kind(&self, id: StreamId) -> StreamKind {
+        match self.streams.get(&id) {
+            None => StreamKind::Unknown,
+            Some(Entry::Head(_)) => StreamKind::Pending,
+            Some(Entry::Held(_)) => StreamKind::Held,
+            Some(Entry::Session(stream)) => StreamKind::Session(stream.session),
+            Some(_) => StreamKind::Internal,
+        }
+    }
+
+    /// Whether a stream of this kind may be opened in the session now, as far as the session
+    /// goes. `Blocked` is told to the peer once for each limit.
+    pub fn check_open(&mut self, session: SessionId, dir: Dir) -> Result<(), OpenError> {
+        let flow = &mut self.open_session_mut(session)?.flow;
+        if flow
+            .as_mut()
+            .is_none_or(|flow| flow.send_streams.get_mut(dir).check())
+        {
+            return Ok(());
+        }
+        self.mark_dirty(session);
+        Err(OpenError::Blocked { session, dir })
+    }
+
+    /// Registers a stream that the driver opened in QUIC; returns the header to write first.
+    pub fn open_stream(
+        &mut self,
+        session: SessionId,
+        id: StreamId,
+        dir: Dir,
+    ) -> Result<Bytes, OpenError> {
+        if !self.is_local(id) || dir_of(id) != dir || self.streams.contains_key(&id) {
+            return Err(Error::StreamId(id).into());
+        }
+        let entry = self.open_session_mut(session)?;
+        let has_flow = entry.flow.is_some();
+        let granted = entry
+            .flow
+            .as_mut()
+            .is_none_or(|flow| flow.send_streams.get_mut(dir).take(1) == 1);
+        if !granted {
+            self.mark_dirty(session);
+            return Err(OpenError::Blocked { session, dir });
+        }
+        entry.streams += 1;
+        self.stats.streams_opened += 1;
+        self.streams.insert(
+            id,
+            Entry::Session(WtStream::from_local(session, dir, has_flow)),
+        );
+        let mut header = Vec::with_capacity(MAX_LEN);
+        stream_header::encode(dir, session, &mut header);
+        Ok(header.into())
+    }
+
+    /// Takes session credit for up to `want` bytes of payload and returns how much was granted:
+    /// all of it without session flow control, 0 when the sending side has ended. After less than
+    /// `want`, `Event::SessionWritable` follows.
+    pub fn reserve_send(&mut self, id: StreamId, want: u64) -> u64 {
+        let Some(Entry::Session(stream)) = self.streams.get(&id) else {
+            return 0;
+        };
+        if !stream.send_open {
+            return 0;
+        }
+        let mut granted = want;
+        if stream.flow {
+            let session = stream.session;
+            let flow = self
+                .sessions
+                .get_mut(&session)
+                .and_then(|session| session.flow.as_mut());
+            if let Some(flow) = flow {
+                granted = flow.send_data.take(want);
+                if granted < want {
+                    self.mark_dirty(session);
+                }
+            }
+        }
+        self.stats.bytes_sent += granted;
+        granted
+    }
+
+    /// The application read `len` bytes of payload: the session's credit goes back to the peer.
+    pub fn stream_consumed(&mut self, id: StreamId, len: u64, _now: Time) {
+        let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if !stream.flow {
+            return;
+        }
+        let len = len.min(stream.received - stream.consumed);
+        stream.consumed += len;
+        let session = stream.session;
+        let ended = !stream.recv_open && !stream.send_open;
+        self.free_data(session, len);
+        if ended {
+            self.settle(id);
+        }
+    }
+
+    /// The application's FIN was handed to QUIC.
+    pub fn stream_finished(&mut self, id: StreamId) {
+        if let Some(Entry::Session(stream)) = self.streams.get_mut(&id) {
+            stream.send_open = false;
+            self.settle(id);
+        }
+    }
+
+    /// The application gives up sending.
+    pub fn reset_stream(&mut self, id: StreamId, app_code: u32) {
+        let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if std::mem::take(&mut stream.send_open) {
+            self.actions.push_back(Action::ResetStream {
+                id,
+                code: app_error_to_http(app_code),
+            });
+            self.settle(id);
+        }
+    }
+
+    /// The application wants no more payload. What still arrives counts as consumed.
+    pub fn stop_stream(&mut self, id: StreamId, app_code: u32) {
+        let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if std::mem::replace(&mut stream.stopped, true) {
+            return;
+        }
+        if stream.recv_open {
+            self.actions.push_back(Action::StopSending {
+                id,
+                code: app_error_to_http(app_code),
+            });
+        }
+        self.consume_rest(id);
+        self.settle(id);
+    }
+
+    /// QUIC reports nothing more about this stream: its entry goes, whatever state it is in.
+    pub fn stream_gone(&mut self, id: StreamId) {
+        match self.streams.get_mut(&id) {
+            Some(Entry::Session(stream)) => {
+                stream.recv_open = false;
+                stream.send_open = false;
+                self.consume_rest(id);
+                self.settle(id);
+            }
+            Some(Entry::Held(_)) => {
+                self.take_held(id);
+            }
+            Some(Entry::Discard | Entry::Head(_)) => {
+                self.streams.remove(&id);
+            }
+            Some(
+                Entry::Control
+                | Entry::Local
+                | Entry::QpackDecoder
+                | Entry::QpackEncoder
+                | Entry::Request(_),
+            )
+            | None => {}
+        }
+    }
+}
+
+/// Input from QUIC.
+impl Connection {
+    /// Finds out what a stream is from its first bytes.
+    pub(crate) fn classify(
+        &mut self,
+        id: StreamId,
+        mut data: Bytes,
+        fin: bool,
+        now: Time,
+    ) -> Result<(), ConnectionError> {
+        let mut stopped = None;
+        if let Some(Entry::Head(head)) = self.streams.get(&id) {
+            let mut joined = BytesMut::with_capacity(usize::from(head.have) + data.len());
+            joined.put_slice(head.bytes.get(..usize::from(head.have)).unwrap_or(&[]));
+            joined.put_slice(&data);
+            data = joined.freeze();
+            stopped = head.stopped;
+        }
+        let known = match dir_of(id) {
+            Dir::Uni => self.classify_uni(id, &mut data, fin, now)?,
+            Dir::Bidi => self.classify_bidi(id, &mut data, fin, now)?,
+        };
+        match known {
+            true => {
+                if let Some(code) = stopped {
+                    self.handle_stop_sending(id, code, now);
+                }
+            }
+            false if fin => self.head_ended(id),
+            false => self.keep_head(id, &data, now),
+        }
+        Ok(())
+    }
+
+    fn classify_uni(
+        &mut self,
+        id: StreamId,
+        data: &mut Bytes,
+        fin: bool,
+        now: Time,
+    ) -> Result<bool, ConnectionError> {
+        let Some((ty, used)) = stream_header::decode_uni(data)? else {
+            return Ok(false);
+        };
+        let rest = data.split_off(used.min(data.len()));
+        let entry = match ty {
+            UniType::Control => {
+                self.critical.open_control()?;
+                Entry::Control
+            }
+            UniType::QpackEncoder => {
+                self.critical.open_encoder()?;
+                Entry::QpackEncoder
+            }
+            UniType::QpackDecoder => {
+                self.critical.open_decoder()?;
+                Entry::QpackDecoder
+            }
+            UniType::Push if self.config.role == Role::Server => {
+                return Err(ConnectionError::PushStreamFromClient);
+            }
+            UniType::Push => return Err(ConnectionError::PushStream),
+            UniType::WebTransport { session } => {
+                self.attach(id, session, Dir::Uni, used, now);
+                self.handle_stream_data(id, rest, fin, now);
+                return Ok(true);
+            }
+            UniType::Unknown(_) => {
+                self.discard(id, error::H3_STREAM_CREATION_ERROR, !fin, false);
+                return Ok(true);
+            }
+        };
+        self.streams.insert(id, entry);
+        if !rest.is_empty() || fin {
+            self.handle_stream_data(id, rest, fin, now);
+        }
+        Ok(true)
+    }
+
+    fn classify_bidi(
+        &mut self,
+        id: StreamId,
+        data: &mut Bytes,
+        fin: bool,
+        now: Time,
+    ) -> Result<bool, ConnectionError> {
+        let from_server = self.config.role == Role::Client;
+        if from_server && self.peer.as_ref().is_none_or(|peer| peer.dialect.is_none()) {
+            return Err(ConnectionError::UnexpectedServerStream);
+        }
+        let Some((ty, used)) = stream_header::decode_bidi(data)? else {
+            return Ok(false);
+        };
+        match ty {
+            BidiType::Request if from_server => Err(ConnectionError::UnexpectedServerStream),
+            BidiType::Request => {
+                self.open_request(id);
+                self.handle_stream_data(id, std::mem::take(data), fin, now);
+                // Most requests are complete in their first bytes.
+                if self
+                    .request_mut(id)
+                    .is_some_and(|request| request.phase == Phase::Head)
+                {
+                    self.await_head(id, now);
+                }
+                Ok(true)
+            }
+            BidiType::WebTransport { session } => {
+                let rest = data.split_off(used.min(data.len()));
+                self.attach(id, session, Dir::Bidi, used, now);
+                self.handle_stream_data(id, rest, fin, now);
+                Ok(true)
+            }
+        }
+    }
+
+    /// FIN came before the stream said what it is: nothing is owed on a unidirectional stream, an
+    /// answer is on a bidirectional one (RFC 9114 §4.1).
+    fn head_ended(&mut self, id: StreamId) {
+        self.streams.remove(&id);
+        if dir_of(id) == Dir::Bidi {
+            self.actions.push_back(Action::ResetStream {
+                id,
+                code: error::H3_REQUEST_INCOMPLETE,
+            });
+        }
+    }
+
+    fn keep_head(&mut self, id: StreamId, data: &[u8], now: Time) {
+        let is_new = !self.streams.contains_key(&id);
+        if let Entry::Head(head) = self
+            .streams
+            .entry(id)
+            .or_insert_with(|| Entry::Head(Head::default()))
+        {
+            // An undecided header is shorter than the longest one.
+            let have = data.len().min(MAX_LEN);
+            if let (Some(to), Some(from)) = (head.bytes.get_mut(..have), data.get(..have)) {
+                to.copy_from_slice(from);
+                head.have = have as u8;
+            }
+        }
+        if is_new {
+            self.await_head(id, now);
+        }
+    }
+
+    pub(crate) fn head_stopped(&mut self, id: StreamId, code: u64) {
+        if let Some(Entry::Head(head)) = self.streams.get_mut(&id) {
+            head.stopped = Some(code);
+        }
+    }
+
+    /// Finds the session of a stream the peer opened.
+    fn attach(&mut self, id: StreamId, session: SessionId, dir: Dir, header_len: usize, now: Time) {
+        let stream = WtStream::from_peer(session, dir, header_len);
+        if self
+            .peer
+            .as_ref()
+            .is_some_and(|peer| peer.dialect.is_none())
+        {
+            return self.discard(id, error::H3_STREAM_CREATION_ERROR, true, dir == Dir::Bidi);
+        }
+        match self.sessions.get(&session) {
+            Some(entry) if entry.is_open() => self.admit(id, stream, now),
+            Some(_) => self.hold(id, stream, now),
+            None if self.ended.contains(&session) => {
+                self.discard(id, error::WT_SESSION_GONE, true, dir == Dir::Bidi);
+            }
+            None if self.config.role == Role::Server => self.hold(id, stream, now),
+            // A client knows every session there can be.
+            None => self.reject_early(id, dir),
+        }
+    }
+
+    /// Takes a stream of the peer into its established session.
+    pub(crate) fn admit(&mut self, id: StreamId, mut stream: WtStream, now: Time) {
+        let session = stream.session;
+        let dir = stream.dir;
+        let Some(entry) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        stream.flow = entry.flow.is_some();
+        entry.streams += 1;
+        let counted = entry
+            .flow
+            .as_mut()
+            .map_or(Ok(()), |flow| flow.streams.get_mut(dir).take(1));
+        self.streams.insert(id, Entry::Session(stream));
+        if let Err(error) = counted {
+            return self.fail_session(session, error, now);
+        }
+        self.stats.streams_accepted += 1;
+        self.events.push_back(Event::StreamOpened {
+            session,
+            stream: id,
+            dir,
+        });
+    }
+
+    /// Counts payload of a WebTransport stream.
+    pub(crate) fn count(&mut self, id: StreamId, len: u64, fin: bool, now: Time) -> Counted {
+        let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {
+            return Counted::NotOfSession;
+        };
+        if !stream.recv_open {
+            return Counted::Drop;
+        }
+        stream.received += len;
+        stream.recv_open = !fin;
+        self.stats.bytes_received += len;
+        let counted = if stream.stopped {
+            Counted::Drop
+        } else {
+            Counted::Deliver
+        };
+        if stream.flow {
+            let session = stream.session;
+            let flow = self
+                .sessions
+                .get_mut(&session)
+                .and_then(|session| session.flow.as_mut());
+            if let Some(Err(error)) = flow.map(|flow| flow.data.take(len)) {
+                self.fail_session(session, error, now);
+                return Counted::Drop;
+            }
+            if counted == Counted::Drop {
+                self.consume_rest(id);
+            }
+        }
+        if fin {
+            self.settle(id);
+        }
+        counted
+    }
+
+    /// The peer reset a stream of a session.
+    pub(crate) fn session_stream_reset(
+        &mut self,
+        id: StreamId,
+        code: u64,
+        final_size: Option<u64>,
+        now: Time,
+    ) {
+        let Some(Entry::Session(stream)) = self.streams.get(&id) else {
+            return;
+        };
+        if !stream.recv_open {
+            return;
+        }
+        // Payload that never arrived still counts for the session (webtrans-http3-16 §5.4).
+        let body = final_size.map(|size| size.saturating_sub(u64::from(stream.header_len)));
+        let missing = body.map_or(0, |body| body.saturating_sub(stream.received));
+        if missing > 0 {
+            self.count(id, missing, false, now);
+        }
+        // Counting may have ended the session, and with it the stream.
+        let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.recv_open = false;
+        if !stream.stopped {
+            let app_code = http_to_app_error(code);
+            self.events.push_back(Event::StreamReset {
+                stream: id,
+                code: app_code,
+                raw: code,
+            });
+        }
+        self.consume_rest(id);
+        self.settle(id);
+    }
+
+    /// The peer stopped a stream of a session.
+    pub(crate) fn session_stream_stopped(&mut self, id: StreamId, code: u64) {
+        let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if std::mem::take(&mut stream.send_open) {
+            self.actions.push_back(Action::ResetStream { id, code });
+            let app_code = http_to_app_error(code);
+            self.events.push_back(Event::StreamStopped {
+                stream: id,
+                code: app_code,
+                raw: code,
+            });
+            self.settle(id);
+        }
+    }
+
+    /// Refuses a stream of the peer and forgets what it carries.
+    pub(crate) fn discard(&mut self, id: StreamId, code: u64, recv_open: bool, send_open: bool) {
+        if send_open {
+            self.actions.push_back(Action::ResetStream { id, code });
+        }
+        if recv_open {
+            self.actions.push_back(Action::StopSending { id, code });
+            self.streams.insert(id, Entry::Discard);
+        } else {
+            self.streams.remove(&id);
+        }
+    }
+
+    pub(crate) fn is_local(&self, id: StreamId) -> bool {
+        let server_bit = id & 1 == 1;
+        server_bit == (self.config.role == Role::Server)
+    }
+
+    /// Counts everything received as consumed.
+    fn consume_rest(&mut self, id: StreamId) {
+        let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let rest = stream.received - stream.consumed;
+        stream.consumed = stream.received;
+        if stream.flow && rest > 0 {
+            let session = stream.session;
+            self.free_data(session, rest);
+        }
+    }
+
+    fn free_data(&mut self, session: SessionId, len: u64) {
+        let flow = self
+            .sessions
+            .get_mut(&session)
+            .and_then(|session| session.flow.as_mut());
+        if flow.is_some_and(|flow| flow.data.free(len)) {
+            self.mark_dirty(session);
+        }
+    }
+
+    /// Drops the entry of a stream about which nothing can happen any more.
+    fn settle(&mut self, id: StreamId) {
+        let Some(Entry::Session(stream)) = self.streams.get(&id) else {
+            return;
+        };
+        let unread = stream.flow && stream.consumed < stream.received;
+        if stream.recv_open || stream.send_open || unread {
+            return;
+        }
+        let (session, dir, local) = (stream.session, stream.dir, stream.local);
+        self.streams.remove(&id);
+        let Some(entry) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        entry.streams -= 1;
+        let flow = entry.flow.as_mut();
+        if !local && flow.is_some_and(|flow| flow.streams.get_mut(dir).free(1)) {
+            self.mark_dirty(session);
+        }
+    }
+}
