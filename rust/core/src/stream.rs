@@ -191,6 +191,26 @@ impl Connection {
         granted
     }
 
+    /// Gives back what `reserve_send` granted and QUIC never took. Call it before the sending side
+    /// ends, or the session loses the credit.
+    pub fn release_send(&mut self, id: StreamId, unused: u64) {
+        let Some(Entry::Session(stream)) = self.streams.get(&id) else {
+            return;
+        };
+        self.stats.bytes_sent = self.stats.bytes_sent.saturating_sub(unused);
+        if !stream.flow {
+            return;
+        }
+        let session = stream.session;
+        let flow = self
+            .sessions
+            .get_mut(&session)
+            .and_then(|session| session.flow.as_mut());
+        if flow.is_some_and(|flow| flow.send_data.give_back(unused)) {
+            self.events.push_back(Event::SessionWritable { session });
+        }
+    }
+
     /// The application read `len` bytes of payload: the session's credit goes back to the peer.
     pub fn stream_consumed(&mut self, id: StreamId, len: u64, _now: Time) {
         let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {

@@ -164,6 +164,12 @@ impl Credit {
         granted
     }
 
+    /// Takes back what was spent and not used. True when somebody waits for it.
+    pub(crate) fn give_back(&mut self, amount: u64) -> bool {
+        self.used = self.used.saturating_sub(amount);
+        amount > 0 && std::mem::take(&mut self.waiting)
+    }
+
     /// Whether one is left; if not, the credit is marked as waited for.
     pub(crate) fn check(&mut self) -> bool {
         self.waiting |= self.used == self.limit;

@@ -6,6 +6,7 @@ pub(crate) mod flow;
 
 use pywt_wire::capsule::{Capsule, MAX_STREAMS};
 use pywt_wire::qpack::Field;
+use pywt_wire::stream_header::is_session_id;
 use pywt_wire::{structured_field, varint};
 
 use crate::config::{Request, Response, Role};
@@ -90,7 +91,7 @@ impl Connection {
         if self.goaway_received.is_some_and(|limit| stream >= limit) {
             return Err(Error::GoingAway);
         }
-        if stream % 4 != 0 || self.streams.contains_key(&stream) {
+        if !is_session_id(stream) || self.streams.contains_key(&stream) {
             return Err(Error::StreamId(stream));
         }
         check_local_pseudo(":authority", &request.authority)?;
