@@ -106,6 +106,8 @@ pub struct Standalone {
     endpoint: Endpoint,
     connection: Option<Connection>,
     epoch: Instant,
+    /// The latest time the driver has told.
+    now: Instant,
     ack_clock: Arc<AckClock>,
     events: VecDeque<StandaloneEvent>,
     readable: VecDeque<u64>,
@@ -157,11 +159,13 @@ impl Standalone {
     }
 
     fn new(role: Role, endpoint: Endpoint, ack_clock: Arc<AckClock>) -> Self {
+        let epoch = Instant::now();
         Self {
             role,
             endpoint,
             connection: None,
-            epoch: Instant::now(),
+            epoch,
+            now: epoch,
             ack_clock,
             events: VecDeque::new(),
             readable: VecDeque::new(),
@@ -189,15 +193,19 @@ impl Standalone {
         if self.connection.is_some() || self.terminated {
             return Err(Misuse::State("connect was called before").into());
         }
-        let now = self.epoch + now;
-        self.connection = Some(self.endpoint.connect(now, options, remote, server_name)?);
+        self.now = self.epoch + now;
+        self.connection = Some(
+            self.endpoint
+                .connect(self.now, options, remote, server_name)?,
+        );
         Ok(())
     }
 
     /// Takes one UDP payload.
     pub fn receive_datagram(&mut self, data: &[u8], remote: SocketAddr, now: Duration) {
+        self.now = self.epoch + now;
         let packet = Packet {
-            now: self.epoch + now,
+            now: self.now,
             remote,
             local_ip: None,
             ecn: None,
@@ -218,6 +226,7 @@ impl Standalone {
     /// The UDP payloads to send now, and where to.
     pub fn datagrams_to_send(&mut self, now: Duration) -> Vec<(Vec<u8>, SocketAddr)> {
         let now = self.epoch + now;
+        self.now = now;
         let mut packets = Vec::new();
         while let Some(response) = self.endpoint.poll_response() {
             packets.push((response.data, response.transmit.destination));
@@ -249,6 +258,7 @@ impl Standalone {
     /// Takes note that a deadline has passed.
     pub fn handle_timer(&mut self, now: Duration) {
         let now = self.epoch + now;
+        self.now = now;
         if let Some(connection) = &mut self.connection {
             if connection.poll_timeout().is_some_and(|at| at <= now) {
                 connection.handle_timeout(now);
@@ -363,14 +373,14 @@ impl Standalone {
 
     /// CONNECTION_CLOSE with an application code; [`StandaloneEvent::Terminated`] follows when
     /// the peer can no longer need an answer.
-    pub fn close(&mut self, code: u64, reason: &str, now: Duration) {
+    pub fn close(&mut self, code: u64, reason: &str) {
         if self.terminated || self.local_close.is_some() {
             return;
         }
         let close = Close::local(code, reason);
         match &mut self.connection {
             Some(connection) => {
-                connection.close(self.epoch + now, code, reason);
+                connection.close(self.now, code, reason);
                 self.local_close = Some(close);
                 self.drain();
             }

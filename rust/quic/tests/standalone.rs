@@ -288,8 +288,8 @@ fn datagrams_queue_up_to_the_limit_and_then_drop_the_oldest() {
 #[test]
 fn close_reaches_both_sides_once() {
     let mut two = Two::connected(TransportOptions::default());
-    two.client.close(77, "bye", two.now);
-    two.client.close(78, "again", two.now);
+    two.client.close(77, "bye");
+    two.client.close(78, "again");
     two.run(Duration::from_secs(10));
     let [StandaloneEvent::Terminated(remote)] = &two.server_events[..] else {
         panic!("{:?}", two.server_events)
