@@ -1,7 +1,7 @@
 //! The Huffman code of RFC 7541 appendix B, both ways.
 //!
 //! The code is canonical: the lengths alone determine it, and every table below is built from
-//! them at compile time. The decoder looks at 11 bits at once and usually takes two symbols per
+//! them at compile time. The decoder looks at 12 bits at once and usually takes two symbols per
 //! look; only codes longer than that (no letter, digit or common punctuation) go by length.
 
 use super::QpackError;
@@ -23,7 +23,11 @@ const LENGTHS: [u8; SYMBOLS] = [
 const SYMBOLS: usize = 257;
 const EOS: usize = 256;
 const MAX_LENGTH: usize = 30;
-const LOOK: usize = 11;
+const LOOK: usize = 12;
+/// Looks that fit the bits at hand after a refill.
+const LOOKS: usize = 56 / LOOK;
+/// Symbols in a batch.
+const BATCH: usize = 2 * LOOKS;
 
 /// Length in bytes of `input` when encoded.
 #[inline]
@@ -59,11 +63,10 @@ pub fn encode(input: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Decode `input` into `out`, replacing what is there. A string of more than `max` bytes is
-/// refused, and never more than that is allocated.
+/// refused, and not much more than that is allocated.
 pub fn decode(input: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), QpackError> {
-    // The shortest code has 5 bits. Symbols are written in pairs of which the second may not
-    // count, hence the extra room.
-    let room = (input.len() * 8 / 5).min(max) + 2;
+    // The shortest code has 5 bits. Symbols are written a batch at a time, of which not all count.
+    let room = (input.len() * 8 / 5).min(max) + BATCH;
     out.clear();
     out.resize(room, 0);
     let mut written = 0;
@@ -73,77 +76,95 @@ pub fn decode(input: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), QpackEr
         count: 0,
     };
     loop {
-        reader.refill();
-        let entry = LOOKUP[(reader.bits >> (u64::BITS as usize - LOOK)) as usize];
-        let (symbols, symbol_count, length) = if entry.both <= reader.count {
-            (
-                entry.symbols,
-                1 + usize::from(entry.both > entry.first),
-                entry.both,
-            )
-        } else if entry.first <= reader.count {
-            (entry.symbols, 1, entry.first)
-        } else if entry.first == LONG {
-            match long_code(reader.bits) {
-                Some((symbol, length)) if length <= reader.count => ([symbol, 0], 1, length),
-                // Fewer bits are left than the code has: they are the padding.
-                Some(_) => break,
-                None => return Err(QpackError::Huffman),
-            }
-        } else {
-            break;
-        };
         let Some(slot) = out.get_mut(written..).and_then(<[u8]>::first_chunk_mut) else {
             return Err(QpackError::StringSize(max));
         };
-        *slot = symbols;
+        let (symbols, symbol_count) = match reader.batch() {
+            (_, 0) => match reader.long_symbol() {
+                Some(symbol) => (u64::from(symbol), 1),
+                None => break,
+            },
+            batch => batch,
+        };
+        *slot = symbols.to_le_bytes();
         written += symbol_count;
-        reader.bits <<= length;
-        reader.count -= length;
+        // Padding that is not all ones has been decoded as if ones came after it.
+        if reader.count < 0 {
+            return Err(QpackError::Huffman);
+        }
     }
     if written > max {
         return Err(QpackError::StringSize(max));
     }
     out.truncate(written);
     // RFC 7541 §5.2: less than 8 bits of padding, all ones.
-    let padding_is_ones = reader.bits.leading_ones() >= u32::from(reader.count);
-    if reader.count < 8 && padding_is_ones {
+    let is_padding = reader.count < 8 && reader.bits == u64::MAX;
+    if is_padding {
         Ok(())
     } else {
         Err(QpackError::Huffman)
     }
 }
 
-/// The bits not decoded yet, from the top of `bits`; below the top `count` there may be more bits
-/// of the input already.
+/// The bits not decoded yet. The input is followed by ones without end, which no short code
+/// starts with.
 struct Reader<'a> {
     input: &'a [u8],
+    /// From the top.
     bits: u64,
-    count: u8,
+    /// How many of them are certainly there and belong to the input.
+    count: i32,
 }
 
 impl Reader<'_> {
-    /// Hold at least 32 bits, or all that are left.
+    /// Up to [`BATCH`] symbols, the first in the lowest byte, and how many they are: none where
+    /// the next code is a long one or the input is at its end.
+    #[inline]
+    fn batch(&mut self) -> (u64, usize) {
+        self.refill();
+        let (mut symbols, mut shift, mut taken) = (0, 0, 0);
+        for _ in 0..LOOKS {
+            let entry = LOOKUP[(self.bits >> (u64::BITS as usize - LOOK)) as usize];
+            self.bits = self.bits.wrapping_shl(entry.0);
+            symbols |= u64::from(entry.symbols()) << shift;
+            shift += entry.symbol_bits();
+            taken += entry.code_bits();
+        }
+        self.count -= taken as i32;
+        (symbols, shift as usize / 8)
+    }
+
+    /// The symbol of a long code; `None` when the input is at its end, or should be.
+    fn long_symbol(&mut self) -> Option<u8> {
+        let (symbol, length) = long_code(self.bits)?;
+        if i32::from(length) > self.count {
+            return None;
+        }
+        self.bits <<= length;
+        self.count -= i32::from(length);
+        Some(symbol)
+    }
+
+    /// Have 56 bits, ones where the input ends.
     #[inline]
     fn refill(&mut self) {
-        if self.count >= 32 {
+        let Ok(count @ 0..64) = u32::try_from(self.count) else {
             return;
-        }
-        if let Some(word) = self.input.first_chunk() {
-            self.bits |= u64::from_be_bytes(*word) >> self.count;
-            let bytes = (63 - self.count) / 8;
-            self.input = self.input.get(usize::from(bytes)..).unwrap_or_default();
-            self.count += bytes * 8;
-            return;
-        }
-        while let Some((&byte, rest)) = self.input.split_first() {
-            if self.count > 56 {
-                break;
+        };
+        let (word, available) = match self.input.first_chunk() {
+            Some(word) => (u64::from_be_bytes(*word), 8),
+            None => {
+                let mut word = [u8::MAX; 8];
+                word.iter_mut()
+                    .zip(self.input)
+                    .for_each(|(to, from)| *to = *from);
+                (u64::from_be_bytes(word), self.input.len())
             }
-            self.bits |= u64::from(byte) << (56 - self.count);
-            self.input = rest;
-            self.count += 8;
-        }
+        };
+        let bytes = available.min((63 - count as usize) / 8);
+        self.bits |= word >> count;
+        self.input = self.input.get(bytes..).unwrap_or_default();
+        self.count += 8 * bytes as i32;
     }
 }
 
@@ -164,14 +185,22 @@ fn long_code(bits: u64) -> Option<(u8, u8)> {
     None
 }
 
-/// What the next [`LOOK`] bits decode to.
+/// What the next [`LOOK`] bits decode to, from the lowest byte: bits of all codes, two symbols
+/// (zero where there is none), bits of the symbols, bits of the first code. All zero for the start
+/// of a longer code. The first byte is where a shift wants it, which is what the speed hangs on.
 #[derive(Clone, Copy)]
-struct Entry {
-    symbols: [u8; 2],
-    /// Bits of the first symbol, or [`LONG`].
-    first: u8,
-    /// Bits of both symbols; of the first alone where there is no second.
-    both: u8,
+struct Entry(u32);
+
+impl Entry {
+    const fn code_bits(self) -> u32 {
+        self.0 & 0xff
+    }
+    const fn symbols(self) -> u16 {
+        (self.0 >> 8) as u16
+    }
+    const fn symbol_bits(self) -> u32 {
+        self.0 >> 24
+    }
 }
 
 /// The codes of one length: consecutive numbers from `first`, for the symbols of [`SORTED`] from
@@ -182,9 +211,6 @@ struct Range {
     count: u32,
     start: u16,
 }
-
-/// More bits than a reader ever holds.
-const LONG: u8 = u8::MAX;
 
 /// Code and length by symbol.
 static CODES: [(u32, u8); SYMBOLS] = TABLES.0;
@@ -231,37 +257,33 @@ const TABLES: (
 };
 
 const fn lookup() -> [Entry; 1 << LOOK] {
-    let mut table = [Entry {
-        symbols: [0, 0],
-        first: LONG,
-        both: LONG,
-    }; 1 << LOOK];
+    let mut single = [(0, 0); 1 << LOOK];
     let mut symbol = 0;
     while symbol < EOS {
         let (code, length) = TABLES.0[symbol];
-        let spare = LOOK.saturating_sub(length as usize);
         if length as usize <= LOOK {
+            let spare = LOOK - length as usize;
             let mut tail = 0;
             while tail < 1 << spare {
-                let entry = &mut table[(code as usize) << spare | tail];
-                entry.symbols[0] = symbol as u8;
-                entry.first = length;
-                entry.both = length;
+                single[((code as usize) << spare) | tail] = (symbol as u32, length as u32);
                 tail += 1;
             }
         }
         symbol += 1;
     }
+    let mut table = [Entry(0); 1 << LOOK];
     let mut window = 0;
     while window < 1 << LOOK {
-        let first = table[window].first;
-        if first != LONG {
-            let second = table[(window << first) & ((1 << LOOK) - 1)];
-            if second.first != LONG && (first + second.first) as usize <= LOOK {
-                table[window].symbols[1] = second.symbols[0];
-                table[window].both = first + second.first;
-            }
-        }
+        let (a, a_length) = single[window];
+        let (b, b_length) = single[(window << a_length) & ((1 << LOOK) - 1)];
+        let both = a_length + b_length;
+        table[window] = if a_length == 0 {
+            Entry(0)
+        } else if b_length == 0 || both as usize > LOOK {
+            Entry(a_length | a << 8 | 8 << 24)
+        } else {
+            Entry(both | a << 8 | b << 16 | 16 << 24)
+        };
         window += 1;
     }
     table
