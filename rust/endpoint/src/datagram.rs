@@ -48,10 +48,6 @@ impl DatagramQueue {
         self.items.push_front(data);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.items.len()
     }
@@ -85,6 +81,6 @@ mod tests {
         assert_eq!(queue.push(vec![0; 5].into(), LIMITS), 2);
         assert_eq!(queue.push(vec![0; 100].into(), LIMITS), 1);
         assert_eq!(queue.pop().map(|data| data.len()), Some(100));
-        assert!(queue.is_empty());
+        assert_eq!(queue.len(), 0);
     }
 }

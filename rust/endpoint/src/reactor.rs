@@ -96,11 +96,9 @@ impl Reactor {
         for _ in 0..MAX_SENDS {
             self.buffer.clear();
             let socket = &self.socket;
-            let transmit = self.endpoint.poll_transmit(
-                now,
-                |mtu| socket.max_segments(mtu),
-                &mut self.buffer,
-            );
+            let transmit =
+                self.endpoint
+                    .poll_transmit(now, |mtu| socket.max_segments(mtu), &mut self.buffer);
             let Some(transmit) = transmit else {
                 return Flushed::Done;
             };

@@ -150,7 +150,9 @@ impl Connection {
 
     /// The largest datagram payload that fits now; 0 when the peer takes none.
     pub fn max_datagram_size(&mut self, session: SessionId) -> usize {
-        let prefix = self.datagram_prefix(session).map_or(0, |prefix| prefix.len());
+        let prefix = self
+            .datagram_prefix(session)
+            .map_or(0, |prefix| prefix.len());
         self.quic
             .max_datagram_size()
             .map_or(0, |limit| limit.saturating_sub(prefix))

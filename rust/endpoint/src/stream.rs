@@ -152,18 +152,20 @@ impl Connection {
         };
         stream.receiving = outcome != Read::End;
         stream.read_wanted = outcome == Read::Nothing;
+        let time = self.time(now);
         if fresh > 0 || fin {
-            let time = self.time(now);
             self.core.handle_stream_bytes(id, fresh as u64, fin, time);
         }
         if taken > 0 {
-            let time = self.time(now);
             self.core.stream_consumed(id, taken as u64, time);
-            self.settle(now);
-            self.wants_transmit |= self.quic.take_flow_control();
         }
         if outcome == Read::End {
             self.forget_if_over(id);
+        }
+        if outcome != Read::Nothing {
+            // Credit may go back to the peer, of QUIC and of the session.
+            self.settle(now);
+            self.wants_transmit |= self.quic.take_flow_control();
         }
         outcome
     }
@@ -240,12 +242,12 @@ impl Connection {
             }
         }
         if fin && written == total {
-            self.finish_stream(id);
+            self.finish_stream(id, now);
         }
         Ok(written)
     }
 
-    fn finish_stream(&mut self, id: StreamId) {
+    fn finish_stream(&mut self, id: StreamId, now: Instant) {
         self.quic.finish(id);
         self.wants_transmit = true;
         self.return_credit(id);
@@ -254,6 +256,8 @@ impl Connection {
         }
         self.core.stream_finished(id);
         self.forget_if_over(id);
+        // Its end may grant the peer another stream.
+        self.settle(now);
     }
 
     /// RESET_STREAM.
@@ -268,8 +272,8 @@ impl Connection {
         stream.unsent.clear();
         self.return_credit(id);
         self.core.reset_stream(id, code);
-        self.settle(now);
         self.forget_if_over(id);
+        self.settle(now);
         Ok(())
     }
 
@@ -282,8 +286,8 @@ impl Connection {
         stream.receiving = false;
         stream.head = Bytes::new();
         self.core.stop_stream(id, code);
-        self.settle(now);
         self.forget_if_over(id);
+        self.settle(now);
         Ok(())
     }
 
@@ -322,8 +326,7 @@ impl Connection {
                 ReadState::Blocked => return,
                 ReadState::Finished => {
                     stream.receiving = false;
-                    self.core
-                        .handle_stream_data(id, Bytes::new(), true, time);
+                    self.core.handle_stream_data(id, Bytes::new(), true, time);
                     self.forget_if_over(id);
                     return;
                 }

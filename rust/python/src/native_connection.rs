@@ -1,0 +1,790 @@
+//! `EndpointConnection`: one connection of the native engine, as the engine seam wants it.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyList, PyType};
+use pyo3::{ffi, intern, PyTraverseError, PyVisit};
+use pywt_core::{ClosedBy, Dir, Request, Response};
+use pywt_endpoint::{Connection, ConnectionKey, Error, Notification, Payload, Read};
+use pywt_quic::{Close, CloseBy, CloseKind};
+
+use crate::native_endpoint::{address, report, Endpoint};
+
+/// One QUIC connection with its HTTP/3 and WebTransport state. Made by `Endpoint`; meant to be
+/// subclassed with the methods `connected()` and `lost(code, reason, by, kind)`.
+#[pyclass(frozen, subclass, weakref, module = "pywebtransport._native")]
+pub(crate) struct EndpointConnection {
+    place: OnceLock<Place>,
+    told: Mutex<Told>,
+}
+
+struct Place {
+    endpoint: Py<Endpoint>,
+    key: ConnectionKey,
+    is_client: bool,
+}
+
+#[derive(Default)]
+struct Told {
+    sink: Option<Sink>,
+    /// What came before there was a sink.
+    early: Vec<Notification>,
+    /// The last known addresses and how it ended, for when the state is gone.
+    closed: bool,
+}
+
+/// The facade's object and its busiest methods.
+struct Sink {
+    object: Py<PyAny>,
+    datagrams_readable: Py<PyAny>,
+    stream_opened: Py<PyAny>,
+    stream_readable: Py<PyAny>,
+    stream_writable: Py<PyAny>,
+}
+
+#[pymethods]
+impl EndpointConnection {
+    #[new]
+    fn new() -> Self {
+        Self {
+            place: OnceLock::new(),
+            told: Mutex::default(),
+        }
+    }
+
+    #[getter]
+    fn is_client(&self) -> PyResult<bool> {
+        Ok(self.place()?.is_client)
+    }
+
+    /// Whether `closed` has been told.
+    #[getter]
+    fn is_closed(&self) -> bool {
+        self.told().closed
+    }
+
+    #[getter]
+    fn local_address(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
+        let place = self.place()?;
+        let mut state = place.endpoint.bind(py).get().lock()?;
+        let Some(reactor) = state.reactor() else {
+            return Ok(None);
+        };
+        let mut local = reactor.local_address();
+        if let Some(ip) = reactor
+            .endpoint()
+            .connection(place.key)
+            .and_then(|connection| connection.quic().local_ip())
+        {
+            local.set_ip(ip);
+        }
+        Ok(Some(address(local)))
+    }
+
+    #[getter]
+    fn remote_address(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
+        let place = self.place()?;
+        let mut state = place.endpoint.bind(py).get().lock()?;
+        Ok(state
+            .endpoint()
+            .and_then(|endpoint| endpoint.connection(place.key))
+            .map(|connection| address(connection.quic().remote_address())))
+    }
+
+    /// Attaches the facade; notifications that came before are delivered now.
+    fn set_sink(slf: &Bound<'_, Self>, sink: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let method = |name| Ok::<_, PyErr>(sink.getattr(name)?.unbind());
+        let sink = Sink {
+            datagrams_readable: method(intern!(py, "datagrams_readable"))?,
+            stream_opened: method(intern!(py, "stream_opened"))?,
+            stream_readable: method(intern!(py, "stream_readable"))?,
+            stream_writable: method(intern!(py, "stream_writable"))?,
+            object: sink.clone().unbind(),
+        };
+        let early = {
+            let mut told = slf.get().told();
+            told.sink = Some(sink);
+            std::mem::take(&mut told.early)
+        };
+        for notification in early {
+            slf.get().tell(slf, notification);
+        }
+        Ok(())
+    }
+
+    #[pyo3(signature = (*, authority, path, headers, protocols = Vec::new()))]
+    fn open_session(
+        &self,
+        py: Python<'_>,
+        authority: String,
+        path: String,
+        headers: &Bound<'_, PyAny>,
+        protocols: Vec<String>,
+    ) -> PyResult<u64> {
+        let request = Request {
+            authority,
+            path,
+            headers: fields(headers)?,
+            protocols,
+        };
+        self.with(py, |connection, now| connection.open_session(request, now))
+    }
+
+    #[pyo3(signature = (session_id, *, protocol = None, headers = None))]
+    fn accept_session(
+        &self,
+        py: Python<'_>,
+        session_id: u64,
+        protocol: Option<String>,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let headers = headers.map(fields).transpose()?.unwrap_or_default();
+        let response = Response { protocol, headers };
+        self.with(py, |connection, now| {
+            connection.accept_session(session_id, response, now)
+        })
+    }
+
+    #[pyo3(signature = (session_id, *, status, headers = None))]
+    fn reject_session(
+        &self,
+        py: Python<'_>,
+        session_id: u64,
+        status: u16,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let headers = headers.map(fields).transpose()?.unwrap_or_default();
+        self.with(py, |connection, now| {
+            connection.reject_session(session_id, status, &headers, now)
+        })
+    }
+
+    #[pyo3(signature = (session_id, *, code, reason))]
+    fn close_session(
+        &self,
+        py: Python<'_>,
+        session_id: u64,
+        code: u32,
+        reason: &str,
+    ) -> PyResult<()> {
+        self.with(py, |connection, now| {
+            connection.close_session(session_id, code, reason, now)
+        })
+    }
+
+    fn drain_session(&self, py: Python<'_>, session_id: u64) -> PyResult<()> {
+        self.with(py, |connection, now| {
+            connection.drain_session(session_id, now)
+        })
+    }
+
+    fn open_stream(
+        &self,
+        py: Python<'_>,
+        session_id: u64,
+        unidirectional: bool,
+    ) -> PyResult<Option<u64>> {
+        let dir = if unidirectional { Dir::Uni } else { Dir::Bidi };
+        self.with(py, |connection, now| {
+            connection.open_stream(session_id, dir, now)
+        })
+    }
+
+    fn stream_read<'py>(
+        &self,
+        py: Python<'py>,
+        stream_id: u64,
+        max_size: isize,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let max = usize::try_from(max_size).unwrap_or(usize::MAX);
+        let mut chunks = Vec::new();
+        let read = self.with(py, |connection, now| {
+            Ok(connection.stream_read(stream_id, max, &mut chunks, now))
+        })?;
+        match read {
+            Read::Data(total) => join(py, &chunks, total).map(Some),
+            Read::Nothing => Ok(None),
+            Read::End => Ok(Some(PyBytes::new(py, b""))),
+        }
+    }
+
+    fn stream_write(
+        &self,
+        py: Python<'_>,
+        stream_id: u64,
+        data: &Bound<'_, PyAny>,
+        fin: bool,
+    ) -> PyResult<usize> {
+        if let Ok(bytes) = data.cast::<PyBytes>() {
+            let slice = bytes.as_bytes();
+            if slice.len() < ZERO_COPY {
+                return self.with(py, |connection, now| {
+                    connection.stream_write(stream_id, Payload::Slice(slice), fin, now)
+                });
+            }
+            let shared = Bytes::from_owner(PyBackedBytes::from(bytes.clone()));
+            return self.with(py, |connection, now| {
+                connection.stream_write(stream_id, Payload::Shared(shared), fin, now)
+            });
+        }
+        let buffer = PyBuffer::<u8>::get(data)?;
+        with_slice(py, &buffer, |slice| {
+            self.with(py, |connection, now| {
+                connection.stream_write(stream_id, Payload::Slice(slice), fin, now)
+            })
+        })
+    }
+
+    fn stream_reset(&self, py: Python<'_>, stream_id: u64, code: u32) -> PyResult<()> {
+        self.with(py, |connection, now| {
+            connection.stream_reset(stream_id, code, now)
+        })
+    }
+
+    fn stream_stop(&self, py: Python<'_>, stream_id: u64, code: u32) -> PyResult<()> {
+        self.with(py, |connection, now| {
+            connection.stream_stop(stream_id, code, now)
+        })
+    }
+
+    fn set_stream_priority(&self, py: Python<'_>, stream_id: u64, priority: i32) -> PyResult<()> {
+        self.with(py, |connection, _| {
+            connection.set_stream_priority(stream_id, priority);
+            Ok(())
+        })
+    }
+
+    fn max_datagram_size(&self, py: Python<'_>, session_id: u64) -> PyResult<usize> {
+        self.with(py, |connection, _| {
+            Ok(connection.max_datagram_size(session_id))
+        })
+    }
+
+    fn send_datagram(
+        &self,
+        py: Python<'_>,
+        session_id: u64,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        if let Ok(bytes) = data.cast::<PyBytes>() {
+            return self.send_datagram_slice(py, session_id, bytes.as_bytes());
+        }
+        let buffer = PyBuffer::<u8>::get(data)?;
+        with_slice(py, &buffer, |slice| {
+            self.send_datagram_slice(py, session_id, slice)
+        })
+    }
+
+    fn receive_datagram<'py>(
+        &self,
+        py: Python<'py>,
+        session_id: u64,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let data = self.with(py, |connection, _| connection.receive_datagram(session_id))?;
+        Ok(data.map(|data| PyBytes::new(py, &data)))
+    }
+
+    fn receive_datagrams<'py>(
+        &self,
+        py: Python<'py>,
+        session_id: u64,
+        max_count: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let taken = self.with(py, |connection, _| {
+            connection.receive_datagrams(session_id, max_count)
+        })?;
+        PyList::new(py, taken.iter().map(|data| PyBytes::new(py, data)))
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        static STATS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let stats = self.with(py, |connection, _| Ok(connection.stats()))?;
+        let fields = PyDict::new(py);
+        fields.set_item("rtt", stats.quic.rtt.as_secs_f64())?;
+        fields.set_item("cwnd", stats.quic.cwnd)?;
+        fields.set_item("bytes_sent", stats.quic.bytes_sent)?;
+        fields.set_item("bytes_received", stats.quic.bytes_received)?;
+        fields.set_item("packets_sent", stats.quic.packets_sent)?;
+        fields.set_item("packets_received", stats.quic.packets_received)?;
+        fields.set_item("packets_lost", stats.quic.packets_lost)?;
+        fields.set_item(
+            "datagrams_dropped",
+            stats.datagrams_dropped + stats.core.datagrams_dropped,
+        )?;
+        let extra = PyDict::new(py);
+        extra.set_item("min_rtt", stats.quic.min_rtt.as_secs_f64())?;
+        extra.set_item("mtu", stats.quic.mtu)?;
+        extra.set_item("congestion_events", stats.quic.congestion_events)?;
+        extra.set_item("sessions", stats.core.sessions)?;
+        extra.set_item("streams", stats.core.streams)?;
+        extra.set_item("early_streams", stats.core.early_streams)?;
+        extra.set_item("early_stream_bytes", stats.core.early_stream_bytes)?;
+        extra.set_item("early_datagrams", stats.core.early_datagrams)?;
+        extra.set_item("sessions_established", stats.core.sessions_established)?;
+        extra.set_item("streams_opened", stats.core.streams_opened)?;
+        extra.set_item("streams_accepted", stats.core.streams_accepted)?;
+        extra.set_item("streams_rejected", stats.core.streams_rejected)?;
+        extra.set_item("datagrams_received", stats.core.datagrams_received)?;
+        extra.set_item("unknown_skipped", stats.core.unknown_skipped)?;
+        fields.set_item("extra", extra)?;
+        STATS
+            .import(py, BASE, "EngineStats")?
+            .call((), Some(&fields))
+    }
+
+    fn export_keying_material<'py>(
+        &self,
+        py: Python<'py>,
+        session_id: u64,
+        label: &[u8],
+        context: &[u8],
+        length: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let (Ok(label_len), Ok(context_len)) =
+            (u8::try_from(label.len()), u8::try_from(context.len()))
+        else {
+            return Err(PyValueError::new_err(
+                "label and context of an exporter are at most 255 bytes long",
+            ));
+        };
+        // webtrans-http3-16 §4.9.
+        let mut scope = session_id.to_be_bytes().to_vec();
+        scope.push(label_len);
+        scope.extend_from_slice(label);
+        scope.push(context_len);
+        scope.extend_from_slice(context);
+        let mut output = vec![0; length.min(MAX_EXPORT + 1)];
+        let exported = length <= MAX_EXPORT
+            && self.with(py, |connection, _| {
+                Ok(connection.export_keying_material(&scope, &mut output))
+            })?;
+        if !exported {
+            return Err(PyValueError::new_err(format!(
+                "cannot export {length} bytes of keying material"
+            )));
+        }
+        Ok(PyBytes::new(py, &output))
+    }
+
+    fn send_goaway(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |connection, now| connection.goaway(now))
+    }
+
+    /// CONNECTION_CLOSE once the peer has read how its sessions ended. Idempotent.
+    #[pyo3(signature = (*, code, reason))]
+    fn close(&self, py: Python<'_>, code: u64, reason: &str) -> PyResult<()> {
+        if self.told().closed {
+            return Ok(());
+        }
+        self.with(py, |connection, now| {
+            connection.close(code, reason, now);
+            Ok(())
+        })
+    }
+
+    /// The peer's certificates in DER, leaf first.
+    fn peer_certificates<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let chain = self.with(py, |connection, _| {
+            Ok(connection.quic().peer_certificates())
+        })?;
+        PyList::new(py, chain.iter().map(|der| PyBytes::new(py, der)))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(place) = self.place.get() {
+            visit.call(&place.endpoint)?;
+        }
+        if let Ok(told) = self.told.try_lock() {
+            if let Some(sink) = &told.sink {
+                visit.call(&sink.object)?;
+                visit.call(&sink.datagrams_readable)?;
+                visit.call(&sink.stream_opened)?;
+                visit.call(&sink.stream_readable)?;
+                visit.call(&sink.stream_writable)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let sink = self.told().sink.take();
+        drop(sink);
+    }
+}
+
+impl EndpointConnection {
+    pub(crate) fn attach(
+        &self,
+        endpoint: &Bound<'_, Endpoint>,
+        key: ConnectionKey,
+        is_client: bool,
+    ) {
+        // A fresh object has no place yet; `new_connection` returning an old one is refused by
+        // its keeping the first.
+        let _first = self.place.set(Place {
+            endpoint: endpoint.clone().unbind(),
+            key,
+            is_client,
+        });
+    }
+
+    /// Tells the sink, or keeps the notification until there is one.
+    pub(crate) fn tell(&self, object: &Bound<'_, Self>, notification: Notification) {
+        let py = object.py();
+        match &notification {
+            Notification::Connected => {
+                report(
+                    py,
+                    object
+                        .call_method0(intern!(py, "connected"))
+                        .map(Bound::unbind),
+                );
+                return;
+            }
+            Notification::Closed(close) => {
+                let lost = (
+                    close.code,
+                    close.reason.clone(),
+                    by(close.by),
+                    kind(close.kind),
+                );
+                self.told().closed = true;
+                self.deliver(py, notification);
+                report(
+                    py,
+                    object
+                        .call_method1(intern!(py, "lost"), lost)
+                        .map(Bound::unbind),
+                );
+                return;
+            }
+            _ => {}
+        }
+        self.deliver(py, notification);
+    }
+
+    fn deliver(&self, py: Python<'_>, notification: Notification) {
+        let call = {
+            let mut told = self.told();
+            let Some(sink) = &told.sink else {
+                told.early.push(notification);
+                return;
+            };
+            sink.call(py, notification)
+        };
+        match call {
+            Ok(call) => report(py, call.make(py)),
+            Err(error) => error.write_unraisable(py, None),
+        }
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self) -> PyResult<&Place> {
+        self.place
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("not a connection of an endpoint"))
+    }
+
+    /// Runs a call on the connection, then asks the event loop for what came of it.
+    fn with<T>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&mut Connection, Instant) -> Result<T, Error>,
+    ) -> PyResult<T> {
+        let place = self.place()?;
+        let mut state = place.endpoint.bind(py).get().lock()?;
+        let result = match state.endpoint() {
+            Some(endpoint) => {
+                endpoint.with(place.key, |connection| call(connection, Instant::now()))
+            }
+            None => Err(Error::Closed),
+        };
+        let wishes = state.wishes(py);
+        drop(state);
+        wishes.grant(py);
+        result.map_err(|error| exception(py, &error))
+    }
+
+    /// A full queue is sent from first: dropping is for when the network takes no more.
+    fn send_datagram_slice(&self, py: Python<'_>, session_id: u64, data: &[u8]) -> PyResult<bool> {
+        let place = self.place()?;
+        {
+            let mut state = place.endpoint.bind(py).get().lock()?;
+            if let Some(reactor) = state.reactor() {
+                let full = reactor
+                    .endpoint()
+                    .connection(place.key)
+                    .is_some_and(|connection| connection.is_datagram_queue_full(data.len()));
+                if full {
+                    state.transmit();
+                }
+            }
+        }
+        self.with(py, |connection, _| {
+            connection.send_datagram(session_id, data)
+        })
+    }
+}
+
+/// A method of the sink and its arguments, to be called when nothing is locked.
+struct Call {
+    method: Py<PyAny>,
+    arguments: Py<pyo3::types::PyTuple>,
+}
+
+impl Call {
+    fn make(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.method.call1(py, self.arguments.into_bound(py))
+    }
+}
+
+impl Sink {
+    fn call(&self, py: Python<'_>, notification: Notification) -> PyResult<Call> {
+        let named = |name, arguments: Bound<'_, pyo3::types::PyTuple>| {
+            Ok(Call {
+                method: self.object.getattr(py, name)?,
+                arguments: arguments.unbind(),
+            })
+        };
+        let busy = |method: &Py<PyAny>, arguments: Bound<'_, pyo3::types::PyTuple>| {
+            Ok(Call {
+                method: method.clone_ref(py),
+                arguments: arguments.unbind(),
+            })
+        };
+        match notification {
+            Notification::DatagramsReadable(session) => {
+                busy(&self.datagrams_readable, (session,).into_pyobject(py)?)
+            }
+            Notification::StreamOpened { session, stream } => {
+                busy(&self.stream_opened, (session, stream).into_pyobject(py)?)
+            }
+            Notification::StreamReadable(stream) => {
+                busy(&self.stream_readable, (stream,).into_pyobject(py)?)
+            }
+            Notification::StreamWritable(stream) => {
+                busy(&self.stream_writable, (stream,).into_pyobject(py)?)
+            }
+            Notification::SessionClosed {
+                session,
+                code,
+                reason,
+                by,
+            } => named(
+                intern!(py, "session_closed"),
+                (session, code, reason, closed_by(by)).into_pyobject(py)?,
+            ),
+            Notification::SessionDraining(session) => named(
+                intern!(py, "session_draining"),
+                (session,).into_pyobject(py)?,
+            ),
+            Notification::SessionEstablished {
+                session,
+                protocol,
+                headers,
+            } => named(
+                intern!(py, "session_established"),
+                (session, protocol, mapping(py, headers)?).into_pyobject(py)?,
+            ),
+            Notification::SessionRejected {
+                session,
+                status,
+                headers,
+            } => named(
+                intern!(py, "session_rejected"),
+                (session, status, mapping(py, headers)?).into_pyobject(py)?,
+            ),
+            Notification::SessionRequested {
+                session,
+                authority,
+                path,
+                headers,
+                protocols,
+                dialect,
+            } => {
+                static REQUEST: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+                let request = REQUEST.import(py, BASE, "SessionRequest")?.call1((
+                    session,
+                    authority,
+                    path,
+                    mapping(py, headers)?,
+                    protocols,
+                    dialect.name(),
+                ))?;
+                named(
+                    intern!(py, "session_requested"),
+                    (request,).into_pyobject(py)?,
+                )
+            }
+            Notification::StreamReset { stream, code } => named(
+                intern!(py, "stream_reset"),
+                (stream, code).into_pyobject(py)?,
+            ),
+            Notification::StreamStopped { stream, code } => named(
+                intern!(py, "stream_stopped"),
+                (stream, code).into_pyobject(py)?,
+            ),
+            Notification::StreamsAvailable { session, dir } => named(
+                intern!(py, "streams_available"),
+                (session, dir == Dir::Uni).into_pyobject(py)?,
+            ),
+            Notification::Closed(close) => named(
+                intern!(py, "closed"),
+                (close_info(py, close)?,).into_pyobject(py)?,
+            ),
+            Notification::Connected => Err(PyRuntimeError::new_err("told elsewhere")),
+        }
+    }
+}
+
+fn close_info<'py>(py: Python<'py>, close: Close) -> PyResult<Bound<'py, PyAny>> {
+    static INFO: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    INFO.import(py, BASE, "CloseInfo")?.call1((
+        close.code,
+        close.reason,
+        by(close.by),
+        close.kind == CloseKind::Application,
+    ))
+}
+
+fn exception(py: Python<'_>, error: &Error) -> PyErr {
+    static CLOSED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static FINISHED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static REFUSED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let (place, name) = match error {
+        Error::Closed | Error::Internal | Error::Protocol(pywt_core::Error::ConnectionClosed) => {
+            (&CLOSED, "EngineClosed")
+        }
+        Error::StreamFinished(_) => (&FINISHED, "StreamFinished"),
+        Error::Session(_)
+        | Error::StreamsExhausted
+        | Error::Protocol(
+            pywt_core::Error::GoingAway
+            | pywt_core::Error::SessionState(_)
+            | pywt_core::Error::UnknownSession(_),
+        ) => (&REFUSED, "SessionRefused"),
+        _ => return PyValueError::new_err(error.to_string()),
+    };
+    match place.import(py, BASE, name) {
+        Ok(class) => PyErr::from_type(class.clone(), error.to_string()),
+        Err(failed) => failed,
+    }
+}
+
+/// Header fields from a mapping.
+fn fields(headers: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
+    headers
+        .call_method0(intern!(headers.py(), "items"))?
+        .try_iter()?
+        .map(|item| item?.extract())
+        .collect()
+}
+
+/// Header fields as a dict; a repeated name is joined as RFC 9110 §5.3 says.
+fn mapping<'py>(py: Python<'py>, headers: Vec<(String, String)>) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, value) in headers {
+        let value = match dict.get_item(&name)? {
+            None => value,
+            Some(earlier) => {
+                let separator = if name == "cookie" { "; " } else { ", " };
+                format!("{}{separator}{value}", earlier.extract::<String>()?)
+            }
+        };
+        dict.set_item(name, value)?;
+    }
+    Ok(dict)
+}
+
+/// One `bytes` from the pieces of a read: the only copy that received data sees.
+fn join<'py>(py: Python<'py>, chunks: &[Bytes], total: usize) -> PyResult<Bound<'py, PyBytes>> {
+    if let [chunk] = chunks {
+        return Ok(PyBytes::new(py, chunk));
+    }
+    let size = ffi::Py_ssize_t::try_from(total)?;
+    // SAFETY: a null pointer asks for `total` bytes without contents; the result is a new
+    // reference or null with an exception set, which `from_owned_ptr_or_err` tells apart.
+    let bytes: Bound<'py, PyBytes> = unsafe {
+        Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))?
+            .cast_into_unchecked()
+    };
+    let mut at = 0;
+    // SAFETY: nobody else has seen the object yet, so its buffer of `total` bytes may be
+    // written. Every chunk is copied only as far as room is left, and all of it is written
+    // because `total` is the sum of the chunks, which the assertion holds us to.
+    unsafe {
+        let room = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
+        for chunk in chunks {
+            let len = chunk.len().min(total - at);
+            std::ptr::copy_nonoverlapping(chunk.as_ptr(), room.add(at), len);
+            at += len;
+        }
+    }
+    assert_eq!(at, total, "a read told a wrong size");
+    Ok(bytes)
+}
+
+/// Lends the contents of a buffer, copying them only when they are not contiguous.
+fn with_slice<T>(
+    py: Python<'_>,
+    buffer: &PyBuffer<u8>,
+    call: impl FnOnce(&[u8]) -> PyResult<T>,
+) -> PyResult<T> {
+    if !buffer.is_c_contiguous() {
+        return call(&buffer.to_vec(py)?);
+    }
+    if buffer.item_count() == 0 {
+        return call(&[]);
+    }
+    // SAFETY: the buffer is contiguous, not empty and held, so it stays allocated; no Python code
+    // runs in the call that uses the slice before it is copied, so it does not change.
+    let slice =
+        unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.item_count()) };
+    call(slice)
+}
+
+fn by(by: CloseBy) -> &'static str {
+    match by {
+        CloseBy::Local => "local",
+        CloseBy::Remote => "remote",
+        CloseBy::Transport => "transport",
+    }
+}
+
+fn closed_by(by: ClosedBy) -> &'static str {
+    match by {
+        ClosedBy::Local => "local",
+        ClosedBy::Remote => "remote",
+        ClosedBy::Transport => "transport",
+    }
+}
+
+fn kind(kind: CloseKind) -> &'static str {
+    match kind {
+        CloseKind::Application => "application",
+        CloseKind::Tls { .. } => "tls",
+        CloseKind::Quic => "quic",
+        CloseKind::IdleTimeout => "idle",
+        CloseKind::StatelessReset => "reset",
+        CloseKind::VersionMismatch => "version",
+        CloseKind::Unreachable => "unreachable",
+    }
+}
+
+/// The seam's Python module.
+const BASE: &str = "pywebtransport._engine.base";
+/// From here on keeping a `bytes` alive is cheaper than copying it.
+const ZERO_COPY: usize = 64 * 1024;
+/// What TLS 1.3 can export at once with SHA-256 (RFC 5869 §2.3).
+const MAX_EXPORT: usize = 255 * 32;

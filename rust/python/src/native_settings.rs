@@ -1,0 +1,241 @@
+//! `EndpointServer` and `EndpointClient`: what the native engine's endpoints are made from.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pywt_endpoint::{ConnectionOptions, ServerSetup};
+use pywt_quic::{
+    ClientOptions, ClientTls, FileKeyLog, Identity, KeyLog, ServerOptions, ServerTls,
+    TransportOptions, Verify,
+};
+
+use crate::core_connection::CoreConfig;
+use crate::quic::{configuration_error, congestion, seconds, QuicConfigurationError};
+
+/// QUIC and queue settings, shared by clients and servers. Sizes in bytes, times in seconds.
+#[pyclass(frozen, module = "pywebtransport._native")]
+pub(crate) struct EndpointTransport {
+    transport: TransportOptions,
+    incoming_datagrams: Option<usize>,
+    outgoing_datagrams: Option<usize>,
+    linger: Option<f64>,
+    close_timeout: Option<f64>,
+}
+
+#[pymethods]
+impl EndpointTransport {
+    #[new]
+    #[pyo3(signature = (
+        *,
+        congestion_control_algorithm = "cubic",
+        idle_timeout = None,
+        keep_alive_interval = None,
+        stream_receive_window = None,
+        receive_window = None,
+        send_window = None,
+        initial_streams = None,
+        max_streams_bidi = None,
+        max_streams_uni = None,
+        mtu_discovery = true,
+        incoming_datagrams = None,
+        outgoing_datagrams = None,
+        linger = None,
+        close_timeout = None,
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        congestion_control_algorithm: &str,
+        idle_timeout: Option<f64>,
+        keep_alive_interval: Option<f64>,
+        stream_receive_window: Option<u64>,
+        receive_window: Option<u64>,
+        send_window: Option<u64>,
+        initial_streams: Option<u64>,
+        max_streams_bidi: Option<u64>,
+        max_streams_uni: Option<u64>,
+        mtu_discovery: bool,
+        incoming_datagrams: Option<usize>,
+        outgoing_datagrams: Option<usize>,
+        linger: Option<f64>,
+        close_timeout: Option<f64>,
+    ) -> PyResult<Self> {
+        let defaults = TransportOptions::default();
+        let transport = TransportOptions {
+            congestion: congestion(congestion_control_algorithm)?,
+            // The endpoint keeps datagrams in queues of its own, so QUIC holds few.
+            datagram_send_buffer: QUIC_DATAGRAM_BUFFER,
+            initial_streams: initial_streams.unwrap_or(defaults.initial_streams),
+            keep_alive_interval: keep_alive_interval.map(seconds).transpose()?,
+            max_idle_timeout: match idle_timeout {
+                Some(time) => Some(seconds(time)?),
+                None => defaults.max_idle_timeout,
+            },
+            max_streams_bidi: max_streams_bidi.unwrap_or(defaults.max_streams_bidi),
+            max_streams_uni: max_streams_uni.unwrap_or(defaults.max_streams_uni),
+            mtu_discovery,
+            receive_window: receive_window.unwrap_or(defaults.receive_window),
+            send_window: send_window.unwrap_or(defaults.send_window),
+            stream_receive_window: stream_receive_window.unwrap_or(defaults.stream_receive_window),
+            ..defaults
+        };
+        Ok(Self {
+            transport,
+            incoming_datagrams,
+            outgoing_datagrams,
+            linger,
+            close_timeout,
+        })
+    }
+}
+
+impl EndpointTransport {
+    fn connection(&self, core: &CoreConfig) -> PyResult<ConnectionOptions> {
+        let mut options = ConnectionOptions::new(core.0.clone());
+        if let Some(count) = self.incoming_datagrams {
+            options.incoming_datagram_count = count;
+        }
+        if let Some(count) = self.outgoing_datagrams {
+            options.outgoing_datagram_count = count;
+        }
+        if let Some(time) = self.linger {
+            options.linger = seconds(time)?;
+        }
+        if let Some(time) = self.close_timeout {
+            options.close_timeout = seconds(time)?;
+        }
+        Ok(options)
+    }
+}
+
+/// A server: certificate, admission, transport and protocol.
+#[pyclass(frozen, module = "pywebtransport._native")]
+pub(crate) struct EndpointServer(pub(crate) ServerSetup);
+
+#[pymethods]
+impl EndpointServer {
+    #[new]
+    #[pyo3(signature = (
+        *,
+        certfile,
+        keyfile,
+        transport,
+        core,
+        alpn_protocols,
+        verify_mode = "none",
+        ca_certs = None,
+        key_log_file = None,
+        max_connections = 10_000,
+        retry = false,
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        certfile: PathBuf,
+        keyfile: PathBuf,
+        transport: &EndpointTransport,
+        core: &CoreConfig,
+        alpn_protocols: Vec<String>,
+        verify_mode: &str,
+        ca_certs: Option<PathBuf>,
+        key_log_file: Option<PathBuf>,
+        max_connections: usize,
+        retry: bool,
+    ) -> PyResult<Self> {
+        Ok(Self(ServerSetup {
+            tls: ServerTls {
+                alpn: alpn(alpn_protocols),
+                ca_file: ca_certs,
+                identity: Identity::from_files(&certfile, &keyfile).map_err(configuration_error)?,
+                key_log: key_log(key_log_file),
+                verify: verify(verify_mode)?,
+            },
+            transport: transport.transport.clone(),
+            options: ServerOptions {
+                max_connections,
+                retry,
+                ..ServerOptions::default()
+            },
+            connection: transport.connection(core)?,
+        }))
+    }
+}
+
+/// A client: trust, transport and protocol. Connections made with one value share tickets.
+#[pyclass(frozen, module = "pywebtransport._native")]
+pub(crate) struct EndpointClient {
+    pub(crate) options: ClientOptions,
+    pub(crate) connection: ConnectionOptions,
+}
+
+#[pymethods]
+impl EndpointClient {
+    #[new]
+    #[pyo3(signature = (
+        *,
+        transport,
+        core,
+        alpn_protocols,
+        verify_mode = "required",
+        ca_certs = None,
+        certificate_hashes = Vec::new(),
+        certfile = None,
+        keyfile = None,
+        key_log_file = None,
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        transport: &EndpointTransport,
+        core: &CoreConfig,
+        alpn_protocols: Vec<String>,
+        verify_mode: &str,
+        ca_certs: Option<PathBuf>,
+        certificate_hashes: Vec<[u8; 32]>,
+        certfile: Option<PathBuf>,
+        keyfile: Option<PathBuf>,
+        key_log_file: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        let identity = match (certfile, keyfile) {
+            (Some(chain), Some(key)) => {
+                Some(Identity::from_files(&chain, &key).map_err(configuration_error)?)
+            }
+            _ => None,
+        };
+        let tls = ClientTls {
+            alpn: alpn(alpn_protocols),
+            ca_file: ca_certs,
+            certificate_hashes,
+            identity,
+            key_log: key_log(key_log_file),
+            verify: verify(verify_mode)?,
+        };
+        Ok(Self {
+            options: ClientOptions::new(&tls, transport.transport.clone())
+                .map_err(configuration_error)?,
+            connection: transport.connection(core)?,
+        })
+    }
+}
+
+fn alpn(names: Vec<String>) -> Vec<Vec<u8>> {
+    names.into_iter().map(String::into_bytes).collect()
+}
+
+/// A log that cannot be opened is no reason not to serve: it is a debugging aid.
+fn key_log(path: Option<PathBuf>) -> Option<Arc<dyn KeyLog>> {
+    let log = FileKeyLog::open(&path?).ok()?;
+    Some(Arc::new(log))
+}
+
+fn verify(mode: &str) -> PyResult<Verify> {
+    match mode {
+        "none" => Ok(Verify::None),
+        "optional" => Ok(Verify::Optional),
+        "required" => Ok(Verify::Required),
+        _ => Err(QuicConfigurationError::new_err(format!(
+            "verify_mode {mode:?} is not one of 'none', 'optional', 'required'"
+        ))),
+    }
+}
+
+/// Two GSO batches of datagrams; more would only age there, where the oldest cannot be dropped.
+const QUIC_DATAGRAM_BUFFER: usize = 128 * 1024;
