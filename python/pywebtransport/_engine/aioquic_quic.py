@@ -130,8 +130,8 @@ class Quic(QuicConnection):
         """Whether the peer takes RESET_STREAM_AT."""
         self.unsent = 0
         """Stream bytes written that no packet has carried yet."""
-        self.drained: list[Stream] = []
-        """Streams that sent something since this list was last cleared."""
+        self.drained: dict[int, Stream] = {}
+        """Streams that sent something since this was last emptied."""
         self.streams_granted: set[bool] = set()
         """Kinds of stream (unidirectional or not) of which the peer has allowed more."""
         self.datagrams_dropped = 0
@@ -158,6 +158,11 @@ class Quic(QuicConnection):
     def close_event(self) -> events.ConnectionTerminated | None:
         """Why the connection ends, as soon as that is known."""
         return self._close_event
+
+    @property
+    def idle_timeout(self) -> float:
+        """The smaller of both sides' timeouts."""
+        return self._idle_timeout()
 
     @property
     def is_closed_by_peer(self) -> bool:
@@ -236,14 +241,19 @@ class Quic(QuicConnection):
         stream.receiver.stop(error_code)
         self.activate(stream)
 
-    def retain_stream(self, stream_id: int) -> None:
-        """The application has this stream: its end alone does not allow the peer another."""
+    def retain_stream(self, stream_id: int) -> bool:
+        """The application has this stream: its end alone does not allow the peer another.
+
+        False when it is gone already; then there is nothing to release.
+        """
         stream = self._streams.get(stream_id)
-        if stream is not None:
-            stream.is_retained = True
+        if stream is None:
+            return False
+        stream.is_retained = True
+        return True
 
     def release_stream(self, stream_id: int) -> bool:
-        """The application is done with it; true when a limit is to be announced for that."""
+        """Undo :meth:`retain_stream`; true when a limit is to be announced for that."""
         stream = self._streams.get(stream_id)
         if stream is not None:
             stream.is_retained = False
@@ -301,7 +311,7 @@ class Quic(QuicConnection):
     def on_sent(self, stream: Stream, size: int) -> None:
         """A packet took ``size`` bytes of the stream for the first time."""
         self.unsent -= size
-        self.drained.append(stream)
+        self.drained[stream.stream_id] = stream
 
     # receiving
 
@@ -340,6 +350,7 @@ class Quic(QuicConnection):
         """Give the connection back the credit of bytes that nobody will read."""
         self._consumed += stream.receiver.highest_offset - stream.consumed
         stream.consumed = stream.receiver.highest_offset
+        stream.is_credit_settled = True
         self._raise_max_data()
         self.activate(stream)
 

@@ -88,6 +88,8 @@ class Stream(QuicStream):
         self.sender = Sender(self, writable=not plain.sender.is_finished)
         self.consumed = 0
         """Bytes whose credit has gone back to the peer."""
+        self.is_credit_settled = False
+        """All of it is consumed, also what the application has not read: it was reset."""
         self.is_retained = False
         """The application has not taken the whole of it: the peer gets no stream in exchange."""
         self.header_size = 0

@@ -1,0 +1,383 @@
+"""The engine over aioquic: binding, connecting, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import errno
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.packet import QuicErrorCode
+from aioquic.tls import AlertDescription
+
+from pywebtransport._engine.aioquic_connection import AioquicConnection
+from pywebtransport._engine.aioquic_endpoint import (
+    ClientEndpoint,
+    ServerEndpoint,
+    ServerRouter,
+    open_socket,
+)
+from pywebtransport._engine.aioquic_inbound import Limits
+from pywebtransport._engine.aioquic_quic import Quic
+from pywebtransport._engine.aioquic_tls import (
+    KeyLog,
+    client_configuration,
+    load_certificate,
+    server_configuration,
+)
+from pywebtransport._engine.base import CloseInfo, EngineConnection
+from pywebtransport._native import CoreConfig
+from pywebtransport.exceptions import (
+    CertificateError,
+    ConnectionError,
+    HandshakeError,
+    TimeoutError,
+)
+
+if TYPE_CHECKING:
+    from pywebtransport.config import ClientConfig, ServerConfig
+    from pywebtransport.types import Address
+
+__all__ = ["ENGINE", "AioquicEngine", "AioquicListener"]
+
+CONNECT_STREAMS = 16
+"""Bidirectional streams allowed beside those of the application, for requests."""
+CRITICAL_STREAMS = 8
+"""Unidirectional streams allowed beside those of the application: control, QPACK, GREASE."""
+DATAGRAM_QUEUE = 1024
+"""Datagrams queued each way."""
+H3_NO_ERROR = 0x100
+HANDSHAKE_TIMEOUT = 10.0
+"""How long a client may take to complete its handshake with a server."""
+FIRST_ADDRESS_TIMEOUT = 2.0
+"""How long one address of several may stay silent before the next is tried."""
+MAX_ALERT = 0xFF
+NO_APPLICATION_PROTOCOL = AlertDescription.no_application_protocol
+CERTIFICATE_ALERTS = frozenset(
+    {
+        AlertDescription.bad_certificate,
+        AlertDescription.unsupported_certificate,
+        AlertDescription.certificate_revoked,
+        AlertDescription.certificate_expired,
+        AlertDescription.certificate_unknown,
+        AlertDescription.unknown_ca,
+    }
+)
+
+
+class AioquicEngine:
+    """``Engine`` over aioquic."""
+
+    name = "aioquic"
+
+    async def listen(
+        self,
+        *,
+        config: ServerConfig,
+        host: str,
+        port: int,
+        on_connection: Callable[[EngineConnection], None],
+    ) -> AioquicListener:
+        key_log = KeyLog.from_environment()
+        configuration = server_configuration(config, key_log=key_log)
+        listener = AioquicListener(config, configuration, key_log, on_connection)
+        await listener.bind(host, port)
+        return listener
+
+    async def connect(
+        self,
+        *,
+        config: ClientConfig,
+        host: str,
+        port: int,
+        remote: Address | None = None,
+    ) -> EngineConnection:
+        key_log = KeyLog.from_environment()
+        configuration = client_configuration(config, server_name=host, key_log=key_log)
+        target = remote or (host, port)
+        try:
+            async with asyncio.timeout(config.connect_timeout):
+                addresses = await _resolve(*target)
+                return await self._connect_to_first(config, configuration, key_log, addresses)
+        except builtins.TimeoutError as error:
+            raise TimeoutError(
+                f"no answer from {target[0]}:{target[1]} within {config.connect_timeout} s",
+                timeout_duration=config.connect_timeout,
+                operation="connect",
+            ) from error
+
+    async def _connect_to_first(
+        self,
+        config: ClientConfig,
+        configuration: QuicConfiguration,
+        key_log: KeyLog | None,
+        addresses: list[tuple[int, tuple[Any, ...]]],
+    ) -> EngineConnection:
+        """One address after the other; a refusal by TLS ends it, silence only delays it."""
+        for last, (family, address) in enumerate(addresses, 1 - len(addresses)):
+            attempt = _ClientAttempt(config, configuration, key_log, family, address)
+            try:
+                async with asyncio.timeout(FIRST_ADDRESS_TIMEOUT if last else None):
+                    return await attempt.run()
+            except (ConnectionError, builtins.TimeoutError):
+                if not last:
+                    raise
+        raise AssertionError("getaddrinfo returned no address and no error")
+
+
+class _ClientAttempt:
+    """One handshake with one address."""
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        configuration: QuicConfiguration,
+        key_log: KeyLog | None,
+        family: int,
+        address: tuple[Any, ...],
+    ) -> None:
+        self._config = config
+        self._configuration = configuration
+        self._key_log = key_log
+        self._family = family
+        self._address = address
+        self._connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> AioquicConnection:
+        peer = f"{self._address[0]}:{self._address[1]}"
+        try:
+            endpoint = ClientEndpoint(open_socket(self._family, connect=self._address))
+        except OSError as error:
+            raise ConnectionError(
+                f"cannot reach {peer}: {error.strerror}", remote_address=self._address[:2]
+            ) from error
+        await endpoint.open()
+        endpoint.connection = connection = AioquicConnection(
+            quic=_quic(self._config, self._configuration),
+            core_config=_core_config(self._config, is_client=True),
+            limits=_limits(self._config, HANDSHAKE_TIMEOUT),
+            endpoint=endpoint,
+            on_handshake=self._on_handshake,
+            on_gone=self._on_gone,
+        )
+        connection.start(endpoint.peer_name)
+        try:
+            await self._connected
+        except asyncio.CancelledError:
+            connection.close(code=H3_NO_ERROR, reason="")
+            raise
+        if connection.close_info is not None:
+            raise _connect_error(connection.close_info, self._address, connection.socket_error)
+        if connection.alpn_protocol not in self._config.alpn_protocols:
+            connection.close(code=H3_NO_ERROR, reason="")
+            raise HandshakeError(
+                f"{peer} does not speak HTTP/3 (its ALPN is {connection.alpn_protocol!r})",
+                handshake_stage="alpn",
+            )
+        return connection
+
+    def _on_handshake(self, _connection: AioquicConnection) -> None:
+        if not self._connected.done():
+            self._connected.set_result(None)
+
+    def _on_gone(self, connection: AioquicConnection) -> None:
+        connection.release_endpoint()
+        if self._key_log is not None:
+            self._key_log.close()
+        if not self._connected.done():
+            self._connected.set_result(None)
+
+
+class AioquicListener:
+    """``EngineListener`` over aioquic: one router, a socket for each address of the host."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        configuration: QuicConfiguration,
+        key_log: KeyLog | None,
+        on_connection: Callable[[EngineConnection], None],
+    ) -> None:
+        self._config = config
+        self._core_config = _core_config(config, is_client=False)
+        self._limits = _limits(config, HANDSHAKE_TIMEOUT)
+        self._key_log = key_log
+        self._on_connection = on_connection
+        self._endpoints: list[ServerEndpoint] = []
+        self._router = ServerRouter(
+            configuration=configuration,
+            max_connections=config.max_connections,
+            create=self._create_connection,
+        )
+
+    @property
+    def local_address(self) -> Address:
+        address = self._endpoints[0].local_address
+        if address is None:
+            raise OSError(errno.EBADF, "the listener is closed")
+        return address
+
+    async def bind(self, host: str, port: int) -> None:
+        addresses = await _resolve(host or None, port, passive=True)
+        refused: OSError | None = None
+        for family, address in addresses:
+            if self._endpoints:
+                # The same port on every address, also when the system chose it.
+                address = (address[0], self.local_address[1], *address[2:])
+            try:
+                sock = open_socket(family, bind=address)
+            except OSError as error:
+                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    refused = error  # such as ::1 on a machine without IPv6
+                    continue
+                await self.close()
+                raise _bind_error(error, address) from error
+            endpoint = ServerEndpoint(sock, self._router)
+            await endpoint.open()
+            self._endpoints.append(endpoint)
+        if refused is not None and not self._endpoints:
+            raise _bind_error(refused, (host, port)) from refused
+
+    def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
+        fresh = server_configuration(self._config, key_log=self._key_log)
+        load_certificate(fresh, certfile=certfile, keyfile=keyfile)
+        self._router.configuration = fresh
+
+    async def close(self) -> None:
+        self._router.is_closing = True
+        connections = list(self._router.connections)
+        for connection in connections:
+            connection.close(code=H3_NO_ERROR, reason="")
+        await asyncio.gather(*(connection.wait_closed() for connection in connections))
+        for connection in connections:
+            connection.leave()
+        for endpoint in self._endpoints:
+            endpoint.close()
+        if self._key_log is not None:
+            self._key_log.close()
+
+    def _create_connection(
+        self, endpoint: ServerEndpoint, configuration: QuicConfiguration, original_id: bytes
+    ) -> AioquicConnection:
+        return AioquicConnection(
+            quic=_quic(self._config, configuration, original_id),
+            core_config=self._core_config,
+            limits=self._limits,
+            endpoint=endpoint,
+            on_handshake=self._on_connection,
+            on_gone=self._router.forget,
+            on_connection_id=self._router.change_id,
+        )
+
+
+def _quic(
+    config: ClientConfig | ServerConfig,
+    configuration: QuicConfiguration,
+    original_id: bytes | None = None,
+) -> Quic:
+    streams = config.max_incoming_streams
+    return Quic(
+        configuration=configuration,
+        max_streams_bidi=max(streams, config.initial_max_streams_bidi) + CONNECT_STREAMS,
+        max_streams_uni=max(streams, config.initial_max_streams_uni) + CRITICAL_STREAMS,
+        max_datagrams=DATAGRAM_QUEUE,
+        original_destination_connection_id=original_id,
+    )
+
+
+def _core_config(config: ClientConfig | ServerConfig, *, is_client: bool) -> CoreConfig:
+    scale = config.flow_control_window_auto_scale
+    return CoreConfig(
+        is_client=is_client,
+        initial_max_data=config.initial_max_data,
+        initial_max_streams_bidi=config.initial_max_streams_bidi,
+        initial_max_streams_uni=config.initial_max_streams_uni,
+        max_data_window=config.flow_control_window_size if scale else 0,
+        max_streams_window=config.max_incoming_streams if scale else 0,
+        max_sessions=getattr(config, "max_sessions", None),
+        max_early_streams=config.max_pending_events_per_session,
+        max_early_datagrams=config.max_total_pending_events,
+        early_timeout=config.pending_event_ttl,
+        grease_seed=int.from_bytes(os.urandom(8)),
+    )
+
+
+def _limits(config: ClientConfig | ServerConfig, handshake_timeout: float) -> Limits:
+    return Limits(
+        stream_buffer=config.max_stream_buffer_size,
+        datagrams=DATAGRAM_QUEUE,
+        max_datagram_frame_size=config.max_datagram_size,
+        handshake_timeout=handshake_timeout,
+        close_timeout=getattr(config, "close_timeout", 5.0),
+        keep_alive_interval=config.connection_keepalive_timeout if config.keep_alive else None,
+    )
+
+
+async def _resolve(
+    host: str | None, port: int, *, passive: bool = False
+) -> list[tuple[int, tuple[Any, ...]]]:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host,
+            port,
+            type=socket.SOCK_DGRAM,
+            flags=socket.AI_PASSIVE if passive else 0,
+        )
+    except socket.gaierror as error:
+        if passive:
+            text = f"cannot resolve {host!r}: {error.strerror}"
+            raise OSError(errno.EADDRNOTAVAIL, text) from error
+        raise ConnectionError(
+            f"cannot resolve {host!r}: {error.strerror}", remote_address=(host, port)
+        ) from error
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _bind_error(error: OSError, address: tuple[Any, ...]) -> OSError:
+    return OSError(error.errno, f"cannot listen on {address[0]}:{address[1]}: {error.strerror}")
+
+
+def _connect_error(info: CloseInfo, address: tuple[Any, ...], cause: Exception | None) -> Exception:
+    """Why there is no connection, as the exception that says so."""
+    peer = f"{address[0]}:{address[1]}"
+    remote = (address[0], address[1])
+    if isinstance(cause, OSError):
+        error: Exception = ConnectionError(
+            f"cannot reach {peer}: {cause.strerror or cause}", remote_address=remote
+        )
+        error.__cause__ = cause
+        return error
+    alert = info.code - QuicErrorCode.CRYPTO_ERROR
+    if not info.is_application and 0 <= alert <= MAX_ALERT:
+        if alert in CERTIFICATE_ALERTS and info.by != "remote":
+            return CertificateError(
+                f"the certificate of {peer} is not accepted: {info.reason}",
+                error_code=info.code,
+                certificate_error=info.reason,
+            )
+        said = f": {info.reason}" if info.reason else ""
+        return HandshakeError(
+            f"TLS handshake with {peer} failed, alert {_alert_name(alert)}"
+            f" from {'the peer' if info.by == 'remote' else 'this end'}{said}",
+            error_code=info.code,
+            handshake_stage="alpn" if alert == NO_APPLICATION_PROTOCOL else "tls",
+        )
+    if info.code == QuicErrorCode.CONNECTION_REFUSED and info.by == "remote":
+        text = f"{peer} takes no more connections"
+    else:
+        text = f"connection to {peer} ended: {info.reason or 'no reason given'}"
+    return ConnectionError(text, error_code=info.code, remote_address=remote)
+
+
+def _alert_name(alert: int) -> str:
+    try:
+        return AlertDescription(alert).name
+    except ValueError:
+        return str(alert)
+
+
+ENGINE = AioquicEngine()

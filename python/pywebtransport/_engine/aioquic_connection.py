@@ -1,0 +1,579 @@
+"""One connection of the aioquic engine: buffers, credit, timers and the end.
+
+The driver translates between QUIC and the protocol core. What is left for here: bytes that
+arrived wait until the application reads them, writes are accepted while little enough is
+unsent, datagrams wait in bounded queues, and one timer serves every deadline. What one turn of
+the event loop wants to send goes out in one flush at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from aioquic.quic import events
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
+
+from pywebtransport._engine.aioquic_buffers import StreamBuffers, WaitsFor
+from pywebtransport._engine.aioquic_endpoint import Endpoint, plain_address
+from pywebtransport._engine.aioquic_inbound import CONNECTION_BUFFERS, Inbound, Limits
+from pywebtransport._engine.aioquic_quic import Quic, exporter_context
+from pywebtransport._engine.base import (
+    CloseInfo,
+    ConnectionSink,
+    EngineClosed,
+    EngineStats,
+    SessionRefused,
+    StreamFinished,
+)
+from pywebtransport._engine.driver import Driver
+from pywebtransport._native import CoreClosed, CoreConfig, CoreError, CorePanic, CoreSessionError
+from pywebtransport.exceptions import datagram_too_large
+
+if TYPE_CHECKING:
+    from pywebtransport.types import Address
+
+__all__ = ["AioquicConnection"]
+
+EMPTY_CONNECTION_TIMEOUT = 1.0
+"""A server closes a connection this long after its last session: browsers just leave it."""
+EXPORTER_LABEL = b"EXPORTER-WebTransport"
+H3_NO_ERROR = 0x100
+HTTP_UNAVAILABLE = 503
+
+logger = logging.getLogger(__name__)
+
+
+class AioquicConnection:
+    """``EngineConnection`` over aioquic."""
+
+    def __init__(
+        self,
+        *,
+        quic: Quic,
+        core_config: CoreConfig,
+        limits: Limits,
+        endpoint: Endpoint,
+        on_handshake: Callable[[AioquicConnection], None],
+        on_gone: Callable[[AioquicConnection], None],
+        on_connection_id: Callable[[AioquicConnection, bytes, bool], None] | None = None,
+    ) -> None:
+        self.connection_ids: set[bytes] = set()
+        """Ids that lead to this connection, kept by the server's router."""
+        self._quic = quic
+        self._limits = limits
+        self._endpoint = endpoint
+        self._loop = endpoint.loop
+        self._on_handshake = on_handshake
+        self._on_gone = on_gone
+        self._on_connection_id = on_connection_id
+        self._inbound = Inbound(quic=quic, limits=limits, flush_soon=self._flush_soon)
+        self._streams = self._inbound.streams
+        self._driver = Driver(
+            quic=quic,
+            config=core_config,
+            owner=self._inbound,
+            max_datagram_frame_size=limits.max_datagram_frame_size,
+        )
+        self._flush_handle: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._last_activity = self._loop.time()
+        self._handshake_deadline: float | None = self._last_activity + limits.handshake_timeout
+        self._empty_deadline: float | None = None
+        self._close_deadline: float | None = None
+        self._close_request: tuple[int, str] | None = None
+        self._close_info: CloseInfo | None = None
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._closing_packets: list[tuple[bytes, Any]] = []
+        self._packets_after_close = 0
+        self._is_gone = False
+        self.socket_error: Exception | None = None
+        """What the kernel said before there was a connection."""
+
+    # facts
+
+    @property
+    def connection_id(self) -> bytes:
+        return self._quic.host_cid
+
+    @property
+    def is_client(self) -> bool:
+        return self._quic.configuration.is_client
+
+    @property
+    def local_address(self) -> Address | None:
+        return self._endpoint.local_address
+
+    @property
+    def remote_address(self) -> Address | None:
+        address = self._quic.get_peer_address()
+        return None if address is None else plain_address(address)
+
+    @property
+    def close_info(self) -> CloseInfo | None:
+        """Why the connection ended; None while it lives."""
+        return self._close_info
+
+    @property
+    def alpn_protocol(self) -> str | None:
+        return self._quic.tls.alpn_negotiated
+
+    def stats(self) -> EngineStats:
+        quic = self._quic
+        try:
+            core = self._driver.core.stats()
+        except CoreClosed:
+            core = {}
+        return EngineStats(
+            rtt=quic.rtt,
+            cwnd=quic.congestion_window,
+            bytes_in_flight=quic.bytes_in_flight,
+            bytes_sent=quic.bytes_sent,
+            bytes_received=quic.bytes_received,
+            packets_sent=quic.packets_sent,
+            packets_received=quic.packets_received,
+            packets_lost=quic.packets_lost,
+            datagrams_dropped=(
+                self._inbound.datagrams_dropped
+                + quic.datagrams_dropped
+                + core.get("datagrams_dropped", 0)
+            ),
+            extra=core,
+        )
+
+    def export_keying_material(
+        self, session_id: int, label: bytes, context: bytes, length: int
+    ) -> bytes:
+        if len(label) > 255 or len(context) > 255:
+            raise ValueError("label and context are limited to 255 bytes each")
+        return self._quic.export_keying_material(
+            EXPORTER_LABEL, exporter_context(session_id, label, context), length
+        )
+
+    def release_endpoint(self) -> None:
+        self._endpoint.close()
+
+    # packets, events, flushes
+
+    def start(self, peer: tuple[Any, ...]) -> None:
+        """Client: send the first flight."""
+        self._quic.connect(peer, now=self._loop.time())
+        self._flush()
+
+    def set_sink(self, sink: ConnectionSink) -> None:
+        self._inbound.set_sink(sink)
+
+    def packet_received(self, data: bytes, address: Any) -> None:
+        if self._close_info is not None:
+            self._answer_after_close()
+            return
+        self._last_activity = self._loop.time()
+        try:
+            self._quic.receive_datagram(data, address, now=self._last_activity)
+        except Exception:
+            # A bug in aioquic that a peer has found may end this connection and no other.
+            logger.exception("packet from %s could not be processed", address)
+            self._quic.close(
+                error_code=QuicErrorCode.INTERNAL_ERROR, frame_type=QuicFrameType.PADDING
+            )
+        self._process_events()
+        self._flush_soon()
+
+    def socket_failed(self, error: Exception) -> None:
+        """Packets do not get there (ICMP); later on that may pass, at first it is an answer."""
+        if not self._driver.is_connected:
+            self.socket_error = error
+            self._end(CloseInfo(0, str(error), "transport", is_application=False))
+            self.leave()
+
+    def _process_events(self) -> None:
+        quic, driver, now = self._quic, self._driver, self._loop.time()
+        while (event := quic.next_event()) is not None:
+            if isinstance(event, events.HandshakeCompleted):
+                driver.handle_event(event, now)
+                self._handshake_deadline = None
+                self._on_handshake(self)
+            elif isinstance(event, events.ConnectionIdIssued | events.ConnectionIdRetired):
+                if self._on_connection_id is not None:
+                    is_new = isinstance(event, events.ConnectionIdIssued)
+                    self._on_connection_id(self, event.connection_id, is_new)
+            else:
+                driver.handle_event(event, now)
+        if quic.streams_granted:
+            self._inbound.tell_streams_granted()
+
+    def _flush_soon(self) -> None:
+        if self._flush_handle is None and not self._is_gone:
+            self._flush_handle = self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send what this turn of the loop has gathered, and arm the timer."""
+        self._flush_handle = None
+        if self._is_gone:
+            return
+        if self._close_info is None:
+            self._driver.handle_timeout(self._loop.time())
+            self._look_for_end()
+        packets = self._quic.datagrams_to_send(now=self._loop.time())
+        for data, address in packets:
+            self._endpoint.send(data, address)
+        if self._quic.drained:
+            self._inbound.tell_drained()
+        if self._quic.close_event is not None and self._close_info is None:
+            self._closing_packets = packets
+            self._end_as_quic_did()
+        self._arm_timer()
+
+    def _arm_timer(self) -> None:
+        at = self._quic.get_timer()
+        if self._close_info is None:
+            for deadline in (
+                self._driver.next_timeout(),
+                self._handshake_deadline,
+                self._empty_deadline,
+                self._close_deadline,
+                self._keep_alive_at(),
+            ):
+                if deadline is not None and (at is None or deadline < at):
+                    at = deadline
+        if at is None or self._is_gone or (self._timer is not None and self._timer_at <= at):
+            return  # one that fires early finds nothing to do and arms the next
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        # The loop's clock may fire a hair early.
+        now = max(self._timer_at, self._loop.time())
+        at = self._quic.get_timer()
+        if at is not None and at <= now:
+            self._quic.handle_timer(now)
+            self._process_events()
+        if self._quic.is_terminated:
+            self._end_as_quic_did()
+            self.leave()
+            return
+        if is_due(self._handshake_deadline, now):
+            self._end(CloseInfo(0, "handshake timed out", "transport", is_application=False))
+            self.leave()
+            return
+        if is_due(self._close_deadline, now) and self._close_request is not None:
+            self._close_quic(*self._close_request)
+        elif is_due(self._empty_deadline, now):
+            self._close_request = (H3_NO_ERROR, "")
+            self._close_quic(*self._close_request)
+        if is_due(self._keep_alive_at(), now):
+            self._last_activity = now
+            self._quic.send_ping(0)
+        self._flush()
+
+    def _keep_alive_at(self) -> float | None:
+        interval = self._limits.keep_alive_interval
+        if interval is None or not self._driver.is_connected:
+            return None
+        return self._last_activity + min(interval, self._quic.idle_timeout / 2)
+
+    # the end
+
+    def close(self, *, code: int, reason: str) -> None:
+        """Close the sessions, wait for their peers to have seen it, then close QUIC.
+
+        A CONNECTION_CLOSE in the flight of a CLOSE capsule hides the capsule from the peer.
+        """
+        if self._close_info is not None or self._close_request is not None:
+            return
+        self._close_request = (code, reason)
+        if not self._driver.is_connected:
+            self._close_quic(code, reason)
+            return
+        self._close_deadline = self._loop.time() + self._limits.close_timeout
+        now = self._loop.time()
+        for session_id in (*self._inbound.requests, *self._inbound.sessions):
+            try:
+                if session_id in self._inbound.requests and not self.is_client:
+                    self._driver.reject_session(
+                        session_id, status=HTTP_UNAVAILABLE, headers={}, now=now
+                    )
+                else:
+                    self._driver.close_session(
+                        session_id, code=code & 0xFFFF_FFFF, reason=reason, now=now
+                    )
+            except CoreError as error:
+                logger.debug("session %d ended by itself: %s", session_id, error)
+        self._flush_soon()
+
+    async def wait_closed(self) -> None:
+        await asyncio.shield(self._closed)
+
+    def _look_for_end(self) -> None:
+        """Close QUIC when that is due and hides no last words from the peer."""
+        if not self._driver.is_connected:
+            return
+        is_waiting = self._close_request is not None
+        if not is_waiting and (self.is_client or not self._inbound.had_session):
+            return
+        try:
+            is_idle = self._driver.core.is_idle
+        except CoreClosed:
+            is_idle = True
+        if not is_idle:
+            self._empty_deadline = None
+        elif self._close_request is not None:
+            self._close_quic(*self._close_request)
+        elif self._empty_deadline is None:
+            self._empty_deadline = self._loop.time() + EMPTY_CONNECTION_TIMEOUT
+
+    def _close_quic(self, code: int, reason: str) -> None:
+        self._quic.close(error_code=code, reason_phrase=reason)
+        self._flush_soon()
+
+    def _end_as_quic_did(self) -> None:
+        event = self._quic.close_event
+        if event is None or self._close_info is not None:
+            return
+        if self._quic.is_closed_by_peer:
+            by = "remote"
+        else:
+            by = "transport" if self._close_request is None else "local"
+        is_application = event.frame_type is None
+        self._end(CloseInfo(event.error_code, event.reason_phrase, by, is_application))
+
+    def _end(self, info: CloseInfo) -> None:
+        """Tell everybody, once: streams and sessions first, the connection last."""
+        if self._close_info is not None:
+            return
+        self._close_info = info
+        is_peers_code = info.by == "remote" and info.is_application
+        self._driver.handle_closed(info.code if is_peers_code else None, info.reason)
+        for session_id in (*self._inbound.requests, *self._inbound.sessions):
+            self._inbound.session_closed(session_id, 0, info.reason, "transport", None)
+        self._inbound.closed(info)
+        if not self._closed.done():
+            self._closed.set_result(None)
+        if self.is_client:
+            # RFC 9000 §10.2: an endpoint that leaves its address need not wait there.
+            self.leave()
+
+    def _answer_after_close(self) -> None:
+        """Repeat CONNECTION_CLOSE, ever more rarely, to a peer that missed it (RFC 9000 §10.2)."""
+        self._packets_after_close += 1
+        if self._packets_after_close & (self._packets_after_close - 1) == 0:
+            for data, address in self._closing_packets:
+                self._endpoint.send(data, address)
+
+    def leave(self) -> None:
+        """Be gone at once, draining period or not."""
+        if not self._is_gone:
+            self._is_gone = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._on_gone(self)
+
+    def _require_open(self) -> None:
+        if self._close_info is not None or self._close_request is not None:
+            raise EngineClosed("the connection is closed")
+
+    def _call(self, verb: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Run a verb of the core, with its errors in the words of the seam."""
+        self._require_open()
+        self._flush_soon()
+        try:
+            return verb(*arguments, **options)
+        except CoreSessionError as error:
+            raise SessionRefused(str(error)) from error
+        except CorePanic as error:
+            self._driver.fail(error)
+            raise EngineClosed(str(error)) from error
+        except CoreError as error:
+            raise EngineClosed(str(error)) from error
+
+    # sessions, from the facade
+
+    def open_session(
+        self,
+        *,
+        authority: str,
+        path: str,
+        headers: Mapping[str, str],
+        protocols: Sequence[str] = (),
+    ) -> int:
+        self._require_open()
+        if not self._quic.can_open(unidirectional=False):
+            raise SessionRefused("the peer allows no further stream at present")
+        session_id: int = self._call(
+            self._driver.open_session,
+            authority=authority,
+            path=path,
+            headers=headers,
+            protocols=protocols,
+            now=self._loop.time(),
+        )
+        self._inbound.requests.add(session_id)
+        return session_id
+
+    def accept_session(
+        self, session_id: int, *, protocol: str | None = None, headers: Mapping[str, str] = {}
+    ) -> None:
+        self._require_open()
+        # Streams and datagrams that came early are told of before the call returns.
+        self._inbound.session_begins(session_id)
+        try:
+            self._call(
+                self._driver.accept_session,
+                session_id,
+                protocol=protocol,
+                headers=headers,
+                now=self._loop.time(),
+            )
+        except Exception:
+            self._inbound.sessions.pop(session_id, None)
+            raise
+        self._inbound.requests.discard(session_id)
+
+    def reject_session(
+        self, session_id: int, *, status: int, headers: Mapping[str, str] = {}
+    ) -> None:
+        self._call(
+            self._driver.reject_session,
+            session_id,
+            status=status,
+            headers=headers,
+            now=self._loop.time(),
+        )
+        self._inbound.requests.discard(session_id)
+
+    def close_session(self, session_id: int, *, code: int, reason: str) -> None:
+        self._call(
+            self._driver.close_session,
+            session_id,
+            code=code,
+            reason=reason,
+            now=self._loop.time(),
+        )
+
+    def drain_session(self, session_id: int) -> None:
+        self._call(self._driver.core.drain_session, session_id)
+
+    def send_goaway(self) -> None:
+        self._call(self._driver.core.goaway)
+
+    # streams, from the facade
+
+    def open_stream(self, session_id: int, unidirectional: bool) -> int | None:
+        self._require_open()
+        if not self._quic.can_open(unidirectional):
+            self._inbound.streams_wanted[session_id, unidirectional] = None
+            return None
+        opened = self._call(self._driver.open_stream, session_id, unidirectional)
+        if opened is None:
+            return None
+        stream_id, header = cast("tuple[int, bytes]", opened)
+        self._quic.write_header(stream_id, header)
+        self._streams[stream_id] = StreamBuffers(
+            session_id, readable=not unidirectional, writable=True
+        )
+        return stream_id
+
+    def stream_read(self, stream_id: int, max_size: int) -> bytes | None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return b""
+        if not stream.size:
+            if stream.is_read_ended:
+                return b""
+            stream.reader_waits = True
+            return None
+        data = stream.take(max_size)
+        if self._close_info is None:
+            self._driver.stream_consumed(stream_id, len(data), self._loop.time())
+            if self._quic.stream_consumed(stream_id, len(data)):
+                self._flush_soon()
+            if stream.is_read_ended:
+                self._inbound.release(stream_id, stream)
+        return data
+
+    def stream_write(self, stream_id: int, data: bytes | bytearray | memoryview, fin: bool) -> int:
+        self._require_open()
+        stream = self._streams.get(stream_id)
+        outgoing = self._quic.stream(stream_id)
+        if stream is None or stream.is_write_ended or outgoing is None:
+            raise StreamFinished(f"stream {stream_id} takes no more data")
+        view = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        size = len(view)
+        accepted = 0
+        if size:
+            buffer = self._limits.stream_buffer
+            connection_room = CONNECTION_BUFFERS * buffer - self._quic.unsent
+            room = max(0, min(size, buffer - outgoing.sender.unsent, connection_room))
+            if room:
+                accepted = self._driver.reserve_send(stream_id, room)
+            if accepted < room:
+                self._inbound.wait(stream_id, stream, WaitsFor.SESSION, size - accepted)
+            elif room == connection_room:
+                self._inbound.wait(stream_id, stream, WaitsFor.CONNECTION, size - accepted)
+            elif accepted < size:
+                self._inbound.wait(stream_id, stream, WaitsFor.BUFFER, size - accepted)
+        fin = fin and accepted == size
+        if accepted or fin:
+            self._quic.send_stream_data(stream_id, cast(bytes, view[:accepted]), fin)
+            self._flush_soon()
+        if fin:
+            self._driver.stream_finished(stream_id)
+            self._inbound.write_ended(stream_id, stream)
+        return accepted
+
+    def stream_reset(self, stream_id: int, code: int) -> None:
+        self._require_open()
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.is_write_ended:
+            raise StreamFinished(f"the sending side of stream {stream_id} has ended")
+        self._call(self._driver.reset_stream, stream_id, code)
+        self._inbound.write_ended(stream_id, stream)
+
+    def stream_stop(self, stream_id: int, code: int) -> None:
+        self._require_open()
+        stream = self._streams.get(stream_id)
+        if stream is None or (stream.is_read_ended and not stream.size):
+            return
+        self._call(self._driver.stop_stream, stream_id, code)
+        self._inbound.drop(stream_id, stream)
+
+    # datagrams, from the facade
+
+    def max_datagram_size(self, session_id: int) -> int:
+        room = self._quic.max_datagram_payload()
+        if not room:
+            return 0
+        prefix: bytes = self._call(self._driver.datagram_prefix, session_id)
+        return max(0, room - len(prefix))
+
+    def send_datagram(self, session_id: int, data: bytes | bytearray | memoryview) -> bool:
+        limit = self.max_datagram_size(session_id)
+        size = data.nbytes if isinstance(data, memoryview) else len(data)
+        if size > limit:
+            raise datagram_too_large(size=size, max_size=limit)
+        dropped = self._quic.datagrams_dropped
+        self._driver.send_datagram(session_id, data)
+        return self._quic.datagrams_dropped == dropped
+
+    def receive_datagram(self, session_id: int) -> bytes | None:
+        taken = self.receive_datagrams(session_id, 1)
+        return taken[0] if taken else None
+
+    def receive_datagrams(self, session_id: int, max_count: int) -> list[bytes]:
+        session = self._inbound.sessions.get(session_id)
+        if session is None:
+            return []
+        taken = session.take(max_count)
+        if not taken:
+            session.reader_waits = True
+        return taken
+
+
+def is_due(deadline: float | None, now: float) -> bool:
+    return deadline is not None and deadline <= now

@@ -1,0 +1,286 @@
+"""UDP endpoints of the aioquic engine: sockets, and on a server who gets which packet.
+
+A wake-up of the event loop takes a batch of packets, and each connection that got some sends
+once afterwards. Everything a server does without a connection is here: version negotiation,
+refusal over the limit, and silence for what belongs to nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from aioquic.buffer import Buffer
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
+from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.packet import (
+    QuicErrorCode,
+    QuicFrameType,
+    QuicHeader,
+    QuicPacketType,
+    encode_quic_version_negotiation,
+    pull_quic_header,
+)
+from aioquic.quic.packet_builder import QuicPacketBuilder
+
+if TYPE_CHECKING:
+    from pywebtransport._engine.aioquic_connection import AioquicConnection
+    from pywebtransport.types import Address
+
+__all__ = [
+    "ClientEndpoint",
+    "Endpoint",
+    "ServerEndpoint",
+    "ServerRouter",
+    "open_socket",
+    "plain_address",
+]
+
+CONNECTION_ID_SIZE = 8
+"""Length of the ids this engine hands out; a short header does not say it."""
+BATCH_SIZE = 64
+"""Packets taken per wake-up, so that one busy socket leaves the loop to others."""
+MAX_PACKET_SIZE = 65535
+SOCKET_BUFFER_SIZE = 4 << 20
+"""Asked of the kernel, which may give less."""
+
+logger = logging.getLogger(__name__)
+
+
+def open_socket(
+    family: int, *, bind: tuple[Any, ...] | None = None, connect: tuple[Any, ...] | None = None
+) -> socket.socket:
+    """A nonblocking UDP socket, bound or connected; OSError when that cannot be."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_SIZE)
+        if bind is not None:
+            if family == socket.AF_INET6:
+                dual_stack = bind[0] in ("", "::")
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
+            sock.bind(bind)
+        if connect is not None:
+            sock.connect(connect)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def plain_address(address: tuple[Any, ...]) -> Address:
+    """Host and port; an IPv4 peer of a dual-stack socket by its IPv4 address."""
+    host: str = address[0]
+    return host.removeprefix("::ffff:") if "." in host else host, address[1]
+
+
+class Endpoint(asyncio.DatagramProtocol):
+    """One UDP socket on the event loop."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._transport: asyncio.DatagramTransport | None = None
+        self._loop = asyncio.get_running_loop()
+        # A proactor loop has a receive operation under way on the socket at all times.
+        self._can_read_ahead = sys.platform != "win32"
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    @property
+    def local_address(self) -> Address | None:
+        """None once the socket is closed."""
+        try:
+            return plain_address(self._sock.getsockname())
+        except OSError:
+            return None
+
+    async def open(self) -> None:
+        await self._loop.create_datagram_endpoint(lambda: self, sock=self._sock)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def send(self, data: bytes, address: Any) -> None:
+        if self._transport is not None:
+            self._transport.sendto(data, address)
+
+    def close(self) -> None:
+        """Release the socket after what is queued has been sent."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self.packet_received(data, addr)
+        if not self._can_read_ahead:
+            return
+        for _ in range(BATCH_SIZE - 1):
+            if self._transport is None:
+                return
+            try:
+                data, addr = self._sock.recvfrom(MAX_PACKET_SIZE)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self.error_received(error)
+                return
+            self.packet_received(data, addr)
+
+    def packet_received(self, data: bytes, address: tuple[Any, ...]) -> None:
+        raise NotImplementedError
+
+
+class ClientEndpoint(Endpoint):
+    """The connected socket of one client connection; ICMP errors reach it."""
+
+    connection: AioquicConnection
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.peer_name = cast(tuple[Any, ...], sock.getpeername())
+
+    def send(self, data: bytes, address: Any) -> None:
+        super().send(data, None)
+
+    def packet_received(self, data: bytes, address: tuple[Any, ...]) -> None:
+        self.connection.packet_received(data, self.peer_name)
+
+    def error_received(self, exc: Exception) -> None:
+        self.connection.socket_failed(exc)
+
+
+class ServerRouter:
+    """Connection ids and connections of one listener, over all of its sockets."""
+
+    def __init__(
+        self,
+        *,
+        configuration: QuicConfiguration,
+        max_connections: int,
+        create: Callable[[ServerEndpoint, QuicConfiguration, bytes], AioquicConnection],
+    ) -> None:
+        self.configuration = configuration
+        self._max_connections = max_connections
+        self._create = create
+        self._by_id: dict[bytes, AioquicConnection] = {}
+        self.connections: set[AioquicConnection] = set()
+        self.is_closing = False
+
+    def find(self, connection_id: bytes) -> AioquicConnection | None:
+        return self._by_id.get(connection_id)
+
+    @property
+    def is_full(self) -> bool:
+        return self.is_closing or len(self.connections) >= self._max_connections
+
+    def accept(self, endpoint: ServerEndpoint, header: QuicHeader) -> AioquicConnection:
+        connection = self._create(endpoint, self.configuration, header.destination_cid)
+        self.connections.add(connection)
+        self._add_id(header.destination_cid, connection)
+        self._add_id(connection.connection_id, connection)
+        return connection
+
+    def _add_id(self, connection_id: bytes, connection: AioquicConnection) -> None:
+        self._by_id[connection_id] = connection
+        connection.connection_ids.add(connection_id)
+
+    def _remove_id(self, connection_id: bytes, connection: AioquicConnection) -> None:
+        if self._by_id.get(connection_id) is connection:
+            del self._by_id[connection_id]
+        connection.connection_ids.discard(connection_id)
+
+    def change_id(self, connection: AioquicConnection, connection_id: bytes, is_new: bool) -> None:
+        if is_new:
+            self._add_id(connection_id, connection)
+        else:
+            self._remove_id(connection_id, connection)
+
+    def forget(self, connection: AioquicConnection) -> None:
+        """The connection is gone for good: late packets for it belong to nobody."""
+        for connection_id in list(connection.connection_ids):
+            self._remove_id(connection_id, connection)
+        self.connections.discard(connection)
+
+
+class ServerEndpoint(Endpoint):
+    """One listening socket."""
+
+    def __init__(self, sock: socket.socket, router: ServerRouter) -> None:
+        super().__init__(sock)
+        self.router = router
+
+    def packet_received(self, data: bytes, address: tuple[Any, ...]) -> None:
+        if data and not data[0] & 0x80:  # short header, RFC 9000 §17.3
+            connection = self.router.find(data[1 : 1 + CONNECTION_ID_SIZE])
+        else:
+            connection = self._connection_for_long_header(data, address)
+        if connection is not None:
+            connection.packet_received(data, address)
+
+    def _connection_for_long_header(
+        self, data: bytes, address: tuple[Any, ...]
+    ) -> AioquicConnection | None:
+        try:
+            header = pull_quic_header(Buffer(data=data), host_cid_length=CONNECTION_ID_SIZE)
+        except ValueError:
+            return None
+        connection = self.router.find(header.destination_cid)
+        if (
+            connection is not None
+            or len(data) < SMALLEST_MAX_DATAGRAM_SIZE
+            or header.packet_type is QuicPacketType.VERSION_NEGOTIATION
+        ):
+            # RFC 9000 §14.1: an Initial in a smaller datagram is dropped. §6.1: a version
+            # negotiation packet is never answered with another.
+            return connection
+        versions = self.router.configuration.supported_versions
+        if header.version not in versions:
+            self.send(
+                encode_quic_version_negotiation(
+                    source_cid=header.destination_cid,
+                    destination_cid=header.source_cid,
+                    supported_versions=versions,
+                ),
+                address,
+            )
+            return None
+        if header.packet_type is not QuicPacketType.INITIAL:
+            return None
+        if self.router.is_full:
+            self.send(_refusal(header), address)
+            return None
+        return self.router.accept(self, header)
+
+    def error_received(self, exc: Exception) -> None:
+        # An unconnected socket does not say whose packet it was; loss recovery will tell.
+        logger.debug("error on the listening socket: %s", exc)
+
+
+def _refusal(header: QuicHeader) -> bytes:
+    """CONNECTION_CLOSE with CONNECTION_REFUSED in an Initial packet (RFC 9000 §5.2.2)."""
+    version = cast(int, header.version)
+    crypto = CryptoPair()
+    crypto.setup_initial(cid=header.destination_cid, is_client=False, version=version)
+    builder = QuicPacketBuilder(
+        host_cid=header.destination_cid,
+        is_client=False,
+        max_datagram_size=SMALLEST_MAX_DATAGRAM_SIZE,
+        peer_cid=header.source_cid,
+        version=version,
+    )
+    builder.start_packet(QuicPacketType.INITIAL, crypto)
+    buf = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=4)
+    buf.push_uint_var(QuicErrorCode.CONNECTION_REFUSED)
+    buf.push_uint_var(0)
+    buf.push_uint_var(0)
+    datagrams, _ = builder.flush()
+    return datagrams[0]

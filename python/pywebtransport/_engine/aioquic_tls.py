@@ -1,0 +1,157 @@
+"""aioquic's configuration object from ours: certificates, verification, key log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from aioquic.quic.configuration import QuicConfiguration
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from pywebtransport.exceptions import (
+    CertificateError,
+    ConfigurationError,
+    certificate_not_found,
+)
+
+if TYPE_CHECKING:
+    from pywebtransport.config import ClientConfig, ServerConfig
+
+__all__ = ["KeyLog", "client_configuration", "load_certificate", "server_configuration"]
+
+CONNECTION_WINDOWS = 16
+"""The connection's receive window, in windows of one stream."""
+CONGESTION_CONTROLLERS = {"cubic": "cubic", "reno": "reno", "new_reno": "reno"}
+MAX_DATAGRAM_FRAME_SIZE = 65535
+
+logger = logging.getLogger(__name__)
+
+
+class KeyLog:
+    """The file SSLKEYLOGFILE names; a full disk ends the log, not the connection."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file: TextIO | None = file
+
+    @classmethod
+    def from_environment(cls) -> KeyLog | None:
+        path = os.environ.get("SSLKEYLOGFILE")
+        if not path:
+            return None
+        try:
+            return cls(Path(path).open("a", encoding="ascii"))
+        except OSError as error:
+            logger.warning("cannot log TLS secrets to %s: %s", path, error)
+            return None
+
+    def write(self, text: str) -> None:
+        if self._file is not None:
+            try:
+                self._file.write(text)
+                self._file.flush()
+            except OSError as error:
+                logger.warning("TLS secrets are no longer logged: %s", error)
+                self.close()
+
+    def flush(self) -> None:
+        """Nothing to do: every write is flushed."""
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError as error:
+                logger.warning("cannot close the log of TLS secrets: %s", error)
+
+
+def client_configuration(
+    config: ClientConfig, *, server_name: str, key_log: KeyLog | None
+) -> QuicConfiguration:
+    quic = _configuration(config, is_client=True, key_log=key_log)
+    quic.server_name = server_name
+    quic.verify_mode = ssl.CERT_REQUIRED if config.verify_mode is None else config.verify_mode
+    if config.ca_certs:
+        _load_certificates(config.ca_certs)
+        quic.load_verify_locations(cafile=config.ca_certs)
+    if config.certfile and config.keyfile:
+        load_certificate(quic, certfile=config.certfile, keyfile=config.keyfile)
+    return quic
+
+
+def server_configuration(config: ServerConfig, *, key_log: KeyLog | None) -> QuicConfiguration:
+    if config.verify_mode == ssl.CERT_REQUIRED:
+        raise ConfigurationError(
+            "the aioquic engine cannot ask clients for certificates; use engine='native'",
+            config_key="verify_mode",
+            config_value=config.verify_mode,
+        )
+    quic = _configuration(config, is_client=False, key_log=key_log)
+    load_certificate(quic, certfile=config.certfile, keyfile=config.keyfile)
+    return quic
+
+
+def _configuration(
+    config: ClientConfig | ServerConfig, *, is_client: bool, key_log: KeyLog | None
+) -> QuicConfiguration:
+    algorithm = CONGESTION_CONTROLLERS.get(config.congestion_control_algorithm)
+    if algorithm is None:
+        raise ConfigurationError(
+            f"the aioquic engine has no congestion control named "
+            f"{config.congestion_control_algorithm!r}; it has cubic and reno",
+            config_key="congestion_control_algorithm",
+            config_value=config.congestion_control_algorithm,
+        )
+    return QuicConfiguration(
+        is_client=is_client,
+        alpn_protocols=list(config.alpn_protocols),
+        congestion_control_algorithm=algorithm,
+        idle_timeout=config.connection_idle_timeout,
+        max_stream_data=config.flow_control_window_size,
+        max_data=CONNECTION_WINDOWS * config.flow_control_window_size,
+        max_datagram_frame_size=min(config.max_datagram_size, MAX_DATAGRAM_FRAME_SIZE),
+        secrets_log_file=key_log,  # type: ignore[arg-type]  # it has all that aioquic uses
+    )
+
+
+def load_certificate(quic: QuicConfiguration, *, certfile: str, keyfile: str) -> None:
+    """Load a chain and its key; CertificateError names the file that cannot be used."""
+    certificates = _load_certificates(certfile)
+    data = _read(keyfile)
+    try:
+        key = serialization.load_pem_private_key(data, password=None)
+    except (TypeError, ValueError) as error:
+        raise _unusable(keyfile, f"no usable private key: {error}") from error
+    encoding = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    public_key = certificates[0].public_key()
+    if key.public_key().public_bytes(*encoding) != public_key.public_bytes(*encoding):
+        raise _unusable(keyfile, f"the private key does not belong to {certfile}")
+    quic.certificate, *quic.certificate_chain = certificates
+    quic.private_key = key
+
+
+def _load_certificates(path: str) -> list[x509.Certificate]:
+    data = _read(path)
+    try:
+        return x509.load_pem_x509_certificates(data)
+    except ValueError as error:
+        raise _unusable(path, f"no usable certificate: {error}") from error
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise certificate_not_found(path=path) from error
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from error
+
+
+def _unusable(path: str, why: str) -> CertificateError:
+    return CertificateError(
+        f"cannot use {path!r}: {why}", certificate_path=path, certificate_error=why
+    )

@@ -1,0 +1,37 @@
+"""The choice of engine: a field of the configuration, an environment variable, a default."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, cast
+
+from pywebtransport.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from pywebtransport._engine.base import Engine
+    from pywebtransport.config import ClientConfig, ServerConfig
+
+__all__ = ["DEFAULT_ENGINE", "ENGINES", "ENVIRONMENT_VARIABLE", "get_engine"]
+
+DEFAULT_ENGINE = "aioquic"
+ENGINES = ("aioquic", "native")
+ENVIRONMENT_VARIABLE = "PYWEBTRANSPORT_ENGINE"
+
+
+def get_engine(config: ClientConfig | ServerConfig) -> Engine:
+    """The engine of ``config.engine``, else of PYWEBTRANSPORT_ENGINE, else the default one."""
+    name = config.engine or os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_ENGINE
+    if name not in ENGINES:
+        raise ConfigurationError(
+            f"no engine is named {name!r}; there are {', '.join(ENGINES)}",
+            config_key="engine",
+            config_value=name,
+        )
+    try:
+        module = importlib.import_module(f"pywebtransport._engine.{name}")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"engine {name!r} cannot be used here: {error}", config_key="engine", config_value=name
+        ) from error
+    return cast("Engine", module.ENGINE)
