@@ -1,0 +1,168 @@
+"""The vocabulary of the API: names for plain types, states, events, and what callers implement."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager as AsyncContextManager
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+__all__ = [
+    "URL",
+    "Address",
+    "AsyncContextManager",
+    "AsyncGenerator",
+    "AsyncIterator",
+    "AuthHandlerProtocol",
+    "Buffer",
+    "ConnectionHandle",
+    "ConnectionId",
+    "ConnectionState",
+    "Data",
+    "ErrorCode",
+    "EventData",
+    "EventType",
+    "Headers",
+    "MiddlewareProtocol",
+    "Priority",
+    "RequestId",
+    "SSLContext",
+    "Serializer",
+    "SessionId",
+    "SessionState",
+    "StreamDirection",
+    "StreamId",
+    "StreamState",
+    "Timeout",
+    "Timestamp",
+    "URLParts",
+    "WebTransportProtocol",
+    "Weight",
+]
+
+Address: TypeAlias = tuple[str, int]
+Buffer: TypeAlias = bytes | bytearray | memoryview
+ConnectionHandle: TypeAlias = int
+ConnectionId: TypeAlias = str
+Data: TypeAlias = bytes | str
+ErrorCode: TypeAlias = int
+EventData: TypeAlias = Any
+Headers: TypeAlias = dict[str, str]
+Priority: TypeAlias = int
+RequestId: TypeAlias = int
+SSLContext: TypeAlias = ssl.SSLContext
+SessionId: TypeAlias = str
+StreamId: TypeAlias = int
+Timeout: TypeAlias = float | None
+"""Seconds; ``None`` waits for ever."""
+Timestamp: TypeAlias = float
+"""Seconds since the epoch, as ``time.time()`` gives them."""
+URL: TypeAlias = str
+URLParts: TypeAlias = tuple[str, int, str]
+"""Host, port, and path with its query and fragment."""
+Weight: TypeAlias = int
+
+
+class ConnectionState(StrEnum):
+    """Where a QUIC connection is in its life."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    CLOSING = "closing"
+    CLOSED = "closed"
+    FAILED = "failed"
+    DRAINING = "draining"
+
+
+class EventType(StrEnum):
+    """What an :class:`~pywebtransport.events.EventEmitter` of the library emits."""
+
+    CAPSULE_RECEIVED = "capsule_received"
+    CONNECTION_ESTABLISHED = "connection_established"
+    CONNECTION_LOST = "connection_lost"
+    CONNECTION_FAILED = "connection_failed"
+    CONNECTION_CLOSED = "connection_closed"
+    DATAGRAM_ERROR = "datagram_error"
+    DATAGRAM_RECEIVED = "datagram_received"
+    DATAGRAM_SENT = "datagram_sent"
+    PROTOCOL_ERROR = "protocol_error"
+    SETTINGS_RECEIVED = "settings_received"
+    SESSION_CLOSED = "session_closed"
+    SESSION_DRAINING = "session_draining"
+    SESSION_MAX_DATA_UPDATED = "session_max_data_updated"
+    SESSION_MAX_STREAMS_BIDI_UPDATED = "session_max_streams_bidi_updated"
+    SESSION_MAX_STREAMS_UNI_UPDATED = "session_max_streams_uni_updated"
+    SESSION_READY = "session_ready"
+    SESSION_REQUEST = "session_request"
+    STREAM_CLOSED = "stream_closed"
+    STREAM_DATA_RECEIVED = "stream_data_received"
+    STREAM_ERROR = "stream_error"
+    STREAM_OPENED = "stream_opened"
+    TIMEOUT_ERROR = "timeout_error"
+
+
+class SessionState(StrEnum):
+    """Where a WebTransport session is in its life."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    CLOSING = "closing"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+class StreamDirection(StrEnum):
+    """Which way bytes travel, seen from this end."""
+
+    BIDIRECTIONAL = "bidirectional"
+    SEND_ONLY = "send_only"
+    RECEIVE_ONLY = "receive_only"
+
+
+class StreamState(StrEnum):
+    """Where a stream is in its life."""
+
+    OPEN = "open"
+    HALF_CLOSED_LOCAL = "half_closed_local"
+    HALF_CLOSED_REMOTE = "half_closed_remote"
+    CLOSED = "closed"
+    RESET_SENT = "reset_sent"
+    RESET_RECEIVED = "reset_received"
+
+
+@runtime_checkable
+class AuthHandlerProtocol(Protocol):
+    """Decides from the request headers whether a client may open a session."""
+
+    async def __call__(self, *, headers: Headers) -> bool: ...
+
+
+@runtime_checkable
+class MiddlewareProtocol(Protocol):
+    """Looks at a session before its handler does; ``False`` rejects it."""
+
+    async def __call__(self, *, session: Any) -> bool: ...
+
+
+@runtime_checkable
+class Serializer(Protocol):
+    """Turns objects into bytes and back."""
+
+    def serialize(self, *, obj: Any) -> bytes: ...
+
+    def deserialize(self, *, data: bytes, obj_type: Any = None) -> Any: ...
+
+
+@runtime_checkable
+class WebTransportProtocol(Protocol):
+    """The shape of an asyncio datagram protocol."""
+
+    def connection_made(self, transport: Any) -> None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+    def datagram_received(self, data: bytes, addr: Address) -> None: ...
+
+    def error_received(self, exc: Exception) -> None: ...
