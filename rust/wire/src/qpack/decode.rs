@@ -1,7 +1,10 @@
 //! Field section to fields (RFC 9204 §4.5).
 
+use std::iter::FusedIterator;
+
 use bytes::Bytes;
 
+use super::instructions::StringLiteral;
 use super::{huffman, prefix_int, static_table, Field, QpackError, FIELD_OVERHEAD, MAX_FIELDS};
 
 /// How large a section may become while it is decoded.
@@ -24,164 +27,228 @@ impl Limits {
     }
 }
 
-/// One decoded field, borrowed until the next one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FieldLine<'a> {
-    /// The name, as sent.
-    pub name: &'a [u8],
-    /// The value, as sent.
-    pub value: &'a [u8],
-    /// What of it came out of the static table.
-    pub source: Source,
-    /// The sender asked that no intermediary puts it into a dynamic table (RFC 9204 §7.1.3).
-    pub never_indexed: bool,
-}
-
-/// What of a field came out of the static table, and from which index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// Name and value.
-    Field(usize),
-    /// Only the name.
-    Name(usize),
-    /// Nothing.
-    Literal,
-}
-
-/// Decode a whole section of at most `max_size` bytes (as [`Limits::max_size`] counts) and
-/// [`MAX_FIELDS`] fields.
-pub fn decode_section(section: &[u8], max_size: usize) -> Result<Vec<Field>, QpackError> {
-    let mut fields = Vec::new();
-    visit_section(section, Limits::new(max_size), |line| {
-        fields.push(line.to_field());
-        Ok::<_, QpackError>(())
-    })?;
-    Ok(fields)
-}
-
-/// Decode a whole section, one call of `visit` for each field. Limits are enforced before a field
-/// is given out; `visit` can end the work with an error of its own.
-pub fn visit_section<E: From<QpackError>>(
-    section: &[u8],
-    limits: Limits,
-    mut visit: impl FnMut(FieldLine<'_>) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut cursor = Cursor { rest: section };
-    cursor.prefix()?;
-    let mut budget = Budget {
-        limits,
-        size: limits.max_size,
-        fields: limits.max_fields,
-    };
-    let (mut name_buf, mut value_buf) = (Vec::new(), Vec::new());
-    while let Some(&first) = cursor.rest.first() {
-        budget.field()?;
-        let line = if first & 0x80 != 0 {
-            // §4.5.2, indexed: 1 T index(6)
-            let index = cursor.static_index(6, first & 0x40 != 0)?;
-            let (name, value) = static_entry(index)?;
-            FieldLine {
-                name,
-                value,
-                source: Source::Field(index),
-                never_indexed: false,
-            }
-        } else if first & 0x40 != 0 {
-            // §4.5.4, literal with name reference: 0 1 N T index(4)
-            let index = cursor.static_index(4, first & 0x10 != 0)?;
-            let (name, _) = static_entry(index)?;
-            let left = budget.left_after(name)?;
-            let value = cursor.string(7, left, &mut value_buf)?;
-            let never_indexed = first & 0x20 != 0;
-            FieldLine {
-                name,
-                value,
-                source: Source::Name(index),
-                never_indexed,
-            }
-        } else if first & 0x20 != 0 {
-            // §4.5.6, literal with literal name: 0 0 1 N H length(3)
-            let name = cursor.string(3, budget.size, &mut name_buf)?;
-            let left = budget.left_after(name)?;
-            let value = cursor.string(7, left, &mut value_buf)?;
-            FieldLine {
-                name,
-                value,
-                source: Source::Literal,
-                never_indexed: first & 0x10 != 0,
-            }
-        } else {
-            // §4.5.3 and §4.5.5, post-base: always the dynamic table
-            return Err(QpackError::DynamicReference.into());
-        };
-        budget.take(&line)?;
-        visit(line)?;
-    }
-    Ok(())
-}
-
-impl FieldLine<'_> {
-    /// An owned copy; what the static table has is not copied.
-    pub fn to_field(&self) -> Field {
-        let entry = match self.source {
-            Source::Field(index) | Source::Name(index) => static_table::get(index),
-            Source::Literal => None,
-        };
-        match (entry, self.source) {
-            (Some((name, value)), Source::Field(_)) => Field {
-                name: Bytes::from_static(name),
-                value: Bytes::from_static(value),
-            },
-            (Some((name, _)), _) => Field {
-                name: Bytes::from_static(name),
-                value: Bytes::copy_from_slice(self.value),
-            },
-            _ => Field {
-                name: Bytes::copy_from_slice(self.name),
-                value: Bytes::copy_from_slice(self.value),
-            },
-        }
-    }
-}
-
-/// What is left of the limits.
-struct Budget {
+/// What is left of the [`Limits`] while a section is decoded.
+#[derive(Debug, Clone)]
+pub struct Budget {
     limits: Limits,
     size: usize,
     fields: usize,
 }
 
 impl Budget {
-    #[inline]
-    fn field(&mut self) -> Result<(), QpackError> {
-        let (Some(fields), Some(size)) = (
-            self.fields.checked_sub(1),
-            self.size.checked_sub(FIELD_OVERHEAD),
-        ) else {
-            return Err(match self.fields {
-                0 => QpackError::FieldCount(self.limits.max_fields),
-                _ => QpackError::SectionSize(self.limits.max_size),
-            });
-        };
-        self.fields = fields;
-        self.size = size;
-        Ok(())
+    /// All of it is left.
+    pub const fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            size: limits.max_size,
+            fields: limits.max_fields,
+        }
     }
 
+    /// Pay for a field, apart from its strings. Call it before the field is decoded.
     #[inline]
-    fn left_after(&self, name: &[u8]) -> Result<usize, QpackError> {
-        let left = self.size.checked_sub(name.len());
-        left.ok_or(QpackError::SectionSize(self.limits.max_size))
+    pub fn take_field(&mut self) -> Result<(), QpackError> {
+        let fields = self.fields.checked_sub(1);
+        self.fields = fields.ok_or(QpackError::FieldCount(self.limits.max_fields))?;
+        self.take(FIELD_OVERHEAD)
     }
 
+    /// Pay for so many bytes of name or value.
     #[inline]
-    fn take(&mut self, line: &FieldLine<'_>) -> Result<(), QpackError> {
-        let left = self.left_after(line.name)?.checked_sub(line.value.len());
-        self.size = left.ok_or(QpackError::SectionSize(self.limits.max_size))?;
+    pub fn take(&mut self, bytes: usize) -> Result<(), QpackError> {
+        let size = self.size.checked_sub(bytes);
+        self.size = size.ok_or(QpackError::SectionSize(self.limits.max_size))?;
         Ok(())
     }
 }
 
+/// A field as it stands on the wire, its strings not decoded yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncodedLine<'a> {
+    /// All bytes of it. Without a dynamic table the same bytes always mean the same field.
+    pub bytes: &'a [u8],
+    /// What they are.
+    pub representation: Representation<'a>,
+    /// The sender asked that no intermediary puts it into a dynamic table (RFC 9204 §7.1.3).
+    pub never_indexed: bool,
+}
+
+/// The forms of a field that need no dynamic table. Each index is one of the static table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Representation<'a> {
+    /// §4.5.2: name and value by index.
+    Indexed(usize),
+    /// §4.5.6: name and value as strings.
+    Literal {
+        /// The name.
+        name: StringLiteral<'a>,
+        /// The value.
+        value: StringLiteral<'a>,
+    },
+    /// §4.5.4: the name by index.
+    NameReference {
+        /// The index.
+        index: usize,
+        /// The value.
+        value: StringLiteral<'a>,
+    },
+}
+
+/// Name and value, borrowed from the static table, the section, or the buffers of a [`Scratch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FieldLine<'a> {
+    /// The name, as sent.
+    pub name: &'a [u8],
+    /// The value, as sent.
+    pub value: &'a [u8],
+}
+
+/// Where Huffman strings are decoded; reused from line to line.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    name: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// Decode a whole section of at most `max_size` bytes (as [`Limits::max_size`] counts) and
+/// [`MAX_FIELDS`] fields.
+pub fn decode_section(section: &[u8], max_size: usize) -> Result<Vec<Field>, QpackError> {
+    let mut budget = Budget::new(Limits::new(max_size));
+    let mut scratch = Scratch::default();
+    let mut fields = Vec::new();
+    for line in parse_section(section)? {
+        let line = line?;
+        fields.push(line.decode(&mut budget, &mut scratch)?.into_field(&line));
+    }
+    Ok(fields)
+}
+
+/// Check the prefix of a whole section and find its lines. After an error nothing follows.
+pub fn parse_section(section: &[u8]) -> Result<Lines<'_>, QpackError> {
+    let mut cursor = Cursor { rest: section };
+    cursor.prefix()?;
+    Ok(Lines { cursor })
+}
+
+/// Iterator over the lines of a section.
+#[derive(Debug, Clone)]
+pub struct Lines<'a> {
+    cursor: Cursor<'a>,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Result<EncodedLine<'a>, QpackError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.cursor.rest;
+        let &first = start.first()?;
+        Some(match self.cursor.line(first) {
+            Ok((representation, never_indexed)) => {
+                let len = start.len() - self.cursor.rest.len();
+                let bytes = start.get(..len).unwrap_or_default();
+                Ok(EncodedLine {
+                    bytes,
+                    representation,
+                    never_indexed,
+                })
+            }
+            Err(error) => {
+                self.cursor.rest = &[];
+                Err(error)
+            }
+        })
+    }
+}
+
+impl FusedIterator for Lines<'_> {}
+
+impl<'a> EncodedLine<'a> {
+    /// Decode the strings and pay for the field.
+    #[inline]
+    pub fn decode<'b>(
+        &self,
+        budget: &mut Budget,
+        scratch: &'b mut Scratch,
+    ) -> Result<FieldLine<'b>, QpackError>
+    where
+        'a: 'b,
+    {
+        budget.take_field()?;
+        let (name, value) = match self.representation {
+            Representation::Indexed(index) => {
+                let (name, value) = static_entry(index)?;
+                budget.take(name.len())?;
+                budget.take(value.len())?;
+                (name, value)
+            }
+            Representation::NameReference { index, value } => {
+                let (name, _) = static_entry(index)?;
+                budget.take(name.len())?;
+                (name, value.decode_within(budget, &mut scratch.value)?)
+            }
+            Representation::Literal { name, value } => {
+                let name = name.decode_within(budget, &mut scratch.name)?;
+                (name, value.decode_within(budget, &mut scratch.value)?)
+            }
+        };
+        Ok(FieldLine { name, value })
+    }
+}
+
+impl<'a> StringLiteral<'a> {
+    #[inline]
+    fn decode_within<'b>(
+        &self,
+        budget: &mut Budget,
+        buf: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8], QpackError>
+    where
+        'a: 'b,
+    {
+        let string = if self.is_huffman {
+            huffman::decode(self.bytes, budget.size, buf)?;
+            &buf[..]
+        } else {
+            self.bytes
+        };
+        budget.take(string.len())?;
+        Ok(string)
+    }
+}
+
+impl FieldLine<'_> {
+    /// An owned copy; what the static table has is not copied.
+    fn into_field(self, line: &EncodedLine<'_>) -> Field {
+        let copy = Bytes::copy_from_slice;
+        match line.representation {
+            Representation::Indexed(index) => match static_table::get(index) {
+                Some((name, value)) => Field {
+                    name: Bytes::from_static(name),
+                    value: Bytes::from_static(value),
+                },
+                None => Field {
+                    name: copy(self.name),
+                    value: copy(self.value),
+                },
+            },
+            Representation::NameReference { index, .. } => {
+                let name = static_table::get(index)
+                    .map_or_else(|| copy(self.name), |(name, _)| Bytes::from_static(name));
+                Field {
+                    name,
+                    value: copy(self.value),
+                }
+            }
+            Representation::Literal { .. } => Field {
+                name: copy(self.name),
+                value: copy(self.value),
+            },
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
 struct Cursor<'a> {
     rest: &'a [u8],
 }
@@ -194,12 +261,37 @@ impl<'a> Cursor<'a> {
         if self.int(8)? != 0 {
             return Err(QpackError::DynamicReference);
         }
-        let sign = self.rest.first().is_some_and(|first| first & 0x80 != 0);
+        let is_negative = self.rest.first().is_some_and(|first| first & 0x80 != 0);
         self.int(7)?;
-        if sign {
+        if is_negative {
             Err(QpackError::DynamicReference)
         } else {
             Ok(())
+        }
+    }
+
+    #[inline]
+    fn line(&mut self, first: u8) -> Result<(Representation<'a>, bool), QpackError> {
+        if first & 0x80 != 0 {
+            // §4.5.2: 1 T index(6)
+            let index = self.static_index(6, first & 0x40 != 0)?;
+            Ok((Representation::Indexed(index), false))
+        } else if first & 0x40 != 0 {
+            // §4.5.4: 0 1 N T index(4)
+            let index = self.static_index(4, first & 0x10 != 0)?;
+            let value = self.string(7)?;
+            Ok((
+                Representation::NameReference { index, value },
+                first & 0x20 != 0,
+            ))
+        } else if first & 0x20 != 0 {
+            // §4.5.6: 0 0 1 N H length(3)
+            let name = self.string(3)?;
+            let value = self.string(7)?;
+            Ok((Representation::Literal { name, value }, first & 0x10 != 0))
+        } else {
+            // §4.5.3 and §4.5.5, post-base: always the dynamic table
+            Err(QpackError::DynamicReference)
         }
     }
 
@@ -216,21 +308,15 @@ impl<'a> Cursor<'a> {
         if !is_static {
             return Err(QpackError::DynamicReference);
         }
-        usize::try_from(index).map_err(|_| QpackError::StaticIndex(index))
+        match usize::try_from(index) {
+            Ok(index) if index < static_table::ENTRIES.len() => Ok(index),
+            _ => Err(QpackError::StaticIndex(index)),
+        }
     }
 
-    /// §4.1.2: a string whose length has `prefix` bits with the H bit above them. `buf` is only
-    /// used for Huffman.
+    /// §4.1.2: the length has `prefix` bits, the H bit stands above them.
     #[inline]
-    fn string<'b>(
-        &mut self,
-        prefix: u32,
-        max: usize,
-        buf: &'b mut Vec<u8>,
-    ) -> Result<&'b [u8], QpackError>
-    where
-        'a: 'b,
-    {
+    fn string(&mut self, prefix: u32) -> Result<StringLiteral<'a>, QpackError> {
         let is_huffman = self
             .rest
             .first()
@@ -239,16 +325,9 @@ impl<'a> Cursor<'a> {
         let split = usize::try_from(len)
             .ok()
             .and_then(|len| self.rest.split_at_checked(len));
-        let (string, rest) = split.ok_or(QpackError::Truncated)?;
+        let (bytes, rest) = split.ok_or(QpackError::Truncated)?;
         self.rest = rest;
-        if is_huffman {
-            huffman::decode(string, max, buf)?;
-            return Ok(buf);
-        }
-        if string.len() > max {
-            return Err(QpackError::StringSize(max));
-        }
-        Ok(string)
+        Ok(StringLiteral { is_huffman, bytes })
     }
 }
 
@@ -328,19 +407,36 @@ mod tests {
     }
 
     #[test]
-    fn the_never_indexed_bit_and_the_source_are_reported() {
-        let mut lines = Vec::new();
+    fn lines_keep_their_bytes_and_the_never_indexed_bit() {
         let input = [0, 0, 0x7f, 0x45, 1, b'x', 0xd9, 0x31, b'n', 0];
-        visit_section(&input, Limits::new(1000), |line| {
-            lines.push((line.source, line.never_indexed));
-            Ok::<_, QpackError>(())
-        })
-        .unwrap();
-        let expected = [
-            (Source::Name(84), true),
-            (Source::Field(25), false),
-            (Source::Literal, true),
-        ];
-        assert_eq!(lines, expected);
+        let lines: Vec<_> = parse_section(&input).unwrap().map(Result::unwrap).collect();
+        let value = StringLiteral {
+            is_huffman: false,
+            bytes: b"x",
+        };
+        assert_eq!(
+            lines[0].representation,
+            Representation::NameReference { index: 84, value }
+        );
+        assert_eq!(lines[1].representation, Representation::Indexed(25));
+        let found: Vec<_> = lines
+            .iter()
+            .map(|line| (line.bytes, line.never_indexed))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (&input[2..6], true),
+                (&input[6..7], false),
+                (&input[7..], true)
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_follows_an_error() {
+        let mut lines = parse_section(&[0, 0, 0xff, 0x24, 0xd9]).unwrap();
+        assert_eq!(lines.next(), Some(Err(QpackError::StaticIndex(99))));
+        assert_eq!(lines.next(), None);
     }
 }

@@ -16,7 +16,10 @@ use thiserror::Error;
 
 use crate::codes::error;
 
-pub use decode::{decode_section, visit_section, FieldLine, Limits, Source};
+pub use decode::{
+    decode_section, parse_section, Budget, EncodedLine, FieldLine, Limits, Lines, Representation,
+    Scratch,
+};
 pub use encode::{encode_field, encode_prefix, encode_section, encode_section_with, Huffman};
 pub use instructions::{DecoderStream, EncoderStream};
 
