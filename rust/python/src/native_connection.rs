@@ -674,10 +674,25 @@ fn exception(py: Python<'_>, error: &Error) -> PyErr {
             | pywt_core::Error::SessionState(_)
             | pywt_core::Error::UnknownSession(_),
         ) => (&REFUSED, "SessionRefused"),
+        Error::DatagramTooLarge { size, limit } => return too_large(py, *size, *limit),
         _ => return PyValueError::new_err(error.to_string()),
     };
     match place.import(py, BASE, name) {
         Ok(class) => PyErr::from_type(class.clone(), error.to_string()),
+        Err(failed) => failed,
+    }
+}
+
+fn too_large(py: Python<'_>, size: usize, limit: usize) -> PyErr {
+    let make = || {
+        let sizes = PyDict::new(py);
+        sizes.set_item("size", size)?;
+        sizes.set_item("max_size", limit)?;
+        py.import("pywebtransport.exceptions")?
+            .call_method("datagram_too_large", (), Some(&sizes))
+    };
+    match make() {
+        Ok(error) => PyErr::from_value(error),
         Err(failed) => failed,
     }
 }

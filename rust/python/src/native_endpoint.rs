@@ -149,6 +149,16 @@ impl Endpoint {
             .map_or(0, |reactor| reactor.endpoint().connections()))
     }
 
+    /// The connections that have not been told closed.
+    fn open_connections(&self, py: Python<'_>) -> PyResult<Vec<Py<EndpointConnection>>> {
+        let state = self.lock()?;
+        Ok(state
+            .connections
+            .values()
+            .map(|connection| connection.clone_ref(py))
+            .collect())
+    }
+
     /// Starts a client connection; `connected` or `lost` is called on it.
     fn connect(
         slf: &Bound<'_, Self>,

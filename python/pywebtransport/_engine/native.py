@@ -1,0 +1,541 @@
+"""The native engine: QUIC and the protocol in Rust, inside the event loop.
+
+Each UDP socket is one ``_native.Endpoint``. The event loop owns the thread: it calls in when
+the socket is readable, when the endpoint's one timer fires, and once per turn to flush what that
+turn's tasks wrote. Everything on the data path is in Rust, and the methods of
+:class:`NativeConnection` that the facade calls most are Rust methods without a frame here.
+
+Clients of one event loop share a socket per address family.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import weakref
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, cast
+
+from pywebtransport._engine.base import EngineConnection, EngineListener
+from pywebtransport._native import (
+    CoreConfig,
+    Endpoint,
+    EndpointClient,
+    EndpointConnection,
+    EndpointServer,
+    EndpointTransport,
+    QuicConfigurationError,
+)
+from pywebtransport.exceptions import (
+    CertificateError,
+    ConnectionError,
+    HandshakeError,
+    TimeoutError,
+    WebTransportError,
+)
+
+if TYPE_CHECKING:
+    from pywebtransport.config import ClientConfig, ServerConfig
+    from pywebtransport.types import Address
+
+__all__ = ["ENGINE", "NativeConnection", "NativeEngine", "NativeListener"]
+
+ATTEMPT_DELAY = 0.25
+"""Seconds between attempts at the addresses of one name (RFC 8305 §5)."""
+CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48, 113, 116})
+"""TLS alerts about a certificate (RFC 8446 §6.2)."""
+CRYPTO_ERROR = 0x100
+EXTRA_STREAMS = 16
+"""QUIC streams beyond the application's: CONNECT, control and QPACK streams."""
+H3_NO_ERROR = 0x100
+IDLE_SOCKET_TIMEOUT = 1.0
+"""How long a client socket without connections waits for the next one."""
+SCALED_WINDOW = 2_500_000
+"""What a stream's window scales up to when scaling is on."""
+CONNECTION_WINDOWS = 8
+"""A connection's receive window in stream windows."""
+VERIFY_MODES = {
+    ssl.CERT_NONE: "none",
+    ssl.CERT_OPTIONAL: "optional",
+    ssl.CERT_REQUIRED: "required",
+}
+
+
+class NativeConnection(EndpointConnection):
+    """``EngineConnection``, nearly all of it in Rust."""
+
+    __slots__ = ("_gone", "_on_lost", "_ready")
+
+    def __init__(self) -> None:
+        self._ready: asyncio.Future[None] | None = None
+        self._gone: list[asyncio.Future[None]] = []
+        self._on_lost: Callable[[], None] | None = None
+
+    def connected(self) -> None:
+        """The endpoint says: the handshake is complete."""
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+
+    def lost(self, code: int, reason: str, by: str, kind: str) -> None:
+        """The endpoint says: the connection is gone, and the sink has been told."""
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(connect_error(code, reason, by, kind))
+        for waiter in self._gone:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._gone.clear()
+        if self._on_lost is not None:
+            self._on_lost()
+
+    async def wait_closed(self) -> None:
+        if not self.is_closed:
+            waiter = asyncio.get_running_loop().create_future()
+            self._gone.append(waiter)
+            await waiter
+
+    async def wait_connected(self, on_lost: Callable[[], None]) -> None:
+        """Client: until the handshake is complete; raises what ended it."""
+        self._on_lost = on_lost
+        self._ready = asyncio.get_running_loop().create_future()
+        await self._ready
+
+
+class Reactor:
+    """One endpoint on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        address: str,
+        port: int = 0,
+        server: EndpointServer | None = None,
+        on_connection: Callable[[EngineConnection], None] | None = None,
+    ) -> None:
+        # A strong reference would keep the loop alive through the registry of client sockets.
+        self._loop = weakref.ref(loop)
+        self._on_connection = on_connection
+        self._timer: asyncio.TimerHandle | None = None
+        self.endpoint = Endpoint(host=address, port=port, hooks=self, server=server)
+        self._fileno = self.endpoint.fileno()
+        self.is_closed = False
+        loop.add_reader(self._fileno, self.endpoint.on_readable)
+
+    # called by the endpoint
+
+    def schedule_flush(self) -> None:
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            loop.call_soon(self.endpoint.flush)
+
+    def arm_timer(self, delay: float) -> None:
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_later(delay, self.endpoint.on_timer)
+
+    def watch_writable(self, on: bool) -> None:
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            return
+        if on:
+            loop.add_writer(self._fileno, self.endpoint.flush)
+        else:
+            loop.remove_writer(self._fileno)
+
+    def new_connection(self) -> NativeConnection:
+        return NativeConnection()
+
+    def accepted(self, connection: NativeConnection) -> None:
+        if self._on_connection is not None:
+            self._on_connection(cast(EngineConnection, connection))
+
+    # called by the engine
+
+    async def drain(self) -> None:
+        """Until every connection has been told closed and the last packets were sent."""
+        while waiting := self.endpoint.open_connections():
+            await asyncio.gather(*(connection.wait_closed() for connection in waiting))
+        self.endpoint.flush()
+
+    def close(self) -> None:
+        if self.is_closed:
+            return
+        self.is_closed = True
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            loop.remove_reader(self._fileno)
+            loop.remove_writer(self._fileno)
+        if self._timer is not None:
+            self._timer.cancel()
+        self.endpoint.close()
+
+
+class ClientSockets:
+    """The sockets that the client connections of one event loop share."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._reactors: dict[int, Reactor] = {}
+        self._users: dict[int, int] = {}
+
+    def use(self, version: int) -> Reactor:
+        """The socket for IPv4 or IPv6, for one more connection."""
+        loop = self._loop()
+        assert loop is not None, "called on that loop"
+        reactor = self._reactors.get(version)
+        if reactor is None or reactor.is_closed:
+            reactor = Reactor(loop=loop, address="0.0.0.0" if version == 4 else "::")  # noqa: S104
+            self._reactors[version] = reactor
+        self._users[version] = self._users.get(version, 0) + 1
+        return reactor
+
+    def leave(self, version: int) -> None:
+        """One connection less."""
+        self._users[version] -= 1
+        loop = self._loop()
+        if self._users[version] == 0 and loop is not None and not loop.is_closed():
+            loop.call_later(IDLE_SOCKET_TIMEOUT, self._close_unused, version)
+
+    def _close_unused(self, version: int) -> None:
+        if self._users.get(version) == 0 and (reactor := self._reactors.pop(version, None)):
+            reactor.close()
+
+
+class NativeListener:
+    """``EngineListener``: one endpoint per address of the host."""
+
+    def __init__(self, reactors: list[Reactor]) -> None:
+        self._reactors = reactors
+
+    @property
+    def local_address(self) -> Address:
+        return self._reactors[0].endpoint.local_address
+
+    def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
+        with certificate_errors(certfile):
+            for reactor in self._reactors:
+                reactor.endpoint.reload_certificate(certfile, keyfile)
+
+    async def close(self) -> None:
+        for reactor in self._reactors:
+            if not reactor.is_closed:
+                reactor.endpoint.close_connections(H3_NO_ERROR, "server closed")
+        try:
+            for reactor in self._reactors:
+                if not reactor.is_closed:
+                    await reactor.drain()
+        finally:
+            for reactor in self._reactors:
+                reactor.close()
+
+
+class NativeEngine:
+    """``Engine`` in Rust."""
+
+    name = "native"
+
+    def __init__(self) -> None:
+        self._sockets: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ClientSockets] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._clients: dict[tuple[Any, ...], EndpointClient] = {}
+
+    async def listen(
+        self,
+        *,
+        config: ServerConfig,
+        host: str,
+        port: int,
+        on_connection: Callable[[EngineConnection], None],
+    ) -> EngineListener:
+        loop = running_loop()
+        with certificate_errors(config.certfile):
+            server = server_settings(config)
+        reactors: list[Reactor] = []
+        try:
+            for address in await resolve(loop, host, port):
+                try:
+                    reactor = Reactor(
+                        loop=loop,
+                        address=address,
+                        port=port,
+                        server=server,
+                        on_connection=on_connection,
+                    )
+                except OSError as error:
+                    # A name like "localhost" may have addresses this machine does not.
+                    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and reactors:
+                        continue
+                    raise
+                reactors.append(reactor)
+                port = reactor.endpoint.local_address[1]
+        except BaseException:
+            for reactor in reactors:
+                reactor.close()
+            raise
+        return NativeListener(reactors)
+
+    async def connect(
+        self,
+        *,
+        config: ClientConfig,
+        host: str,
+        port: int,
+        remote: Address | None = None,
+    ) -> EngineConnection:
+        loop = running_loop()
+        with certificate_errors(config.certfile or config.ca_certs or ""):
+            client = self._client_settings(config)
+        sockets = self._sockets.get(loop)
+        if sockets is None:
+            sockets = self._sockets[loop] = ClientSockets(loop)
+        target, target_port = remote or (host, port)
+        try:
+            async with asyncio.timeout(config.connect_timeout):
+                try:
+                    addresses = await resolve(loop, target, target_port)
+                except OSError as error:
+                    raise ConnectionError(
+                        f"cannot resolve {target!r}: {error}", remote_address=(target, target_port)
+                    ) from error
+                attempts = (
+                    self._attempt(sockets, client, (address, target_port), host)
+                    for address in addresses
+                )
+                return cast(EngineConnection, await first_success(attempts))
+        except asyncio.TimeoutError as error:
+            raise TimeoutError(
+                f"no connection to {target}:{target_port} within {config.connect_timeout} s",
+                timeout_duration=config.connect_timeout,
+                operation="connect",
+            ) from error
+
+    async def _attempt(
+        self, sockets: ClientSockets, client: EndpointClient, remote: Address, name: str
+    ) -> NativeConnection:
+        version = ip_address(remote[0].partition("%")[0]).version
+        try:
+            reactor = sockets.use(version)
+        except OSError as error:
+            raise ConnectionError(f"cannot open a socket: {error}", remote_address=remote) from error
+        try:
+            connection = cast(NativeConnection, reactor.endpoint.connect(client, remote, name))
+        except (OSError, ValueError) as error:
+            sockets.leave(version)
+            raise ConnectionError(
+                f"cannot connect to {name!r}: {error}", remote_address=remote
+            ) from error
+        try:
+            await connection.wait_connected(lambda: sockets.leave(version))
+        except WebTransportError as error:
+            if isinstance(error, ConnectionError):
+                error.remote_address = remote
+            raise
+        except asyncio.CancelledError:
+            connection.close(code=H3_NO_ERROR, reason="")
+            raise
+        return connection
+
+    def _client_settings(self, config: ClientConfig) -> EndpointClient:
+        """Equal configurations share settings, and with them session tickets."""
+        transport = transport_options(config, streams=config.max_incoming_streams)
+        core = core_options(config)
+        tls = {
+            "alpn_protocols": list(config.alpn_protocols),
+            "verify_mode": VERIFY_MODES[
+                ssl.CERT_REQUIRED if config.verify_mode is None else config.verify_mode
+            ],
+            "ca_certs": config.ca_certs or None,
+            "certfile": config.certfile or None,
+            "keyfile": config.keyfile or None,
+            "certificate_hashes": list(getattr(config, "server_certificate_hashes", None) or ()),
+            "key_log_file": os.environ.get("SSLKEYLOGFILE") or None,
+        }
+        key = tuple(repr(part) for part in (transport, core, tls, _stamps(tls)))
+        client = self._clients.get(key)
+        if client is None:
+            if len(self._clients) >= MAX_CLIENT_SETTINGS:
+                self._clients.pop(next(iter(self._clients)))
+            client = self._clients[key] = EndpointClient(
+                transport=EndpointTransport(**transport),
+                core=CoreConfig(is_client=True, grease_seed=grease_seed(), **core),
+                **tls,
+            )
+        return client
+
+
+MAX_CLIENT_SETTINGS = 64
+"""Distinct client configurations whose trust stores and tickets are remembered."""
+
+
+def server_settings(config: ServerConfig) -> EndpointServer:
+    verify_mode = ssl.CERT_NONE if config.verify_mode is None else config.verify_mode
+    streams = max(config.max_incoming_streams, config.max_streams_per_connection)
+    return EndpointServer(
+        certfile=config.certfile,
+        keyfile=config.keyfile,
+        transport=EndpointTransport(**transport_options(config, streams=streams)),
+        core=CoreConfig(
+            is_client=False,
+            max_sessions=config.max_sessions,
+            grease_seed=grease_seed(),
+            **core_options(config),
+        ),
+        alpn_protocols=list(config.alpn_protocols),
+        verify_mode=VERIFY_MODES[verify_mode],
+        ca_certs=config.ca_certs or None,
+        key_log_file=os.environ.get("SSLKEYLOGFILE") or None,
+        max_connections=config.max_connections,
+        retry=bool(getattr(config, "retry", False)),
+    )
+
+
+def transport_options(config: ClientConfig | ServerConfig, *, streams: int) -> dict[str, Any]:
+    window = config.flow_control_window_size
+    if config.flow_control_window_auto_scale:
+        window = max(window, SCALED_WINDOW)
+    keep_alive = None
+    if config.keep_alive:
+        keep_alive = min(config.connection_keepalive_timeout, config.connection_idle_timeout / 2)
+    algorithm = config.congestion_control_algorithm
+    return {
+        "congestion_control_algorithm": "reno" if algorithm == "new_reno" else algorithm,
+        "idle_timeout": config.connection_idle_timeout,
+        "keep_alive_interval": keep_alive,
+        "stream_receive_window": window,
+        "receive_window": CONNECTION_WINDOWS * window,
+        "send_window": 2 * window,
+        "max_streams_bidi": streams + EXTRA_STREAMS,
+        "max_streams_uni": streams + EXTRA_STREAMS,
+        "close_timeout": getattr(config, "close_timeout", None),
+    }
+
+
+def core_options(config: ClientConfig | ServerConfig) -> dict[str, Any]:
+    scale = config.flow_control_window_auto_scale
+    return {
+        "initial_max_data": config.initial_max_data,
+        "initial_max_streams_bidi": config.initial_max_streams_bidi,
+        "initial_max_streams_uni": config.initial_max_streams_uni,
+        "max_data_window": max(config.flow_control_window_size, SCALED_WINDOW) if scale else 0,
+        "max_streams_window": config.max_incoming_streams if scale else 0,
+        "max_early_streams": config.max_pending_events_per_session,
+        "max_early_datagrams": config.max_total_pending_events,
+        "early_timeout": config.pending_event_ttl,
+    }
+
+
+def grease_seed() -> int:
+    return int.from_bytes(os.urandom(8))
+
+
+def connect_error(code: int, reason: str, by: str, kind: str) -> WebTransportError:
+    """What ended a handshake, in the words of the package."""
+    if kind == "tls":
+        alert = code - CRYPTO_ERROR
+        if alert in CERTIFICATE_ALERTS:
+            whose = "the server's" if by == "local" else "our"
+            return CertificateError(
+                f"{whose} certificate was refused: {reason or f'TLS alert {alert}'}",
+                certificate_error=reason or f"TLS alert {alert}",
+            )
+        return HandshakeError(
+            f"TLS handshake failed: {reason or f'alert {alert}'}", handshake_stage="tls"
+        )
+    if kind == "version":
+        return HandshakeError("the server speaks no QUIC version of ours", handshake_stage="quic")
+    if kind == "idle":
+        return TimeoutError("the server did not answer", operation="handshake")
+    if kind == "unreachable":
+        return ConnectionError(f"the server cannot be reached: {reason}")
+    return ConnectionError(
+        f"the connection was closed during the handshake: code {code:#x} {reason!r}"
+    )
+
+
+@contextlib.contextmanager
+def certificate_errors(path: str) -> Iterable[None]:  # type: ignore[misc]
+    try:
+        yield
+    except QuicConfigurationError as error:
+        raise CertificateError(
+            str(error), certificate_path=path, certificate_error=str(error)
+        ) from error
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.get_running_loop()
+    if type(loop).__name__ == "ProactorEventLoop":
+        raise NotImplementedError(
+            "the native engine needs an event loop with add_reader: on Windows use "
+            "asyncio.SelectorEventLoop, or engine='aioquic'"
+        )
+    return loop
+
+
+async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
+    """The addresses of a host, in the order of preference; none twice."""
+    if host in ("", "*"):
+        return ["::"]
+    try:
+        ip_address(host)
+    except ValueError:
+        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        return list(dict.fromkeys(cast(str, info[4][0]) for info in infos))
+    return [host]
+
+
+async def first_success(
+    attempts: Iterable[Awaitable[NativeConnection]],
+) -> NativeConnection:
+    """The first to succeed, each started when the one before has failed or is slow."""
+    pending: set[asyncio.Task[NativeConnection]] = set()
+    failure: BaseException | None = None
+    waiting = iter(attempts)
+    exhausted = False
+    try:
+        while True:
+            if not exhausted:
+                attempt = next(waiting, None)
+                if attempt is None:
+                    exhausted = True
+                else:
+                    pending.add(asyncio.ensure_future(attempt))
+            if not pending:
+                raise failure or ConnectionError("the name has no address")
+            done, pending = await asyncio.wait(
+                pending,
+                timeout=None if exhausted else ATTEMPT_DELAY,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    return task.result()
+                failure = failure or error
+    finally:
+        for task in pending:
+            task.cancel()
+
+
+def _stamps(tls: dict[str, Any]) -> list[tuple[int, int] | None]:
+    """Files of a configuration as they are now: a replaced file is another configuration."""
+    stamps: list[tuple[int, int] | None] = []
+    for field in ("ca_certs", "certfile", "keyfile"):
+        try:
+            stat = os.stat(tls[field])
+            stamps.append((stat.st_mtime_ns, stat.st_size))
+        except (OSError, TypeError):
+            stamps.append(None)
+    return stamps
+
+
+ENGINE = NativeEngine()
