@@ -1,0 +1,148 @@
+"""What the three pools share: slots, idle objects, waiters."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from pywebtransport.utils import get_logger
+
+T = TypeVar("T")
+
+logger = get_logger(name="pool")
+
+
+class AsyncObjectPool(ABC, Generic[T]):
+    """At most ``max_size`` objects out at once; returned ones are kept and reused, oldest first.
+
+    Subclasses make and close objects. An idle object that has closed meanwhile is never handed
+    out. Raises ValueError when ``max_size`` is not positive.
+    """
+
+    def __init__(self, *, max_size: int) -> None:
+        if max_size <= 0:
+            raise ValueError(f"max_size must be positive, got {max_size}")
+        self._max_size = max_size
+        self._slots_taken = 0
+        self._idle: deque[T] = deque()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        """The pool; leaving closes it."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        """Close the pool."""
+        await self.close()
+
+    async def acquire(self) -> T:
+        """The oldest idle object, or a new one; waits for a slot while ``max_size`` are out.
+
+        Raises RuntimeError when the pool is closed, also while waiting. What the creation of an
+        object raises passes through, and its slot is free again. Cancelling frees the slot.
+        """
+        await self._take_slot()
+        try:
+            while self._idle:
+                candidate = self._idle.popleft()
+                if not self._is_closed(candidate):
+                    return candidate
+            created = await self._create()
+            if self._closed:
+                await self._dispose(created)
+                raise self._closed_error()
+            return created
+        except BaseException:
+            self._free_slot()
+            raise
+
+    def get(self) -> AbstractAsyncContextManager[T]:
+        """``async with pool.get() as obj``: acquire, and release whatever happens."""
+        return self._borrow()
+
+    async def close(self) -> None:
+        """Close idle objects and fail waiters with RuntimeError. Idempotent.
+
+        Objects that are out are closed when they come back.
+        """
+        self._closed = True
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(self._closed_error())
+        idle = list(self._idle)
+        self._idle.clear()
+        for outcome in await asyncio.gather(
+            *(self._dispose(obj) for obj in idle), return_exceptions=True
+        ):
+            if isinstance(outcome, Exception):
+                logger.warning("closing a pooled object failed: %s", outcome)
+
+    async def _give_back(self, obj: T) -> None:
+        """An object comes back: kept when it is alive and the pool open."""
+        try:
+            if self._closed:
+                await self._dispose(obj)
+            elif not self._is_closed(obj):
+                self._idle.append(obj)
+        finally:
+            self._free_slot()
+
+    @asynccontextmanager
+    async def _borrow(self) -> AsyncIterator[T]:
+        obj = await self.acquire()
+        try:
+            yield obj
+        finally:
+            await self._give_back(obj)
+
+    async def _take_slot(self) -> None:
+        if self._closed:
+            raise self._closed_error()
+        if self._slots_taken < self._max_size:
+            self._slots_taken += 1
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            # The slot was handed over in the same turn in which the wait was cancelled.
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._free_slot()
+            raise
+
+    def _free_slot(self) -> None:
+        """Hand the slot to the longest waiter, or give it up."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._slots_taken -= 1
+
+    def _closed_error(self) -> RuntimeError:
+        return RuntimeError(f"{type(self).__name__} is closed")
+
+    @abstractmethod
+    async def _create(self) -> T:
+        """Make a new object."""
+
+    @abstractmethod
+    async def _dispose(self, obj: T) -> None:
+        """Close an object."""
+
+    @abstractmethod
+    def _is_closed(self, obj: T) -> bool:
+        """Whether an idle object can no longer be used."""
