@@ -1,0 +1,442 @@
+"""Settings of clients and servers: frozen, validated when made, changed by :meth:`update`.
+
+Defaults stand in :mod:`pywebtransport.constants`. A value that cannot work raises
+``ConfigurationError`` naming the field, the value and what would do; a certificate file that is
+not there raises ``CertificateError``.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pywebtransport import constants as c
+from pywebtransport.exceptions import certificate_not_found, invalid_config
+from pywebtransport.types import Headers, MiddlewareProtocol
+
+__all__ = ["BaseConfig", "ClientConfig", "ProxyConfig", "ServerConfig"]
+
+SHA256_SIZE = 32
+
+
+@dataclass(kw_only=True)
+class ProxyConfig:
+    """An HTTP proxy that a client's packets go through; the URL needs a host and a port."""
+
+    url: str
+    headers: Headers = field(default_factory=dict)
+    connect_timeout: float = c.DEFAULT_PROXY_CONNECT_TIMEOUT
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseConfig:
+    """What clients and servers have in common. Times in seconds, sizes in bytes."""
+
+    alpn_protocols: list[str] = field(default_factory=lambda: list(c.DEFAULT_ALPN_PROTOCOLS))
+    ca_certs: str | None = None
+    """PEM file with the authorities that a peer's certificate is checked against."""
+    close_timeout: float = c.DEFAULT_CLOSE_TIMEOUT
+    """How long a close waits for the peer to have read the end of its sessions."""
+    congestion_control_algorithm: str = c.DEFAULT_CONGESTION_CONTROL_ALGORITHM
+    """``"reno"``, ``"cubic"`` or, on the native engine, ``"bbr"``."""
+    connection_cleanup_interval: float = c.DEFAULT_CONNECTION_CLEANUP_INTERVAL
+    connection_idle_check_interval: float = c.DEFAULT_CONNECTION_IDLE_CHECK_INTERVAL
+    connection_idle_timeout: float = c.DEFAULT_CONNECTION_IDLE_TIMEOUT
+    """Silence that ends a connection; the peer may ask for less."""
+    connection_keepalive_timeout: float = c.DEFAULT_CONNECTION_KEEPALIVE_TIMEOUT
+    """PING after this much silence, when ``keep_alive`` is on."""
+    debug: bool = c.DEFAULT_DEBUG
+    engine: str | None = None
+    """``"native"`` or ``"aioquic"``; None: PYWEBTRANSPORT_ENGINE, else the default engine."""
+    flow_control_window_auto_scale: bool = c.DEFAULT_FLOW_CONTROL_WINDOW_AUTO_SCALE
+    flow_control_window_size: int = c.DEFAULT_FLOW_CONTROL_WINDOW_SIZE
+    """The data window of a session, where session flow control is spoken."""
+    initial_max_data: int = c.DEFAULT_INITIAL_MAX_DATA
+    """This and the next two at 0: session flow control is not offered, QUIC's limits apply."""
+    initial_max_streams_bidi: int = c.DEFAULT_INITIAL_MAX_STREAMS_BIDI
+    initial_max_streams_uni: int = c.DEFAULT_INITIAL_MAX_STREAMS_UNI
+    keep_alive: bool = c.DEFAULT_KEEP_ALIVE
+    log_level: str = c.DEFAULT_LOG_LEVEL
+    max_datagram_size: int = c.DEFAULT_MAX_DATAGRAM_SIZE
+    """The largest DATAGRAM frame that is accepted."""
+    max_field_section_size: int = c.DEFAULT_MAX_FIELD_SECTION_SIZE
+    """Decoded size of the header fields of one request (RFC 9114 §4.2.2)."""
+    max_incoming_datagrams: int = c.DEFAULT_MAX_INCOMING_DATAGRAMS
+    """Received datagrams kept for each session until they are read; the oldest are dropped."""
+    max_incoming_streams: int = c.DEFAULT_MAX_INCOMING_STREAMS
+    """Streams opened by the peer that wait in a session to be accepted."""
+    max_outgoing_datagrams: int = c.DEFAULT_MAX_OUTGOING_DATAGRAMS
+    """Datagrams of a connection that wait for room in a packet; the oldest are dropped."""
+    max_pending_events_per_session: int = c.DEFAULT_MAX_PENDING_EVENTS_PER_SESSION
+    max_stream_buffer_size: int = c.MAX_BUFFER_SIZE
+    max_total_pending_events: int = c.DEFAULT_MAX_TOTAL_PENDING_EVENTS
+    mtu_discovery: bool = c.DEFAULT_MTU_DISCOVERY
+    """Whether packets larger than 1200 bytes are tried (RFC 8899)."""
+    pending_event_ttl: float = c.DEFAULT_PENDING_EVENT_TTL
+    """How long streams and datagrams wait for a session that is not established yet."""
+    quic_max_concurrent_bidi_streams: int = c.DEFAULT_QUIC_MAX_CONCURRENT_BIDI_STREAMS
+    """Streams the peer may have open on a connection at once."""
+    quic_max_concurrent_uni_streams: int = c.DEFAULT_QUIC_MAX_CONCURRENT_UNI_STREAMS
+    quic_receive_window: int = c.DEFAULT_QUIC_RECEIVE_WINDOW
+    """Unread bytes the peer may have outstanding on all streams of a connection together."""
+    quic_send_window: int = c.DEFAULT_QUIC_SEND_WINDOW
+    """Unacknowledged bytes kept for all streams of a connection together."""
+    quic_stream_receive_window: int = c.DEFAULT_QUIC_STREAM_RECEIVE_WINDOW
+    """Unread bytes the peer may have outstanding on one stream."""
+    read_timeout: float | None = c.DEFAULT_READ_TIMEOUT
+    rpc_concurrency_limit: int = c.DEFAULT_RPC_CONCURRENCY_LIMIT
+    stream_buffer_size: int = c.DEFAULT_BUFFER_SIZE
+    stream_cleanup_interval: float = c.DEFAULT_STREAM_CLEANUP_INTERVAL
+    stream_creation_timeout: float = c.DEFAULT_STREAM_CREATION_TIMEOUT
+    stream_flow_control_increment_bidi: int = c.DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_BIDI
+    stream_flow_control_increment_uni: int = c.DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_UNI
+    strict: bool = c.DEFAULT_STRICT
+    """Refuse what the drafts forbid but deployed peers do."""
+    write_timeout: float | None = c.DEFAULT_WRITE_TIMEOUT
+    wt_available_protocols: list[str] | None = None
+    """Application protocols offered (client) or chosen from (server), most wanted first."""
+
+    _TIMES: ClassVar[tuple[str, ...]] = (
+        "close_timeout",
+        "connection_cleanup_interval",
+        "connection_idle_check_interval",
+        "connection_idle_timeout",
+        "connection_keepalive_timeout",
+        "pending_event_ttl",
+        "stream_cleanup_interval",
+        "stream_creation_timeout",
+    )
+    _OPTIONAL_TIMES: ClassVar[tuple[str, ...]] = ("read_timeout", "write_timeout")
+    _COUNTS: ClassVar[tuple[str, ...]] = (
+        "flow_control_window_size",
+        "max_connections",
+        "max_field_section_size",
+        "max_incoming_datagrams",
+        "max_incoming_streams",
+        "max_outgoing_datagrams",
+        "max_pending_events_per_session",
+        "max_total_pending_events",
+        "quic_max_concurrent_bidi_streams",
+        "quic_max_concurrent_uni_streams",
+        "quic_receive_window",
+        "quic_send_window",
+        "quic_stream_receive_window",
+        "rpc_concurrency_limit",
+        "stream_buffer_size",
+        "stream_flow_control_increment_bidi",
+        "stream_flow_control_increment_uni",
+    )
+    _CREDITS: ClassVar[tuple[str, ...]] = (
+        "initial_max_data",
+        "initial_max_streams_bidi",
+        "initial_max_streams_uni",
+    )
+    _OPAQUE: ClassVar[tuple[str, ...]] = ()
+    """Lists of callables: copied as lists, their members shared."""
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    @classmethod
+    def from_dict(cls, *, config_dict: dict[str, Any]) -> Self:
+        """From what :meth:`to_dict` gives; unknown keys are ignored."""
+        known = {f.name for f in fields(cls)}
+        values = {name: value for name, value in config_dict.items() if name in known}
+        mode = values.get("verify_mode")
+        if isinstance(mode, str) and mode in ssl.VerifyMode.__members__:
+            values["verify_mode"] = ssl.VerifyMode[mode]
+        return cls(**values)
+
+    def copy(self) -> Self:
+        """An independent copy: changing its lists and dictionaries does not touch this one."""
+        twin = copy.copy(self)
+        for name, value in vars(self).items():
+            value = list(value) if name in self._OPAQUE else copy.deepcopy(value)
+            object.__setattr__(twin, name, value)
+        return twin
+
+    def to_dict(self) -> dict[str, Any]:
+        """One key for each field; a verify mode is given by its name."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            name: value.name if isinstance(value, ssl.VerifyMode) else value
+            for name, value in values.items()
+        }
+
+    def update(self, **kwargs: Any) -> Self:
+        """A changed and validated copy."""
+        known = {f.name for f in fields(self)}
+        for name, value in kwargs.items():
+            if name not in known:
+                raise invalid_config(key=name, value=value, reason="unknown configuration key")
+        changed = self.copy()
+        for name, value in kwargs.items():
+            object.__setattr__(changed, name, value)
+        changed.validate()
+        return changed
+
+    def validate(self) -> None:
+        """Check every field that can be wrong."""
+        _each(self, self._TIMES, _is_time, "must be a finite number of seconds > 0")
+        for name in self._OPTIONAL_TIMES:
+            if getattr(self, name) is not None:
+                _each(self, (name,), _is_time, "must be a finite number of seconds > 0 or None")
+        _each(self, self._COUNTS, _is_count, "must be an integer > 0")
+        _each(self, self._CREDITS, _is_credit, "must be an integer from 0 to 2**62 - 1")
+        if not self.alpn_protocols or not _is_names(self.alpn_protocols):
+            reason = "must be a list of names that is not empty"
+            raise invalid_config(key="alpn_protocols", value=self.alpn_protocols, reason=reason)
+        if self.wt_available_protocols is not None:
+            _each(self, ("wt_available_protocols",), _is_names, "must be a list of names or None")
+        self._check_choice("congestion_control_algorithm", c.CONGESTION_CONTROL_ALGORITHMS)
+        if self.engine is not None:
+            from pywebtransport._engine.select import ENGINES
+
+            self._check_choice("engine", ENGINES)
+        self._check_range("max_datagram_size", 1, c.MAX_DATAGRAM_SIZE)
+        size = self.max_stream_buffer_size
+        if not _is_count(size) or size < self.stream_buffer_size:
+            raise invalid_config(
+                key="max_stream_buffer_size",
+                value=size,
+                reason=f"must be >= stream_buffer_size ({self.stream_buffer_size})",
+            )
+        self._check_files()
+
+    def _check_choice(self, name: str, choices: Iterable[Any]) -> None:
+        value = getattr(self, name)
+        if value not in choices:
+            known = ", ".join(repr(choice) for choice in choices)
+            raise invalid_config(key=name, value=value, reason=f"must be one of {known}")
+
+    def _check_range(self, name: str, lowest: int, highest: int) -> None:
+        value = getattr(self, name)
+        if not _is_int(value) or not lowest <= value <= highest:
+            reason = f"must be an integer from {lowest} to {highest}"
+            raise invalid_config(key=name, value=value, reason=reason)
+
+    def _check_files(self) -> None:
+        certfile, keyfile = getattr(self, "certfile", None), getattr(self, "keyfile", None)
+        if bool(certfile) != bool(keyfile):
+            raise invalid_config(
+                key="certfile/keyfile",
+                value=(certfile, keyfile),
+                reason="both must be provided together",
+            )
+        for path in (self.ca_certs, certfile, keyfile):
+            if path and not Path(path).is_file():
+                raise certificate_not_found(path=path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientConfig(BaseConfig):
+    """Settings of a client.
+
+    Names of ``headers`` become lower case when the object is made, values become text, and
+    ``user-agent`` is added where it is missing.
+    """
+
+    auto_reconnect: bool = c.DEFAULT_AUTO_RECONNECT
+    certfile: str | None = None
+    connect_timeout: float = c.DEFAULT_CONNECT_TIMEOUT
+    headers: Headers = field(default_factory=dict)
+    keyfile: str | None = None
+    max_connections: int = c.DEFAULT_CLIENT_MAX_CONNECTIONS
+    max_retries: int = c.DEFAULT_MAX_RETRIES
+    max_retry_delay: float = c.DEFAULT_MAX_RETRY_DELAY
+    max_streams: int = c.DEFAULT_MAX_STREAMS
+    proxy: ProxyConfig | None = None
+    retry_backoff: float = c.DEFAULT_RETRY_BACKOFF
+    retry_delay: float = c.DEFAULT_RETRY_DELAY
+    server_certificate_hashes: list[bytes | str] | None = None
+    """SHA-256 of the certificates that are trusted instead of asking an authority: 32 bytes, or
+    64 hexadecimal digits with or without colons."""
+    user_agent: str = c.DEFAULT_USER_AGENT
+    verify_mode: ssl.VerifyMode | None = c.DEFAULT_CLIENT_VERIFY_MODE
+
+    _TIMES = (*BaseConfig._TIMES, "connect_timeout", "max_retry_delay", "retry_delay")
+    _COUNTS = (*BaseConfig._COUNTS, "max_streams")
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.headers, Mapping):
+            raise invalid_config(key="headers", value=self.headers, reason="must be a dictionary")
+        headers = {str(name).lower(): str(value) for name, value in self.headers.items()}
+        headers.setdefault(c.USER_AGENT_HEADER, self.user_agent)
+        object.__setattr__(self, "headers", headers)
+        super().__post_init__()
+
+    @classmethod
+    def create_for_development(cls, *, verify_ssl: bool = False) -> Self:
+        """Verbose, and by default without verification of the server."""
+        verify_mode = ssl.CERT_REQUIRED if verify_ssl else ssl.CERT_NONE
+        return cls(verify_mode=verify_mode, debug=True, log_level="DEBUG")
+
+    @classmethod
+    def create_for_production(
+        cls,
+        *,
+        ca_certs: str | None = None,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+    ) -> Self:
+        """With verification of the server."""
+        return cls(
+            ca_certs=ca_certs,
+            certfile=certfile,
+            keyfile=keyfile,
+            verify_mode=ssl.CERT_REQUIRED,
+        )
+
+    @property
+    def certificate_digests(self) -> list[bytes]:
+        """``server_certificate_hashes`` in one form, 32 bytes each; empty when there are none."""
+        return [_digest(value) for value in self.server_certificate_hashes or ()]
+
+    def update(self, **kwargs: Any) -> Self:
+        """A changed and validated copy; ``headers`` are taken as they are given."""
+        changed = super().update(**kwargs)
+        if changed.headers.get(c.USER_AGENT_HEADER) == self.user_agent != changed.user_agent:
+            changed.headers[c.USER_AGENT_HEADER] = changed.user_agent
+        return changed
+
+    def validate(self) -> None:
+        """Check every field that can be wrong."""
+        super().validate()
+        self._check_choice("verify_mode", (None, *ssl.VerifyMode))
+        if not _is_int(self.max_retries) or self.max_retries < 0:
+            reason = "must be an integer >= 0"
+            raise invalid_config(key="max_retries", value=self.max_retries, reason=reason)
+        if not _is_time(self.retry_backoff) or self.retry_backoff < 1:
+            reason = "must be a finite number >= 1.0"
+            raise invalid_config(key="retry_backoff", value=self.retry_backoff, reason=reason)
+        if self.proxy is not None and not _is_time(self.proxy.connect_timeout):
+            raise invalid_config(
+                key="proxy.connect_timeout",
+                value=self.proxy.connect_timeout,
+                reason="must be a finite number of seconds > 0",
+            )
+        _ = self.certificate_digests  # a hash that is not one raises
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig(BaseConfig):
+    """Settings of a server. The certificate may be missing until it listens."""
+
+    access_log: bool = c.DEFAULT_ACCESS_LOG
+    bind_host: str = c.DEFAULT_BIND_HOST
+    bind_port: int = c.DEFAULT_DEV_PORT
+    certfile: str = c.DEFAULT_CERTFILE
+    keyfile: str = c.DEFAULT_KEYFILE
+    max_connections: int = c.DEFAULT_SERVER_MAX_CONNECTIONS
+    max_sessions: int = c.DEFAULT_MAX_SESSIONS
+    max_streams_per_connection: int = c.DEFAULT_MAX_STREAMS_PER_CONNECTION
+    middleware: list[MiddlewareProtocol] = field(default_factory=list)
+    retry: bool = c.DEFAULT_RETRY
+    """Validate a client's address with a Retry packet before anything is kept for it."""
+    session_cleanup_interval: float = c.DEFAULT_SESSION_CLEANUP_INTERVAL
+    verify_mode: ssl.VerifyMode = c.DEFAULT_SERVER_VERIFY_MODE
+
+    _TIMES = (*BaseConfig._TIMES, "session_cleanup_interval")
+    _COUNTS = (*BaseConfig._COUNTS, "max_sessions", "max_streams_per_connection")
+    _OPAQUE = ("middleware",)
+
+    @classmethod
+    def create_for_development(
+        cls,
+        *,
+        host: str = c.DEFAULT_BIND_HOST,
+        port: int = c.DEFAULT_DEV_PORT,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+    ) -> Self:
+        """Verbose; the certificate is used when both of its files are given."""
+        if not certfile or not keyfile:
+            certfile, keyfile = c.DEFAULT_CERTFILE, c.DEFAULT_KEYFILE
+        return cls(
+            bind_host=host,
+            bind_port=port,
+            certfile=certfile,
+            keyfile=keyfile,
+            debug=True,
+            log_level="DEBUG",
+        )
+
+    @classmethod
+    def create_for_production(
+        cls,
+        *,
+        host: str,
+        port: int,
+        certfile: str,
+        keyfile: str,
+        ca_certs: str | None = None,
+    ) -> Self:
+        """Clients are asked for a certificate when ``ca_certs`` says which ones are good."""
+        return cls(
+            bind_host=host,
+            bind_port=port,
+            ca_certs=ca_certs,
+            certfile=certfile,
+            keyfile=keyfile,
+            verify_mode=ssl.CERT_OPTIONAL if ca_certs else ssl.CERT_NONE,
+        )
+
+    def validate(self) -> None:
+        """Check every field that can be wrong."""
+        super().validate()
+        if not self.bind_host:
+            reason = "must be a host name or an address"
+            raise invalid_config(key="bind_host", value=self.bind_host, reason=reason)
+        self._check_range("bind_port", 1, 65535)
+        self._check_choice("verify_mode", tuple(ssl.VerifyMode))
+
+
+def _each(
+    config: BaseConfig, names: Iterable[str], is_good: Callable[[Any], bool], reason: str
+) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not is_good(value):
+            raise invalid_config(key=name, value=value, reason=reason)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_int(value) and value > 0
+
+
+def _is_credit(value: Any) -> bool:
+    return _is_int(value) and 0 <= value <= c.MAX_STREAM_ID
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
+
+
+def _is_time(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and value > 0 and math.isfinite(value)
+
+
+def _digest(value: Any) -> bytes:
+    digest = value
+    if isinstance(value, str):
+        try:
+            digest = bytes.fromhex(value.replace(":", ""))
+        except ValueError:
+            digest = b""
+    if not isinstance(digest, bytes) or len(digest) != SHA256_SIZE:
+        raise invalid_config(
+            key="server_certificate_hashes",
+            value=value,
+            reason="each must be a SHA-256 digest: 32 bytes or 64 hexadecimal digits",
+        )
+    return digest
