@@ -54,7 +54,7 @@ pub struct Config {
     pub dialects: Vec<Dialect>,
     /// Refuse what the drafts forbid but deployed peers do: no WebTransport setting at all, raw
     /// capsules on the CONNECT stream, token and setting of different drafts, missing datagram
-    /// support, padded field values. Off by default.
+    /// support. Off by default.
     pub strict: bool,
     /// Session flow control offered to the peer.
     pub flow_control: FlowControl,

@@ -151,7 +151,7 @@ impl Connection {
         self.transport = transport;
         self.control_stream = Some(control_stream);
         self.streams.insert(control_stream, Entry::Local);
-        let data = control_preamble(&self.config);
+        let data = control_preamble(&self.config, &self.transport);
         self.actions.push_back(Action::SendStream {
             id: control_stream,
             data,
@@ -342,7 +342,7 @@ impl Connection {
         self.peer.as_ref().map(|peer| &peer.settings)
     }
 
-    /// Whether the peer's SETTINGS and transport parameters allow RESET_STREAM_AT, datagrams...
+    /// The facts given to `handle_connected`.
     pub fn transport(&self) -> &Transport {
         &self.transport
     }

@@ -7,7 +7,7 @@ use pywt_wire::qpack::{DecoderStream, EncoderStream};
 use pywt_wire::settings::{self, Settings};
 use pywt_wire::varint;
 
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, Transport};
 use crate::dialect::local_settings;
 use crate::error::ConnectionError;
 use crate::limits::Meter;
@@ -193,9 +193,9 @@ fn is_read(ty: u64) -> bool {
 }
 
 /// The first bytes of our control stream: type, SETTINGS, and a reserved frame.
-pub(crate) fn control_preamble(config: &Config) -> Bytes {
+pub(crate) fn control_preamble(config: &Config, transport: &Transport) -> Bytes {
     let mut payload = Vec::new();
-    settings::encode(&local_settings(config), &mut payload);
+    settings::encode(&local_settings(config, transport), &mut payload);
     let mut out = Vec::with_capacity(payload.len() + 16);
     varint::encode(codes::stream::CONTROL, &mut out);
     encode(frame::SETTINGS, &payload, &mut out);

@@ -151,7 +151,7 @@ pub(crate) const TOKEN_LEGACY: &str = "webtransport";
 pub(crate) const TOKEN_CURRENT: &str = "webtransport-h3";
 
 /// The union of what every configured dialect wants announced (RFC 9114 §7.2.4).
-pub(crate) fn local_settings(config: &Config) -> Settings {
+pub(crate) fn local_settings(config: &Config, transport: &Transport) -> Settings {
     let offered = config.flow_control.is_offered();
     let limits = &config.limits;
     let mut settings = Settings::new();
@@ -168,9 +168,12 @@ pub(crate) fn local_settings(config: &Config) -> Settings {
         return settings;
     }
     put(setting::ENABLE_CONNECT_PROTOCOL, 1);
-    put(setting::H3_DATAGRAM, 1);
-    if config.dialects.contains(&Dialect::Draft02) {
-        put(setting::H3_DATAGRAM_DRAFT04, 1);
+    // RFC 9297 §2.1.1: only with QUIC datagrams. Firefox keeps whichever of the two comes first.
+    if transport.local_max_datagram_frame_size > 0 {
+        put(setting::H3_DATAGRAM, 1);
+        if config.dialects.contains(&Dialect::Draft02) {
+            put(setting::H3_DATAGRAM_DRAFT04, 1);
+        }
     }
     let sessions = match config.role {
         Role::Client => 1,

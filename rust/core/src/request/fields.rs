@@ -38,6 +38,9 @@ impl RequestHead {
             .any(|(name, _)| name == "content-length");
         let method = required(method, ":method")?;
         let extended = protocol.is_some();
+        if protocol.as_deref() == Some("") {
+            return Err(StreamError::Message(":protocol is empty"));
+        }
         if extended && method != "CONNECT" {
             return Err(StreamError::Message(":protocol without CONNECT"));
         }

@@ -102,6 +102,9 @@ impl RequestStream {
     /// Reads up to the next item; `None` when the input is used up.
     fn next(&mut self, input: &mut Bytes, rules: Rules<'_>) -> Result<Option<Item>, Fault> {
         loop {
+            if self.phase == Phase::AfterClose && self.capsules.has_input() {
+                return Err(StreamError::DataAfterClose.into());
+            }
             // Capsules of a DATA frame come before the next frame.
             if let Some(item) = self.capsules.next(rules)? {
                 return Ok(Some(item));

@@ -33,6 +33,11 @@ impl CapsuleReader {
         self.input = data;
     }
 
+    /// Whether bytes fed have not been read.
+    pub(crate) fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
     /// The next item; `None` when the bytes fed are used up.
     pub(crate) fn next(&mut self, rules: Rules<'_>) -> Result<Option<Item>, Fault> {
         while let Some(piece) = self.records.next(&mut self.input) {
@@ -99,7 +104,7 @@ impl CapsuleReader {
 
     /// Whether the stream may end here.
     pub(crate) fn at_boundary(&self) -> bool {
-        self.records.at_boundary() && self.input.is_empty()
+        self.records.at_boundary()
     }
 
     /// Whether a capsule given by `head` and `body` is incomplete.
