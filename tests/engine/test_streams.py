@@ -194,7 +194,7 @@ async def test_hundred_streams_at_once(connect: Connect) -> None:
 
 
 async def test_streams_one_after_the_other_are_not_limited(connect: Connect) -> None:
-    pair = await connect(max_incoming_streams=10)
+    pair = await connect(quic_max_concurrent_bidi_streams=10, quic_max_concurrent_uni_streams=10)
     session_id = await pair.session()
     for number in range(60):
         stream_id = await pair.client.open(session_id, True)
@@ -207,7 +207,7 @@ async def test_streams_one_after_the_other_are_not_limited(connect: Connect) -> 
 async def test_stream_limit_holds_until_the_application_is_done(
     connect: Connect, unidirectional: bool
 ) -> None:
-    pair = await connect(max_incoming_streams=10)
+    pair = await connect(quic_max_concurrent_bidi_streams=10, quic_max_concurrent_uni_streams=10)
     session_id = await pair.session()
     opened = []
     while (stream_id := pair.client.connection.open_stream(session_id, unidirectional)) is not None:
@@ -246,7 +246,7 @@ async def test_big_transfer_arrives_unchanged(
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_reader_that_stops_stops_the_writer(connect: Connect, end: str) -> None:
-    pair = await connect(max_stream_buffer_size=65536, flow_control_window_size=131072)
+    pair = await connect(max_stream_buffer_size=65536, quic_stream_receive_window=131072)
     session_id = await pair.session()
     sender, receiver = pair.end(end), pair.end(other(end))
     stream_id = await sender.open(session_id, True)
@@ -309,7 +309,7 @@ async def test_session_stream_limit_blocks_and_comes_back(connect: Connect) -> N
 
 async def test_credit_of_dropped_data_comes_back(connect: Connect) -> None:
     """Streams that are reset or stopped with unread data do not use up the connection."""
-    pair = await connect(flow_control_window_size=65536)
+    pair = await connect(quic_stream_receive_window=65536, quic_receive_window=131072)
     session_id = await pair.session()
     for round_number in range(60):
         stream_id = await pair.client.open(session_id, True)

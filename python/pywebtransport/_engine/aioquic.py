@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicErrorCode
@@ -25,6 +25,7 @@ from pywebtransport._engine.aioquic_inbound import Limits
 from pywebtransport._engine.aioquic_quic import Quic
 from pywebtransport._engine.aioquic_tls import (
     KeyLog,
+    check_pinned,
     client_configuration,
     load_certificate,
     server_configuration,
@@ -48,8 +49,6 @@ CONNECT_STREAMS = 16
 """Bidirectional streams allowed beside those of the application, for requests."""
 CRITICAL_STREAMS = 8
 """Unidirectional streams allowed beside those of the application: control, QPACK, GREASE."""
-DATAGRAM_QUEUE = 1024
-"""Datagrams queued each way."""
 H3_NO_ERROR = 0x100
 HANDSHAKE_TIMEOUT = 10.0
 """How long a client may take to complete its handshake with a server."""
@@ -172,6 +171,7 @@ class _ClientAttempt:
             raise
         if connection.close_info is not None:
             raise _connect_error(connection.close_info, self._address, connection.socket_error)
+        self._check_pins(connection)
         if connection.alpn_protocol not in self._config.alpn_protocols:
             connection.close(code=H3_NO_ERROR, reason="")
             raise HandshakeError(
@@ -179,6 +179,15 @@ class _ClientAttempt:
                 handshake_stage="alpn",
             )
         return connection
+
+    def _check_pins(self, connection: AioquicConnection) -> None:
+        if not self._config.server_certificate_hashes:
+            return
+        try:
+            check_pinned(connection.peer_certificate, self._config.certificate_digests)
+        except CertificateError as error:
+            connection.close(code=error.error_code, reason="")
+            raise
 
     def _on_handshake(self, _connection: AioquicConnection) -> None:
         if not self._connected.done():
@@ -211,6 +220,7 @@ class AioquicListener:
         self._router = ServerRouter(
             configuration=configuration,
             max_connections=config.max_connections,
+            retry=config.retry,
             create=self._create_connection,
         )
 
@@ -261,10 +271,14 @@ class AioquicListener:
             self._key_log.close()
 
     def _create_connection(
-        self, endpoint: ServerEndpoint, configuration: QuicConfiguration, original_id: bytes
+        self,
+        endpoint: ServerEndpoint,
+        configuration: QuicConfiguration,
+        original_id: bytes,
+        retry_id: bytes | None,
     ) -> AioquicConnection:
         return AioquicConnection(
-            quic=_quic(self._config, configuration, original_id),
+            quic=_quic(self._config, configuration, original_id, retry_id),
             core_config=self._core_config,
             limits=self._limits,
             endpoint=endpoint,
@@ -278,14 +292,15 @@ def _quic(
     config: ClientConfig | ServerConfig,
     configuration: QuicConfiguration,
     original_id: bytes | None = None,
+    retry_id: bytes | None = None,
 ) -> Quic:
-    streams = config.max_incoming_streams
     return Quic(
         configuration=configuration,
-        max_streams_bidi=max(streams, config.initial_max_streams_bidi) + CONNECT_STREAMS,
-        max_streams_uni=max(streams, config.initial_max_streams_uni) + CRITICAL_STREAMS,
-        max_datagrams=DATAGRAM_QUEUE,
+        max_streams_bidi=config.quic_max_concurrent_bidi_streams + CONNECT_STREAMS,
+        max_streams_uni=config.quic_max_concurrent_uni_streams + CRITICAL_STREAMS,
+        max_datagrams=config.max_outgoing_datagrams,
         original_destination_connection_id=original_id,
+        retry_source_connection_id=retry_id,
     )
 
 
@@ -297,11 +312,14 @@ def _core_config(config: ClientConfig | ServerConfig, *, is_client: bool) -> Cor
         initial_max_streams_bidi=config.initial_max_streams_bidi,
         initial_max_streams_uni=config.initial_max_streams_uni,
         max_data_window=config.flow_control_window_size if scale else 0,
-        max_streams_window=config.max_incoming_streams if scale else 0,
-        max_sessions=getattr(config, "max_sessions", None),
+        max_streams_window=config.quic_max_concurrent_bidi_streams if scale else 0,
+        strict=config.strict,
+        max_sessions=None if is_client else cast("ServerConfig", config).max_sessions,
         max_early_streams=config.max_pending_events_per_session,
         max_early_datagrams=config.max_total_pending_events,
         early_timeout=config.pending_event_ttl,
+        close_timeout=config.close_timeout,
+        max_field_section_size=config.max_field_section_size,
         grease_seed=int.from_bytes(os.urandom(8)),
     )
 
@@ -309,10 +327,11 @@ def _core_config(config: ClientConfig | ServerConfig, *, is_client: bool) -> Cor
 def _limits(config: ClientConfig | ServerConfig, handshake_timeout: float) -> Limits:
     return Limits(
         stream_buffer=config.max_stream_buffer_size,
-        datagrams=DATAGRAM_QUEUE,
+        send_window=config.quic_send_window,
+        incoming_datagrams=config.max_incoming_datagrams,
         max_datagram_frame_size=config.max_datagram_size,
         handshake_timeout=handshake_timeout,
-        close_timeout=getattr(config, "close_timeout", 5.0),
+        close_timeout=config.close_timeout,
         keep_alive_interval=config.connection_keepalive_timeout if config.keep_alive else None,
     )
 

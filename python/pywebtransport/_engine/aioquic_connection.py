@@ -18,7 +18,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from pywebtransport._engine.aioquic_buffers import StreamBuffers, WaitsFor
 from pywebtransport._engine.aioquic_endpoint import Endpoint, plain_address
-from pywebtransport._engine.aioquic_inbound import CONNECTION_BUFFERS, Inbound, Limits
+from pywebtransport._engine.aioquic_inbound import Inbound, Limits
 from pywebtransport._engine.aioquic_quic import Quic, exporter_context
 from pywebtransport._engine.base import (
     CloseInfo,
@@ -33,6 +33,8 @@ from pywebtransport._native import CoreClosed, CoreConfig, CoreError, CorePanic,
 from pywebtransport.exceptions import datagram_too_large
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from pywebtransport.types import Address
 
 __all__ = ["AioquicConnection"]
@@ -120,6 +122,10 @@ class AioquicConnection:
     @property
     def alpn_protocol(self) -> str | None:
         return self._quic.tls.alpn_negotiated
+
+    @property
+    def peer_certificate(self) -> x509.Certificate | None:
+        return self._quic.peer_certificate()
 
     def stats(self) -> EngineStats:
         quic = self._quic
@@ -220,8 +226,7 @@ class AioquicConnection:
         packets = self._quic.datagrams_to_send(now=self._loop.time())
         for data, address in packets:
             self._endpoint.send(data, address)
-        if self._quic.drained:
-            self._inbound.tell_drained()
+        self._inbound.tell_writers()
         if self._quic.close_event is not None and self._close_info is None:
             self._closing_packets = packets
             self._end_as_quic_did()
@@ -508,13 +513,13 @@ class AioquicConnection:
         accepted = 0
         if size:
             buffer = self._limits.stream_buffer
-            connection_room = CONNECTION_BUFFERS * buffer - self._quic.unsent
+            connection_room = self._limits.send_window - self._quic.kept
             room = max(0, min(size, buffer - outgoing.sender.unsent, connection_room))
             if room:
                 accepted = self._driver.reserve_send(stream_id, room)
             if accepted < room:
                 self._inbound.wait(stream_id, stream, WaitsFor.SESSION, size - accepted)
-            elif room == connection_room:
+            elif room == max(0, connection_room):
                 self._inbound.wait(stream_id, stream, WaitsFor.CONNECTION, size - accepted)
             elif accepted < size:
                 self._inbound.wait(stream_id, stream, WaitsFor.BUFFER, size - accepted)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -23,10 +24,12 @@ from aioquic.quic.packet import (
     QuicFrameType,
     QuicHeader,
     QuicPacketType,
+    encode_quic_retry,
     encode_quic_version_negotiation,
     pull_quic_header,
 )
 from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.retry import QuicRetryTokenHandler
 
 if TYPE_CHECKING:
     from pywebtransport._engine.aioquic_connection import AioquicConnection
@@ -166,9 +169,13 @@ class ServerRouter:
         *,
         configuration: QuicConfiguration,
         max_connections: int,
-        create: Callable[[ServerEndpoint, QuicConfiguration, bytes], AioquicConnection],
+        retry: bool,
+        create: Callable[
+            [ServerEndpoint, QuicConfiguration, bytes, bytes | None], AioquicConnection
+        ],
     ) -> None:
         self.configuration = configuration
+        self.retry = QuicRetryTokenHandler() if retry else None
         self._max_connections = max_connections
         self._create = create
         self._by_id: dict[bytes, AioquicConnection] = {}
@@ -182,8 +189,15 @@ class ServerRouter:
     def is_full(self) -> bool:
         return self.is_closing or len(self.connections) >= self._max_connections
 
-    def accept(self, endpoint: ServerEndpoint, header: QuicHeader) -> AioquicConnection:
-        connection = self._create(endpoint, self.configuration, header.destination_cid)
+    def accept(
+        self, endpoint: ServerEndpoint, header: QuicHeader, retried_id: bytes | None
+    ) -> AioquicConnection:
+        """A new connection; ``retried_id``: the id its client used before Retry."""
+        if retried_id is None:
+            ids = header.destination_cid, None
+        else:
+            ids = retried_id, header.destination_cid
+        connection = self._create(endpoint, self.configuration, *ids)
         self.connections.add(connection)
         self._add_id(header.destination_cid, connection)
         self._add_id(connection.connection_id, connection)
@@ -256,17 +270,56 @@ class ServerEndpoint(Endpoint):
         if header.packet_type is not QuicPacketType.INITIAL:
             return None
         if self.router.is_full:
-            self.send(_refusal(header), address)
+            self.send(_close(header, QuicErrorCode.CONNECTION_REFUSED), address)
             return None
-        return self.router.accept(self, header)
+        retried_id = None
+        if self.router.retry is not None:
+            retried_id = self._validate_address(self.router.retry, header, address)
+            if retried_id is None:
+                return None
+        return self.router.accept(self, header, retried_id)
+
+    def _validate_address(
+        self, retry: QuicRetryTokenHandler, header: QuicHeader, address: tuple[Any, ...]
+    ) -> bytes | None:
+        """The id that the token of a Retry vouches for; without a token, send one."""
+        now = self._loop.time()
+        if header.token:
+            try:
+                return retry.validate_token(
+                    address=address,
+                    destination_cid=header.destination_cid,
+                    token=header.token,
+                    now=now,
+                )
+            except ValueError:
+                self.send(_close(header, QuicErrorCode.INVALID_TOKEN), address)
+                return None
+        source_cid = os.urandom(CONNECTION_ID_SIZE)
+        self.send(
+            encode_quic_retry(
+                version=cast(int, header.version),
+                source_cid=source_cid,
+                destination_cid=header.source_cid,
+                original_destination_cid=header.destination_cid,
+                retry_token=retry.create_token(
+                    address=address,
+                    original_destination_connection_id=header.destination_cid,
+                    retry_source_connection_id=source_cid,
+                    now=now,
+                ),
+            ),
+            address,
+        )
+        return None
 
     def error_received(self, exc: Exception) -> None:
         # An unconnected socket does not say whose packet it was; loss recovery will tell.
         logger.debug("error on the listening socket: %s", exc)
 
 
-def _refusal(header: QuicHeader) -> bytes:
-    """CONNECTION_CLOSE with CONNECTION_REFUSED in an Initial packet (RFC 9000 §5.2.2)."""
+def _close(header: QuicHeader, code: QuicErrorCode) -> bytes:
+    """CONNECTION_CLOSE in an Initial packet, from nobody (RFC 9000 §5.2.2, §8.1.3)."""
     version = cast(int, header.version)
     crypto = CryptoPair()
     crypto.setup_initial(cid=header.destination_cid, is_client=False, version=version)
@@ -279,7 +332,7 @@ def _refusal(header: QuicHeader) -> bytes:
     )
     builder.start_packet(QuicPacketType.INITIAL, crypto)
     buf = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=4)
-    buf.push_uint_var(QuicErrorCode.CONNECTION_REFUSED)
+    buf.push_uint_var(code)
     buf.push_uint_var(0)
     buf.push_uint_var(0)
     datagrams, _ = builder.flush()

@@ -16,10 +16,7 @@ from pywebtransport._engine.aioquic_buffers import (
 from pywebtransport._engine.aioquic_quic import Quic
 from pywebtransport._engine.base import CloseInfo, ConnectionSink, SessionRequest
 
-__all__ = ["CONNECTION_BUFFERS", "Inbound", "Limits"]
-
-CONNECTION_BUFFERS = 4
-"""Unsent bytes that a connection accepts, in buffers of one stream."""
+__all__ = ["Inbound", "Limits"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +26,11 @@ class Limits:
     """What one connection may hold and how long it may wait."""
 
     stream_buffer: int
-    """Unsent bytes accepted per stream."""
-    datagrams: int
-    """Datagrams queued, each way."""
+    """Bytes a stream accepts before they are sent."""
+    send_window: int
+    """Bytes all streams together accept before they are acknowledged."""
+    incoming_datagrams: int
+    """Datagrams queued for each session."""
     max_datagram_frame_size: int
     """As announced to the peer."""
     handshake_timeout: float
@@ -69,7 +68,7 @@ class Inbound:
         self._sink.closed(info)
 
     def session_begins(self, session_id: int) -> None:
-        self.sessions[session_id] = SessionBuffers(self._limits.datagrams)
+        self.sessions[session_id] = SessionBuffers(self._limits.incoming_datagrams)
 
     # writers
 
@@ -87,8 +86,8 @@ class Inbound:
         elif what is WaitsFor.CONNECTION:
             self._writers[stream_id] = stream
 
-    def tell_drained(self) -> None:
-        """Packets took stream data: some writers may go on."""
+    def tell_writers(self) -> None:
+        """Packets took stream data, or the peer acknowledged some: writers may go on."""
         quic, buffer = self._quic, self._limits.stream_buffer
         sent, quic.drained = quic.drained, {}
         for stream_id, sent_stream in sent.items():
@@ -99,7 +98,7 @@ class Inbound:
                 and sent_stream.sender.unsent <= buffer // 2
             ):
                 self._tell_writable(stream_id, stream)
-        room = CONNECTION_BUFFERS * buffer * 3 // 4 - quic.unsent
+        room = self._limits.send_window * 3 // 4 - quic.kept
         while room > 0 and self._writers:
             stream_id, stream = next(iter(self._writers.items()))
             room -= min(stream.wanted, buffer)

@@ -53,6 +53,7 @@ from aioquic.quic.packet_builder import (
 )
 from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
 from aioquic.quic.stream import FinalSizeError, QuicStream
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pywebtransport._engine.aioquic_stream import Stream
@@ -97,10 +98,12 @@ class Quic(QuicConnection):
         max_streams_uni: int,
         max_datagrams: int,
         original_destination_connection_id: bytes | None = None,
+        retry_source_connection_id: bytes | None = None,
     ) -> None:
         super().__init__(
             configuration=configuration,
             original_destination_connection_id=original_destination_connection_id,
+            retry_source_connection_id=retry_source_connection_id,
         )
         self._local_max_streams_bidi = Limit(
             frame_type=QuicFrameType.MAX_STREAMS_BIDI,
@@ -128,8 +131,8 @@ class Quic(QuicConnection):
 
         self.peer_resets_at = False
         """Whether the peer takes RESET_STREAM_AT."""
-        self.unsent = 0
-        """Stream bytes written that no packet has carried yet."""
+        self.kept = 0
+        """Stream bytes written that the peer has not acknowledged."""
         self.drained: dict[int, Stream] = {}
         """Streams that sent something since this was last emptied."""
         self.streams_granted: set[bool] = set()
@@ -193,6 +196,10 @@ class Quic(QuicConnection):
     def bytes_in_flight(self) -> int:
         return self._loss.bytes_in_flight
 
+    def peer_certificate(self) -> x509.Certificate | None:
+        """What the server showed; its signature over the handshake has been verified."""
+        return self.tls._peer_certificate
+
     # streams
 
     def can_open(self, unidirectional: bool) -> bool:
@@ -223,14 +230,14 @@ class Quic(QuicConnection):
         stream.sender.write(data, end_stream)
         if len(stream.head) <= stream.header_size:
             stream.head += bytes(data[: stream.header_size + 1 - len(stream.head)])
-        self.unsent += len(data)
+        self.kept += len(data)
         self.activate(stream)
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         stream = self._streams.get(stream_id)
         if stream is None or stream.sender.is_finished or stream.sender.is_reset:
             return
-        self.unsent -= stream.sender.unsent
+        self.kept -= stream.sender.kept
         stream.sender.reset(error_code)
         self.activate(stream)
 
@@ -307,11 +314,6 @@ class Quic(QuicConnection):
     def _unblock_streams(self, is_unidirectional: bool) -> None:
         super()._unblock_streams(is_unidirectional)
         self.streams_granted.add(is_unidirectional)
-
-    def on_sent(self, stream: Stream, size: int) -> None:
-        """A packet took ``size`` bytes of the stream for the first time."""
-        self.unsent -= size
-        self.drained[stream.stream_id] = stream
 
     # receiving
 
@@ -402,17 +404,15 @@ class Quic(QuicConnection):
     def _handle_stop_sending_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
     ) -> None:
-        unsent = 0
         start = buf.tell()
         stream = self._streams.get(buf.pull_uint_var())
         buf.seek(start)
-        if stream is not None:
-            unsent = stream.sender.unsent
+        kept = 0 if stream is None else stream.sender.kept
         super()._handle_stop_sending_frame(context, frame_type, buf)
         stream = self._streams[cast(events.StopSendingReceived, self._events[-1]).stream_id]
         # reliable-stream-reset-10 §6: the answer to STOP_SENDING is a plain RESET_STREAM.
         stream.head = b""
-        self.unsent -= unsent
+        self.kept -= kept
         self.activate(stream)
 
     def _handle_max_data_frame(

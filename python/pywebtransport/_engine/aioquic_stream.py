@@ -33,6 +33,11 @@ class Sender(QuicStreamSender):
         return 0 if self.is_reset else self._buffer_stop - self.highest_offset
 
     @property
+    def kept(self) -> int:
+        """Bytes written that the peer has not acknowledged."""
+        return 0 if self.is_reset else self._buffer_stop - self._buffer_start
+
+    @property
     def is_reset(self) -> bool:
         return self._reset_error_code is not None
 
@@ -54,13 +59,15 @@ class Sender(QuicStreamSender):
         before = self.highest_offset
         frame = super().get_frame(max_size, max_offset)
         if self.highest_offset > before:
-            self._stream.quic.on_sent(self._stream, self.highest_offset - before)
+            self._stream.quic.drained[self._stream.stream_id] = self._stream
         return frame
 
     def on_data_delivery(
         self, delivery: QuicDeliveryState, start: int, stop: int, fin: bool
     ) -> None:
+        before = self._buffer_start
         super().on_data_delivery(delivery, start, stop, fin)
+        self._stream.quic.kept -= self._buffer_start - before
         if delivery is QuicDeliveryState.LOST or self.is_finished:
             self._stream.quic.activate(self._stream)
 

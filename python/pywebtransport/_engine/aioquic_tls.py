@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import os
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from pywebtransport.exceptions import (
     CertificateError,
@@ -21,12 +25,17 @@ from pywebtransport.exceptions import (
 if TYPE_CHECKING:
     from pywebtransport.config import ClientConfig, ServerConfig
 
-__all__ = ["KeyLog", "client_configuration", "load_certificate", "server_configuration"]
+__all__ = [
+    "KeyLog",
+    "check_pinned",
+    "client_configuration",
+    "load_certificate",
+    "server_configuration",
+]
 
-CONNECTION_WINDOWS = 16
-"""The connection's receive window, in windows of one stream."""
 CONGESTION_CONTROLLERS = {"cubic": "cubic", "reno": "reno", "new_reno": "reno"}
 MAX_DATAGRAM_FRAME_SIZE = 65535
+MAX_PINNED_LIFETIME = datetime.timedelta(days=14, seconds=1)
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +84,8 @@ def client_configuration(
     quic = _configuration(config, is_client=True, key_log=key_log)
     quic.server_name = server_name
     quic.verify_mode = ssl.CERT_REQUIRED if config.verify_mode is None else config.verify_mode
+    if config.server_certificate_hashes:
+        quic.verify_mode = ssl.CERT_NONE  # check_pinned replaces the authorities
     if config.ca_certs:
         _load_certificates(config.ca_certs)
         quic.load_verify_locations(cafile=config.ca_certs)
@@ -111,8 +122,8 @@ def _configuration(
         alpn_protocols=list(config.alpn_protocols),
         congestion_control_algorithm=algorithm,
         idle_timeout=config.connection_idle_timeout,
-        max_stream_data=config.flow_control_window_size,
-        max_data=CONNECTION_WINDOWS * config.flow_control_window_size,
+        max_stream_data=config.quic_stream_receive_window,
+        max_data=config.quic_receive_window,
         max_datagram_frame_size=min(config.max_datagram_size, MAX_DATAGRAM_FRAME_SIZE),
         secrets_log_file=key_log,  # type: ignore[arg-type]  # it has all that aioquic uses
     )
@@ -132,6 +143,26 @@ def load_certificate(quic: QuicConfiguration, *, certfile: str, keyfile: str) ->
         raise _unusable(keyfile, f"the private key does not belong to {certfile}")
     quic.certificate, *quic.certificate_chain = certificates
     quic.private_key = key
+
+
+def check_pinned(certificate: x509.Certificate | None, hashes: Sequence[bytes]) -> None:
+    """The rule of ``serverCertificateHashes`` (W3C WebTransport), or CertificateError."""
+    reason = None
+    now = datetime.datetime.now(datetime.UTC)
+    if certificate is None:
+        reason = "the server showed no certificate"
+    elif certificate.fingerprint(SHA256()) not in hashes:
+        reason = "it has none of the expected hashes"
+    elif not isinstance(certificate.public_key(), ec.EllipticCurvePublicKey):
+        reason = "its key is not on an elliptic curve"
+    elif not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+        reason = "it is not valid at this time"
+    elif certificate.not_valid_after_utc - certificate.not_valid_before_utc > MAX_PINNED_LIFETIME:
+        reason = "it is valid for more than 14 days"
+    if reason is not None:
+        raise CertificateError(
+            f"the server's certificate is not accepted: {reason}", certificate_error=reason
+        )
 
 
 def _load_certificates(path: str) -> list[x509.Certificate]:
