@@ -271,7 +271,7 @@ DEFAULT_USER_AGENT: Final[str] = f"pywebtransport/{__version__}"
 DEFAULT_WEBTRANSPORT_PATH: Final[str] = "/webtransport"
 DEFAULT_WRITE_TIMEOUT: Final[float] = 30.0
 
-# Kept for programs written for 0.7; nothing in the library uses them
+# Kept for programs written for 0.7
 
 ALPN_H3_29: Final[str] = "h3-29"
 ALPN_H3_32: Final[str] = "h3-32"

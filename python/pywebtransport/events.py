@@ -60,7 +60,7 @@ class Event:
     def for_error(cls, *, error: Exception, source: Any = None) -> Self:
         """A PROTOCOL_ERROR that describes ``error``."""
         to_dict = getattr(error, "to_dict", dict)
-        data = {
+        data: dict[str, Any] = {
             "error_type": type(error).__name__,
             "error_message": str(error),
             "error_details": to_dict(),

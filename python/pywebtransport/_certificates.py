@@ -1,0 +1,168 @@
+"""Certificates: making one for a server, its hash, and what browsers will say about it.
+
+A browser that is given a certificate's hash (``serverCertificateHashes``) trusts it without any
+authority, but only with a key that is not RSA and a validity of at most 14 days (WebTransport
+API, "custom certificate requirements"). ECDSA with P-256 is the key that all of them take.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pywebtransport.constants import MAX_BROWSER_CERTIFICATE_DAYS
+from pywebtransport.exceptions import CertificateError, certificate_not_found, invalid_config
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+__all__ = ["certificate_hash", "generate_self_signed_cert", "inspect_certificate"]
+
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+def certificate_hash(*, path: str) -> str:
+    """SHA-256 of the first certificate of a PEM file, in hexadecimal.
+
+    It is what a page passes as ``serverCertificateHashes`` and a client as
+    ``ClientConfig.server_certificate_hashes``.
+    """
+    from cryptography.hazmat.primitives import hashes
+
+    return _load(path).fingerprint(hashes.SHA256()).hex()
+
+
+def inspect_certificate(*, path: str) -> list[str]:
+    """What will keep clients from connecting to a server with this certificate; empty: nothing.
+
+    The rules for a certificate trusted by its hash are applied to self-signed ones, which no
+    browser can trust otherwise.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    certificate = _load(path)
+    now = datetime.datetime.now(datetime.UTC)
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    problems = []
+    if now < start:
+        problems.append(f"{path} is not valid before {start:%Y-%m-%d %H:%M} UTC")
+    if now > end:
+        problems.append(f"{path} expired on {end:%Y-%m-%d %H:%M} UTC")
+    if certificate.issuer == certificate.subject:
+        advice = "generate_self_signed_cert(browser_compatible=True) makes one that they accept"
+        key = certificate.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+            kind = type(key).__name__.strip("_").removesuffix("PublicKey")
+            problems.append(
+                f"browsers refuse {path} by its hash: its key is {kind}, not ECDSA with P-256; "
+                f"{advice}"
+            )
+        if end - start > datetime.timedelta(days=MAX_BROWSER_CERTIFICATE_DAYS):
+            problems.append(
+                f"browsers refuse {path} by its hash: it is valid for {(end - start).days} days, "
+                f"more than {MAX_BROWSER_CERTIFICATE_DAYS}; {advice}"
+            )
+    return problems
+
+
+def generate_self_signed_cert(
+    *,
+    hostname: str,
+    output_dir: str = ".",
+    key_size: int = 2048,
+    days_valid: int = 365,
+    browser_compatible: bool = False,
+) -> tuple[str, str]:
+    """Write ``<hostname>.crt`` and ``<hostname>.key`` (PEM) and return their paths.
+
+    The key is RSA of ``key_size`` bits. With ``browser_compatible`` it is ECDSA with P-256 and
+    the certificate is valid for ``days_valid`` but at most 14 days: a browser then accepts it by
+    its hash (:func:`certificate_hash`). The certificate of ``localhost`` is also good for the
+    loopback addresses.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    if not hostname or Path(hostname).name != hostname:
+        raise invalid_config(key="hostname", value=hostname, reason="must be one host name")
+    if days_valid < 1:
+        raise invalid_config(key="days_valid", value=days_valid, reason="must be at least 1")
+    if browser_compatible:
+        days_valid = min(days_valid, MAX_BROWSER_CERTIFICATE_DAYS)
+    key = _new_key(None if browser_compatible else key_size)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname[:64])])
+    start = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=days_valid))
+        .add_extension(x509.SubjectAlternativeName(_alternative_names(hostname)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    directory = Path(output_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    certfile, keyfile = directory / f"{hostname}.crt", directory / f"{hostname}.key"
+    certfile.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    keyfile.touch(mode=0o600)
+    keyfile.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return str(certfile), str(keyfile)
+
+
+def _alternative_names(hostname: str) -> list[x509.GeneralName]:
+    from cryptography import x509
+
+    try:
+        return [x509.IPAddress(ipaddress.ip_address(hostname))]
+    except ValueError:
+        addresses = LOOPBACK if hostname == "localhost" else ()
+    return [
+        x509.DNSName(hostname),
+        *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses),
+    ]
+
+
+def _load(path: str) -> x509.Certificate:
+    from cryptography import x509
+
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise certificate_not_found(path=path) from error
+    except OSError as error:
+        raise _unusable(path, error) from error
+    try:
+        return x509.load_pem_x509_certificates(data)[0]
+    except ValueError as error:
+        raise _unusable(path, error) from error
+
+
+def _new_key(rsa_size: int | None) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    if rsa_size is None:
+        return ec.generate_private_key(ec.SECP256R1())
+    return rsa.generate_private_key(public_exponent=65537, key_size=rsa_size)
+
+
+def _unusable(path: str, error: Exception) -> CertificateError:
+    return CertificateError(
+        f"{path} holds no usable certificate: {error}",
+        certificate_path=path,
+        certificate_error="unusable",
+    )
