@@ -1,0 +1,119 @@
+"""The extension module; private."""
+
+from typing import Any, Final, Self, final
+
+from typing_extensions import Buffer
+
+__version__: Final[str]
+
+# --- pywt-core: the protocol, without I/O -------------------------------------------------------
+
+CORE_NOTIFICATIONS: Final[tuple[str, ...]]
+"""Names of what ``CoreConnection.drain`` returns, by tag."""
+
+class CoreError(Exception):
+    """A call that the state of the HTTP/3 connection does not allow."""
+
+class CoreClosed(CoreError):
+    """The HTTP/3 connection is closed or closing."""
+
+class CorePanic(CoreError):
+    """A bug in this library; the connection it happened on is lost, please report it."""
+
+class CoreSessionError(CoreError):
+    """The session is unknown, has ended, or is not in a state for this."""
+
+@final
+class CoreConfig:
+    """What the connections of one endpoint have in common."""
+
+    def __new__(
+        cls,
+        *,
+        is_client: bool,
+        initial_max_data: int = 0,
+        initial_max_streams_bidi: int = 0,
+        initial_max_streams_uni: int = 0,
+        max_data_window: int = 0,
+        max_streams_window: int = 0,
+        strict: bool = False,
+        grease: bool = True,
+        grease_seed: int = 0,
+        max_sessions: int | None = None,
+        max_early_streams: int | None = None,
+        max_early_stream_bytes: int | None = None,
+        max_early_datagrams: int | None = None,
+        early_timeout: float | None = None,
+        close_timeout: float | None = None,
+        max_field_section_size: int | None = None,
+    ) -> Self: ...
+
+@final
+class CoreConnection:
+    """One HTTP/3 connection that carries WebTransport.
+
+    ``now`` is the time in seconds since an epoch of the caller's choice and never goes back.
+    """
+
+    def __new__(cls, config: CoreConfig) -> Self: ...
+    @property
+    def dialect(self) -> str | None: ...
+    @property
+    def is_idle(self) -> bool:
+        """No session, and every CONNECT stream is closed by both ends."""
+    def handle_connected(
+        self,
+        control_stream: int,
+        max_datagram_frame_size: int,
+        local_max_datagram_frame_size: int,
+        reset_stream_at: bool,
+        now: float,
+    ) -> None: ...
+    def handle_stream_data(self, stream_id: int, data: Buffer, fin: bool, now: float) -> None: ...
+    def handle_stream_bytes(self, stream_id: int, size: int, fin: bool, now: float) -> None: ...
+    def handle_stream_reset(
+        self, stream_id: int, code: int, final_size: int | None, now: float
+    ) -> None: ...
+    def handle_stop_sending(self, stream_id: int, code: int, now: float) -> None: ...
+    def handle_datagram(self, data: Buffer, now: float) -> None: ...
+    def handle_timeout(self, now: float) -> None: ...
+    def handle_closed(self, code: int | None, reason: str) -> None:
+        """``code``: the application code of the peer's CONNECTION_CLOSE, or None."""
+    def set_rtt(self, rtt: float) -> None: ...
+    def drain(self) -> list[tuple[Any, ...]]:
+        """Everything there is to do and to tell, in order: actions first, then events."""
+    def poll_timeout(self) -> float | None:
+        """When to call ``handle_timeout``, or None."""
+    def connect(
+        self,
+        stream_id: int,
+        authority: str,
+        path: str,
+        headers: list[tuple[str, str]],
+        protocols: list[str],
+        now: float,
+    ) -> None: ...
+    def accept(
+        self, session_id: int, protocol: str | None, headers: list[tuple[str, str]], now: float
+    ) -> None: ...
+    def reject(
+        self, session_id: int, status: int, headers: list[tuple[str, str]], now: float
+    ) -> None: ...
+    def close_session(self, session_id: int, code: int, reason: str, now: float) -> None: ...
+    def drain_session(self, session_id: int) -> None: ...
+    def goaway(self) -> None: ...
+    def stream_session(self, stream_id: int) -> int | None:
+        """The session of a WebTransport stream, or None."""
+    def check_open(self, session_id: int, unidirectional: bool) -> bool:
+        """False: blocked, ``streams_available`` follows."""
+    def open_stream(self, session_id: int, stream_id: int, unidirectional: bool) -> bytes | None:
+        """The header to write first; None: blocked, ``streams_available`` follows."""
+    def reserve_send(self, stream_id: int, want: int) -> int: ...
+    def stream_consumed(self, stream_id: int, size: int, now: float) -> None: ...
+    def stream_finished(self, stream_id: int) -> None: ...
+    def reset_stream(self, stream_id: int, code: int) -> None: ...
+    def stop_stream(self, stream_id: int, code: int) -> None: ...
+    def stream_gone(self, stream_id: int) -> None: ...
+    def datagram_prefix(self, session_id: int) -> bytes:
+        """What goes before the payload of a datagram of this session."""
+    def stats(self) -> dict[str, int]: ...
