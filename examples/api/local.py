@@ -1,4 +1,4 @@
-"""What the examples share: a server on loopback, and the configuration of a client that trusts it."""
+"""What the examples share: a server on loopback, and a client configuration that trusts it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def serving(handler: Handler, *, path: str = "/") -> AsyncIterator[tuple[str, ClientConfig]]:
-    """A server whose sessions at ``path`` are handled by ``handler``: its URL, a client's config."""
+    """A server with ``handler`` at ``path``: its URL, and a client's configuration."""
     with tempfile.TemporaryDirectory() as folder:
         pair = make_certificate(Path(folder))
         app = ServerApp(config=ServerConfig(certfile=pair.certfile, keyfile=pair.keyfile))

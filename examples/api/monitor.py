@@ -16,16 +16,10 @@ async def main() -> None:
         ClientMonitor(client, monitoring_interval=0.1) as monitor,
     ):
         await client.connect(url=url)
-        while not monitor.get_metrics_history() or not attempted(monitor):
-            await asyncio.sleep(0.05)
-        print("attempted:", attempted(monitor), "alerts:", monitor.get_alerts())
-
-
-def attempted(monitor: ClientMonitor) -> int:
-    count: int = monitor.get_metrics_summary()["latest_metrics"]["stats"]["connections"][
-        "attempted"
-    ]
-    return count
+        await asyncio.sleep(0.3)
+        latest = monitor.get_metrics_summary()["latest_metrics"]
+        print("attempted:", latest["stats"]["connections"]["attempted"])
+        print("alerts:", monitor.get_alerts())
 
 
 if __name__ == "__main__":
