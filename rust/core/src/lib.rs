@@ -80,6 +80,7 @@
 
 #![forbid(unsafe_code)]
 
+mod classify;
 mod config;
 mod connection;
 mod control;

@@ -1,6 +1,12 @@
 //! Which dialect is spoken with whom: the settings we send, the settings that deployed peers send
 //! (captured), and what follows from them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::time::Duration;

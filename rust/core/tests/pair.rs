@@ -1,5 +1,11 @@
 //! Two connections talk to each other at every pair of dialects.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::time::Duration;

@@ -1,6 +1,12 @@
 //! Whatever the peer sends and the application does: nothing panics, each session ends once,
 //! counters stay within their limits, and payload arrives whole.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::collections::HashMap;
@@ -119,7 +125,11 @@ fn apply(bench: &mut Bench, input: Input) {
 
 fn verb_of(bench: &mut Bench, verb: u8, id: u64, number: u64) {
     let (now, conn) = (bench.now, &mut bench.conn);
-    let dir = if number % 2 == 0 { Dir::Bidi } else { Dir::Uni };
+    let dir = if number.is_multiple_of(2) {
+        Dir::Bidi
+    } else {
+        Dir::Uni
+    };
     let code = number as u32;
     match verb % 16 {
         0 => drop(conn.connect(id, request(), now)),

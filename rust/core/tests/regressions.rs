@@ -1,5 +1,11 @@
 //! What has brought other implementations down (PROTOCOL's advisories): each a bound that holds.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::time::Duration;

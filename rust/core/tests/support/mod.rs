@@ -18,10 +18,11 @@ pub const CLIENT_CONTROL: u64 = 2;
 pub const SERVER_CONTROL: u64 = 3;
 
 pub fn transport() -> Transport {
-    let mut transport = Transport::default();
-    transport.max_datagram_frame_size = 65_535;
-    transport.local_max_datagram_frame_size = 65_535;
-    transport
+    Transport {
+        max_datagram_frame_size: 65_535,
+        local_max_datagram_frame_size: 65_535,
+        ..Transport::default()
+    }
 }
 
 /// One connection against a peer made of bytes.
