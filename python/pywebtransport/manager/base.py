@@ -1,0 +1,185 @@
+"""What the three managers share: a register that closed members leave by themselves.
+
+Adding, finding and removing take constant time, whatever the number of members: a member
+announces its end with an event and nothing is searched. Two things look at every member: a sweep
+on a timer, for members that were added when they had already ended, and statistics.
+
+Everything here runs on the event loop's thread, so there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from functools import partial
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+from pywebtransport.events import Event, EventHandler
+from pywebtransport.exceptions import WebTransportError
+from pywebtransport.types import EventType
+
+__all__ = ["Member", "ResourceManager"]
+
+logger = logging.getLogger(__name__)
+
+
+class Member(Protocol):
+    """What a manager asks of its members."""
+
+    @property
+    def is_closed(self) -> bool: ...
+    @property
+    def state(self) -> StrEnum: ...
+    def on(self, *, event_type: EventType | str, handler: EventHandler) -> None: ...
+    def off(self, *, event_type: EventType | str, handler: EventHandler | None = None) -> None: ...
+
+
+IdT = TypeVar("IdT")
+MemberT = TypeVar("MemberT", bound=Member)
+
+
+class ResourceManager(ABC, Generic[IdT, MemberT]):
+    """A register with a limit, used as ``async with``; leaving it closes every member."""
+
+    _closed_event: ClassVar[EventType]
+    _error: ClassVar[type[WebTransportError]]
+    _plural: ClassVar[str]
+
+    def __init__(self, *, limit: int, cleanup_interval: float) -> None:
+        self._limit = limit
+        self._cleanup_interval = cleanup_interval
+        self._members: dict[IdT, MemberT] | None = None
+        self._handlers: dict[IdT, EventHandler] = {}
+        self._timers: list[asyncio.Task[None]] = []
+        self._total_created = 0
+        self._total_closed = 0
+        self._max_concurrent = 0
+
+    async def __aenter__(self) -> Self:
+        if self._members is None:
+            self._members = {}
+            self._start_timers()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.shutdown()
+
+    def __len__(self) -> int:
+        return len(self._members or ())
+
+    async def shutdown(self) -> None:
+        """Close every member, all at the same time; what fails is logged. Idempotent."""
+        members, self._members = self._members, None
+        if members is None:
+            return
+        timers, self._timers = self._timers, []
+        current = asyncio.current_task()
+        for timer in timers:
+            if timer is not current:
+                timer.cancel()
+        for member_id, member in members.items():
+            self._unsubscribe(member_id, member)
+        self._total_closed += len(members)
+        results = await asyncio.gather(
+            *(self._close(member) for member in members.values()), return_exceptions=True
+        )
+        for member_id, result in zip(members, results, strict=True):
+            if isinstance(result, Exception):
+                logger.error("closing %s failed: %r", member_id, result)
+        await asyncio.gather(
+            *(timer for timer in timers if timer is not current), return_exceptions=True
+        )
+
+    async def cleanup_closed_resources(self) -> int:
+        """Forget members that have ended; how many there were."""
+        closed = [key for key, member in (self._members or {}).items() if member.is_closed]
+        for key in closed:
+            self._remove(key)
+        return len(closed)
+
+    async def get_all_resources(self) -> list[MemberT]:
+        """The members, oldest first."""
+        return list((self._members or {}).values())
+
+    async def get_resource(self, *, resource_id: IdT) -> MemberT | None:
+        """The member of this id, or None."""
+        return None if self._members is None else self._members.get(resource_id)
+
+    async def get_stats(self) -> dict[str, Any]:
+        """Counters, and how many members are in each state; empty before entering."""
+        if self._members is None and not self._total_created:
+            return {}
+        members = self._members or {}
+        return {
+            "total_created": self._total_created,
+            "total_closed": self._total_closed,
+            "current_count": len(members),
+            "max_concurrent": self._max_concurrent,
+            "active": sum(not member.is_closed for member in members.values()),
+            f"max_{self._plural}": self._limit,
+            "states": dict(Counter(member.state for member in members.values())),
+        }
+
+    # for the subclasses
+
+    @abstractmethod
+    async def _close(self, member: MemberT) -> None:
+        """Close a member at shutdown."""
+
+    def _start_timers(self) -> None:
+        self._every(self._cleanup_interval, self.cleanup_closed_resources)
+
+    def _every(self, interval: float, action: Callable[[], Awaitable[Any]]) -> None:
+        self._timers.append(asyncio.create_task(self._repeat(interval, action)))
+
+    def _active_members(self) -> dict[IdT, MemberT]:
+        if self._members is None:
+            name = type(self).__name__
+            raise self._error(f"{name} has not been activated: use it with `async with`")
+        return self._members
+
+    def _check_limit(self) -> None:
+        if len(self) >= self._limit:
+            raise self._error(f"Maximum {self._plural} ({self._limit}) exceeded")
+
+    def _insert(self, member_id: IdT, member: MemberT) -> None:
+        members = self._active_members()
+        members[member_id] = member
+        handler = partial(self._on_closed, member_id)
+        self._handlers[member_id] = handler
+        member.on(event_type=self._closed_event, handler=handler)
+        self._total_created += 1
+        self._max_concurrent = max(self._max_concurrent, len(members))
+
+    def _remove(self, member_id: IdT) -> MemberT | None:
+        member = None if self._members is None else self._members.pop(member_id, None)
+        if member is not None:
+            self._unsubscribe(member_id, member)
+            self._total_closed += 1
+        return member
+
+    def _unsubscribe(self, member_id: IdT, member: MemberT) -> None:
+        handler = self._handlers.pop(member_id, None)
+        if handler is not None:
+            member.off(event_type=self._closed_event, handler=handler)
+
+    def _on_closed(self, member_id: IdT, event: Event) -> None:
+        self._remove(member_id)
+
+    async def _repeat(self, interval: float, action: Callable[[], Awaitable[Any]]) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                await action()
+            except Exception:
+                logger.exception("%s: a periodic check failed", type(self).__name__)

@@ -1,0 +1,141 @@
+"""A register of one session's streams, which also opens streams up to a limit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pywebtransport.constants import DEFAULT_MAX_STREAMS, DEFAULT_STREAM_CLEANUP_INTERVAL
+from pywebtransport.exceptions import StreamError
+from pywebtransport.manager.base import ResourceManager
+from pywebtransport.stream import (
+    WebTransportReceiveStream,
+    WebTransportSendStream,
+    WebTransportStream,
+)
+from pywebtransport.types import EventType, StreamId
+
+if TYPE_CHECKING:
+    from pywebtransport.session import WebTransportSession
+
+__all__ = ["StreamManager", "StreamType"]
+
+StreamType: TypeAlias = WebTransportStream | WebTransportReceiveStream | WebTransportSendStream
+
+
+class StreamManager(ResourceManager[StreamId, StreamType]):
+    """Streams that are open, and slots for those opened here.
+
+    ``stream_factory(is_unidirectional)`` opens a stream and gives its id. Each stream opened here
+    takes one of ``max_streams`` slots until it has ended or is removed; streams that are added
+    take none.
+    """
+
+    _closed_event = EventType.STREAM_CLOSED
+    _error = StreamError
+    _plural = "streams"
+
+    def __init__(
+        self,
+        *,
+        stream_factory: Callable[[bool], Awaitable[StreamId]],
+        session_factory: Callable[[], WebTransportSession],
+        max_streams: int = DEFAULT_MAX_STREAMS,
+        stream_cleanup_interval: float = DEFAULT_STREAM_CLEANUP_INTERVAL,
+    ) -> None:
+        super().__init__(limit=max_streams, cleanup_interval=stream_cleanup_interval)
+        self._stream_factory = stream_factory
+        self._session_factory = session_factory
+        self._own: set[StreamId] = set()
+        """Streams opened here, each with its slot."""
+        self._opening = 0
+        """Slots taken by streams whose factory has not answered yet."""
+
+    async def __aiter__(self) -> AsyncIterator[StreamType]:
+        for stream in await self.get_all_resources():
+            yield stream
+
+    def __contains__(self, item: object) -> bool:
+        return isinstance(item, int) and item in (self._members or ())
+
+    async def add_resource(self, *, resource: StreamType) -> None:
+        """As :meth:`add_stream`."""
+        await self.add_stream(stream=resource)
+
+    async def add_stream(self, *, stream: StreamType) -> None:
+        """Take a stream in; one that is known stays as it is. It takes no slot."""
+        if stream.stream_id not in self._active_members():
+            self._insert(stream.stream_id, stream)
+
+    async def create_bidirectional_stream(self) -> WebTransportStream:
+        """Open a stream; it still has to be initialized.
+
+        Raises StreamError at once when no slot is free.
+        """
+        stream_id = await self._open(is_unidirectional=False)
+        stream = WebTransportStream(session=self._session_factory(), stream_id=stream_id)
+        self._keep(stream)
+        return stream
+
+    async def create_unidirectional_stream(self) -> WebTransportSendStream:
+        """As :meth:`create_bidirectional_stream`, for sending only."""
+        stream_id = await self._open(is_unidirectional=True)
+        stream = WebTransportSendStream(session=self._session_factory(), stream_id=stream_id)
+        self._keep(stream)
+        return stream
+
+    async def remove_stream(self, *, stream_id: StreamId) -> StreamType | None:
+        """Forget a stream without closing it, and free its slot; None when it is unknown."""
+        return self._remove(stream_id)
+
+    async def cleanup_closed_streams(self) -> int:
+        """Forget streams that have ended and free their slots; how many there were."""
+        return await self.cleanup_closed_resources()
+
+    async def get_stats(self) -> dict[str, Any]:
+        """As of every manager, with the free slots and the number of streams per direction."""
+        stats = await super().get_stats()
+        if stats:
+            streams = await self.get_all_resources()
+            stats["semaphore_locked"] = self._free_slots <= 0
+            stats["semaphore_value"] = self._free_slots
+            stats["directions"] = dict(Counter(stream.direction for stream in streams))
+        return stats
+
+    async def shutdown(self) -> None:
+        """Close every stream, all at the same time; what fails is logged. Idempotent."""
+        await super().shutdown()
+        self._own.clear()
+
+    @property
+    def _free_slots(self) -> int:
+        return self._limit - len(self._own) - self._opening
+
+    async def _open(self, *, is_unidirectional: bool) -> StreamId:
+        members = self._active_members()
+        if self._free_slots <= 0:
+            # A stream that has just ended announces it in the loop's next turn.
+            for stream_id in [key for key in self._own if members[key].is_closed]:
+                self._remove(stream_id)
+        if self._free_slots <= 0:
+            raise StreamError(
+                f"no free slot: {self._limit} streams opened here are still open; close one, or "
+                "raise max_streams"
+            )
+        self._opening += 1
+        try:
+            return await self._stream_factory(is_unidirectional)
+        finally:
+            self._opening -= 1
+
+    def _keep(self, stream: StreamType) -> None:
+        self._insert(stream.stream_id, stream)
+        self._own.add(stream.stream_id)
+
+    def _remove(self, member_id: StreamId) -> StreamType | None:
+        self._own.discard(member_id)
+        return super()._remove(member_id)
+
+    async def _close(self, member: StreamType) -> None:
+        await member.close()
