@@ -198,7 +198,8 @@ impl Connection {
     }
 
     /// RESET_STREAM or RESET_STREAM_AT. `final_size`: of the whole QUIC stream, header included,
-    /// where QUIC tells; without it session credit for payload that never arrived stays lost.
+    /// where QUIC tells; without it session credit for payload that never arrived comes back only
+    /// when the peer says that it is blocked.
     pub fn handle_stream_reset(
         &mut self,
         id: StreamId,

@@ -370,6 +370,15 @@ impl Connection {
         let missing = body.map_or(0, |body| body.saturating_sub(stream.received));
         if missing > 0 {
             self.count(id, missing, false, now);
+        } else if final_size.is_none() && stream.flow {
+            let session = stream.session;
+            let flow = self
+                .sessions
+                .get_mut(&session)
+                .and_then(|session| session.flow.as_mut());
+            if let Some(flow) = flow {
+                flow.data.lose_count();
+            }
         }
         // Counting may have ended the session, and with it the stream.
         let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {

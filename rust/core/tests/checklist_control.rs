@@ -387,3 +387,45 @@ fn set_08_zero_rtt_with_reduced_settings() {
     resumed(&peer_settings(Dialect::Draft15)).assert_connection_error(error);
     resumed(&before[1..]).assert_connection_error(error);
 }
+
+/// RFC 9204 §4.3, §4.4 with a table of capacity zero at both ends.
+#[test]
+fn qpack_streams_carry_nothing_without_a_table() {
+    // Set capacity 0 from Chromium; Stream Cancellation from anybody.
+    let mut bench = Bench::server();
+    bench.recv(6, &[stream::QPACK_ENCODER as u8, 0x20]);
+    bench.recv(10, &[stream::QPACK_DECODER as u8, 0x48]);
+    bench.assert_quiet();
+    for (ty, instruction, code) in [
+        (
+            stream::QPACK_ENCODER,
+            &[0x3f, 0xe1, 0x1f][..],
+            error::QPACK_ENCODER_STREAM_ERROR,
+        ),
+        (
+            stream::QPACK_ENCODER,
+            &[0xc1, 0x00],
+            error::QPACK_ENCODER_STREAM_ERROR,
+        ),
+        (
+            stream::QPACK_DECODER,
+            &[0x84],
+            error::QPACK_DECODER_STREAM_ERROR,
+        ),
+        (
+            stream::QPACK_DECODER,
+            &[0x01],
+            error::QPACK_DECODER_STREAM_ERROR,
+        ),
+    ] {
+        let mut bench = Bench::server();
+        bench.recv_bytewise(6, &[&[ty as u8], instruction].concat());
+        bench.assert_connection_error(code);
+    }
+    // A reference to it in a field section.
+    for section in ["020080", "000080", "0000ff24", "00005184ffffffff"] {
+        let mut bench = Bench::server();
+        bench.recv(0, &frame_of(frame::HEADERS, &hex(section)));
+        bench.assert_connection_error(error::QPACK_DECOMPRESSION_FAILED);
+    }
+}

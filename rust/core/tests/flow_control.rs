@@ -435,3 +435,37 @@ fn reset_after_everything_was_received_is_reported() {
     );
     assert_eq!(bench.conn.session(0).unwrap().streams, 0);
 }
+
+#[test]
+fn resets_of_unknown_final_size_do_not_block_a_session_for_ever() {
+    let mut bench = session(Dialect::Draft15, 100, 200, 10);
+    let (mut limit, mut peer_used) = (100, 0);
+    for n in 0..100 {
+        // Ten bytes arrive, thirty are lost with the reset.
+        let id = 14 + 4 * n;
+        bench.recv(id, &[stream_head(Dir::Uni, 0), vec![0; 10]].concat());
+        bench.conn.handle_stream_reset(id, 0, None, bench.now);
+        peer_used += 40;
+        limit = last_limit(&mut bench).unwrap_or(limit);
+        if peer_used + 40 > limit {
+            bench.recv(0, &in_data(&Capsule::DataBlocked(limit)));
+            let raised = last_limit(&mut bench);
+            assert!(
+                raised.is_some_and(|raised| raised >= limit + 50),
+                "{limit} {raised:?}"
+            );
+            limit = raised.unwrap_or(limit);
+        }
+    }
+    // A complaint alone moves nothing.
+    bench.recv(0, &in_data(&Capsule::DataBlocked(limit)));
+    assert_eq!(last_limit(&mut bench), None);
+}
+
+fn last_limit(bench: &mut Bench) -> Option<u64> {
+    let is_data = |(ty, limit): (u64, u64)| (ty == capsule::WT_MAX_DATA).then_some(limit);
+    sent_capsules(bench)
+        .into_iter()
+        .filter_map(is_data)
+        .next_back()
+}
