@@ -33,7 +33,8 @@ ROOMS = sorted({room(item["module"]) for item in SURFACE["symbols"] + SURFACE["e
 def mismatches(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[str]]:
     report = tmp_path_factory.mktemp("surface") / "report.json"
     command = [sys.executable, str(HERE / "check_api.py"), "--layer", ",".join(LAYERS)]
-    subprocess.run([*command, "--report", str(report)], check=False, stdout=subprocess.DEVNULL)
+    done = subprocess.run([*command, "--report", str(report)], capture_output=True, text=True)
+    assert report.exists(), done.stderr
     results: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))
     found = defaultdict(list)
     for result in results:
