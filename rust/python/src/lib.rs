@@ -1,8 +1,20 @@
 //! The one PyO3 crate: translation only.
 
+mod codec;
+mod codec_capsule;
+mod codec_extras;
+mod codec_field_cache;
+mod codec_frame;
+mod codec_input;
+mod codec_section;
 mod core_connection;
 mod core_error;
 mod core_notification;
+mod errors;
+mod native_connection;
+mod native_endpoint;
+mod native_settings;
+mod quic;
 
 use pyo3::prelude::*;
 
@@ -10,8 +22,11 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    codec::register(m)?;
     core_connection::register(m)?;
     core_error::register(m)?;
     core_notification::register(m)?;
+    native_endpoint::register(m)?;
+    quic::register(m)?;
     Ok(())
 }

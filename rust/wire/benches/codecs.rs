@@ -101,7 +101,7 @@ fn codecs(c: &mut Criterion) {
     });
 
     let text = REQUEST[7].1.as_bytes();
-    let coded = encoded(|out| huffman::encode(text, out));
+    let coded = encoded(|out| huffman::encode(text, huffman::encoded_len(text), out));
     let mut out = Vec::with_capacity(256);
     c.bench_function("huffman decode", |b| {
         b.iter(|| huffman::decode(black_box(&coded), 4096, &mut out));
@@ -109,7 +109,7 @@ fn codecs(c: &mut Criterion) {
     c.bench_function("huffman encode", |b| {
         b.iter(|| {
             out.clear();
-            huffman::encode(black_box(text), &mut out);
+            huffman::encode(black_box(text), huffman::encoded_len(text), &mut out);
             out.len()
         });
     });

@@ -7,7 +7,7 @@
 use super::QpackError;
 
 /// Length in bits of the code of each symbol; 256 is the end-of-string symbol.
-const LENGTHS: [u8; SYMBOLS] = [
+static LENGTHS: [u8; SYMBOLS] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
     28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5,
     5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12, 10, 13, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
@@ -34,31 +34,70 @@ const BATCH: usize = 2 * LOOKS;
 pub fn encoded_len(input: &[u8]) -> usize {
     let bits: usize = input
         .iter()
-        .map(|&byte| usize::from(CODES[usize::from(byte)].1))
+        .map(|&byte| usize::from(LENGTHS[usize::from(byte)]))
         .sum();
     bits.div_ceil(8)
 }
 
-/// Append `input`, encoded and padded.
-pub fn encode(input: &[u8], out: &mut Vec<u8>) {
-    let mut bits = 0u64;
-    let mut count = 0u32;
-    for &byte in input {
-        let (code, length) = CODES[usize::from(byte)];
-        bits = bits << length | u64::from(code);
-        count += u32::from(length);
-        // At most 31 + 30 bits are ever held.
-        if count >= 32 {
-            count -= 32;
-            out.extend_from_slice(&((bits >> count) as u32).to_be_bytes());
+/// Append `input`, encoded and padded, of which `len` is the [`encoded_len`].
+pub fn encode(input: &[u8], len: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    // Room for whole words; what is written past the end is cut off.
+    out.resize(start + len + 8, 0);
+    let mut writer = Writer {
+        out: out.get_mut(start..).unwrap_or_default(),
+        bits: 0,
+        count: 0,
+    };
+    let (blocks, tail) = input.as_chunks();
+    for block in blocks {
+        let [a, b, c, d] = block.map(|byte| CODES[usize::from(byte)]);
+        let length = a.1 + b.1 + c.1 + d.1;
+        if length <= 32 {
+            let ab = u64::from(a.0) << b.1 | u64::from(b.0);
+            let cd = u64::from(c.0) << d.1 | u64::from(d.0);
+            writer.push(ab << (c.1 + d.1) | cd, length);
+        } else {
+            for (code, length) in [a, b, c, d] {
+                writer.push(u64::from(code), length);
+            }
         }
     }
-    while count >= 8 {
-        count -= 8;
-        out.push((bits >> count) as u8);
+    for &byte in tail {
+        let (code, length) = CODES[usize::from(byte)];
+        writer.push(u64::from(code), length);
     }
-    if count > 0 {
-        out.push((bits << (8 - count)) as u8 | 0xff >> count);
+    // RFC 7541 §5.2: the last byte is filled up with ones.
+    writer.push(u64::from(u8::MAX), 8);
+    out.truncate(start + len);
+}
+
+/// Collects bits and writes them a word at a time.
+struct Writer<'a> {
+    out: &'a mut [u8],
+    bits: u64,
+    /// How many of the lowest bits are not written yet: less than 32 between calls.
+    count: u32,
+}
+
+impl Writer<'_> {
+    /// Append the lowest `length` bits, 1 to 32, of a number that has no others.
+    #[inline]
+    fn push(&mut self, bits: u64, length: u8) {
+        self.bits = self.bits << length | bits;
+        self.count += u32::from(length);
+        // A word that is not full yet is written as well, and again when it is: that is cheaper
+        // than a branch nobody can predict.
+        let Some(word) = self.out.first_chunk_mut() else {
+            return;
+        };
+        *word = ((self.bits << (64 - self.count) >> 32) as u32).to_be_bytes();
+        let full = self.count / 32;
+        self.count -= 32 * full;
+        let written = 4 * full as usize;
+        self.out = std::mem::take(&mut self.out)
+            .get_mut(written..)
+            .unwrap_or_default();
     }
 }
 
@@ -295,7 +334,7 @@ mod tests {
 
     fn encoded(input: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(input, &mut out);
+        encode(input, encoded_len(input), &mut out);
         assert_eq!(out.len(), encoded_len(input));
         out
     }
