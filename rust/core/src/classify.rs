@@ -185,7 +185,7 @@ impl Connection {
             return self.discard(id, error::H3_STREAM_CREATION_ERROR, true, dir == Dir::Bidi);
         }
         match self.sessions.get(&session) {
-            Some(entry) if entry.is_open() => self.admit(id, stream, now),
+            Some(entry) if entry.is_open() => self.admit(id, stream),
             Some(_) => self.hold(id, stream, now),
             None if self.ended.contains(&session) => {
                 self.discard(id, error::WT_SESSION_GONE, true, dir == Dir::Bidi);

@@ -14,7 +14,7 @@ use crate::config::{Config, Role, Transport};
 use crate::control::{control_preamble, goaway_frame, ControlFrame, Critical};
 use crate::dialect::{check_early, Dialect, Peer};
 use crate::early::Early;
-use crate::error::{ConnectionError, Error};
+use crate::error::{ConnectionError, Error, StreamError};
 use crate::event::{Action, ClosedBy, Event, Stats};
 use crate::limits::Meter;
 use crate::map::IdMap;
@@ -169,7 +169,7 @@ impl Connection {
             return;
         }
         self.tick(now);
-        match self.count(id, data.len() as u64, fin, now) {
+        match self.count(id, data.len() as u64, fin) {
             Counted::Deliver if !data.is_empty() || fin => {
                 self.events.push_back(Event::StreamData {
                     stream: id,
@@ -192,8 +192,8 @@ impl Connection {
             return;
         }
         self.tick(now);
-        if self.count(id, len, fin, now) == Counted::NotOfSession {
-            self.hold_data(id, Bytes::new(), len, fin);
+        if self.count(id, len, fin) == Counted::NotOfSession {
+            self.hold_data(id, &[], len, fin);
         }
     }
 
@@ -228,8 +228,8 @@ impl Connection {
                 self.answer_reset(id);
             }
             Some(Entry::Held(_)) => self.hold_reset(id, code, final_size),
-            Some(Entry::Request(_)) => self.request_reset(id, code),
-            Some(Entry::Session(_)) => self.session_stream_reset(id, code, final_size, now),
+            Some(Entry::Request(_)) => self.end_by_reset(id, code),
+            Some(Entry::Session(_)) => self.session_stream_reset(id, code, final_size),
             Some(Entry::Local) => {}
             None => self.answer_reset(id),
         }
@@ -273,10 +273,10 @@ impl Connection {
             return self.fail(&ConnectionError::SettingsTimeout);
         }
         while let Some(id) = self.deadlines.headers.pop_due(now) {
-            self.headers_timed_out(id, now);
+            self.headers_timed_out(id);
         }
         while let Some(id) = self.deadlines.closing.pop_due(now) {
-            self.close_timed_out(id, now);
+            self.close_timed_out(id);
         }
         self.expire_early(now);
     }
@@ -437,7 +437,7 @@ impl Connection {
                 {
                     match frame {
                         ControlFrame::Settings(settings) => self.on_settings(settings, now)?,
-                        ControlFrame::Goaway(id) => self.on_goaway(id, now),
+                        ControlFrame::Goaway(id) => self.on_goaway(id),
                     }
                 }
             }
@@ -445,8 +445,7 @@ impl Connection {
             Some(Entry::QpackDecoder) => self.critical.decoder(&data)?,
             Some(Entry::Request(_)) => return self.request_data(id, data, fin, now),
             Some(Entry::Held(_)) => {
-                let len = data.len() as u64;
-                self.hold_data(id, data, len, fin);
+                self.hold_data(id, &data, data.len() as u64, fin);
                 return Ok(());
             }
             Some(Entry::Discard) => {
@@ -478,7 +477,7 @@ impl Connection {
         self.check_offer()
     }
 
-    fn on_goaway(&mut self, id: u64, now: Time) {
+    fn on_goaway(&mut self, id: u64) {
         self.goaway_received = Some(id);
         self.events.push_back(Event::GoawayReceived { id });
         let mut sessions: Vec<_> = self.sessions.keys().copied().collect();
@@ -487,7 +486,7 @@ impl Connection {
             let state = self.sessions.get(&session).map(|session| &session.state);
             let asked = matches!(state, Some(State::Queued(_) | State::Asked(_)));
             match asked && session >= id {
-                true => self.fail_session(session, crate::error::StreamError::Rejected, now),
+                true => self.fail_session(session, &StreamError::Rejected),
                 false => self.drain_by_peer(session),
             }
         }
@@ -499,10 +498,6 @@ impl Connection {
             let code = error::H3_REQUEST_CANCELLED;
             self.actions.push_back(Action::ResetStream { id, code });
         }
-    }
-
-    fn request_reset(&mut self, id: StreamId, code: u64) {
-        self.end_by_reset(id, code);
     }
 
     /// STOP_SENDING on a CONNECT stream stops our side only: the peer's CLOSE may still come.
@@ -517,7 +512,7 @@ impl Connection {
     }
 
     /// A stream has not said what it is, or a request is not complete, in the time allowed.
-    fn headers_timed_out(&mut self, id: StreamId, now: Time) {
+    fn headers_timed_out(&mut self, id: StreamId) {
         match self.streams.get(&id) {
             Some(Entry::Head(_)) => {
                 let code = error::H3_REQUEST_INCOMPLETE;
@@ -526,7 +521,7 @@ impl Connection {
             Some(Entry::Request(request))
                 if request.phase == Phase::Head && self.config.role == Role::Server =>
             {
-                self.fail_request(id, &crate::error::StreamError::Incomplete, now);
+                self.fail_request(id, &StreamError::Incomplete);
             }
             _ => {}
         }

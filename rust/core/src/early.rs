@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use pywt_wire::codes::error;
 
 use crate::config::Config;
@@ -22,11 +22,10 @@ use crate::{Dir, SessionId, StreamId, Time};
 pub(crate) struct Held {
     stream: WtStream,
     since: Time,
-    chunks: Vec<Bytes>,
-    /// Payload bytes, kept in `chunks` or by the driver.
+    /// Payload kept here; copied, so that small pieces cost what they hold and no more.
+    kept: BytesMut,
+    /// Payload bytes, kept here or by the driver.
     len: u64,
-    /// How many of them are kept here.
-    kept: u64,
     fin: bool,
     reset: Option<(u64, Option<u64>)>,
     stopped: Option<u64>,
@@ -98,9 +97,8 @@ impl Connection {
         let held = Held {
             stream,
             since: now,
-            chunks: Vec::new(),
+            kept: BytesMut::new(),
             len: 0,
-            kept: 0,
             fin: false,
             reset: None,
             stopped: None,
@@ -111,7 +109,7 @@ impl Connection {
     }
 
     /// Payload of a held stream; `data` empty when the driver keeps it.
-    pub(crate) fn hold_data(&mut self, id: StreamId, data: Bytes, len: u64, fin: bool) {
+    pub(crate) fn hold_data(&mut self, id: StreamId, data: &[u8], len: u64, fin: bool) {
         let Some(Entry::Held(held)) = self.streams.get_mut(&id) else {
             return;
         };
@@ -121,10 +119,7 @@ impl Connection {
         held.fin = fin;
         held.len += len;
         self.early.bytes += len;
-        if !data.is_empty() {
-            held.kept += data.len() as u64;
-            held.chunks.push(data);
-        }
+        held.kept.extend_from_slice(data);
         self.enforce_early();
     }
 
@@ -160,27 +155,22 @@ impl Connection {
             };
             let Held {
                 stream,
-                chunks,
-                len,
                 kept,
+                len,
                 fin,
                 reset,
                 stopped,
                 ..
             } = held;
-            self.admit(id, stream, now);
-            for data in chunks {
-                self.handle_stream_data(id, data, false, now);
-            }
+            self.admit(id, stream);
             // What the driver kept was counted while waiting and counts for the session now.
-            if len > kept || fin {
-                match len == kept {
-                    true => self.handle_stream_data(id, Bytes::new(), true, now),
-                    false => self.handle_stream_bytes(id, len - kept, fin, now),
-                }
+            let elsewhere = len - kept.len() as u64;
+            self.handle_stream_data(id, kept.freeze(), fin && elsewhere == 0, now);
+            if elsewhere > 0 {
+                self.handle_stream_bytes(id, elsewhere, fin, now);
             }
             if let Some((code, final_size)) = reset {
-                self.session_stream_reset(id, code, final_size, now);
+                self.session_stream_reset(id, code, final_size);
             }
             if let Some(code) = stopped {
                 self.session_stream_stopped(id, code);

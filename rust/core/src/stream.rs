@@ -204,7 +204,8 @@ impl Connection {
     }
 
     /// The application read `len` bytes of payload: the session's credit goes back to the peer.
-    pub fn stream_consumed(&mut self, id: StreamId, len: u64, _now: Time) {
+    pub fn stream_consumed(&mut self, id: StreamId, len: u64, now: Time) {
+        self.tick(now);
         let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {
             return;
         };
@@ -291,7 +292,7 @@ impl Connection {
 /// Input from QUIC.
 impl Connection {
     /// Takes a stream of the peer into its established session.
-    pub(crate) fn admit(&mut self, id: StreamId, mut stream: WtStream, now: Time) {
+    pub(crate) fn admit(&mut self, id: StreamId, mut stream: WtStream) {
         let session = stream.session;
         let dir = stream.dir;
         let Some(entry) = self.sessions.get_mut(&session) else {
@@ -305,7 +306,7 @@ impl Connection {
             .map_or(Ok(()), |flow| flow.streams.get_mut(dir).take(1));
         self.streams.insert(id, Entry::Session(stream));
         if let Err(error) = counted {
-            return self.fail_session(session, error, now);
+            return self.fail_session(session, &error);
         }
         self.stats.streams_accepted += 1;
         self.events.push_back(Event::StreamOpened {
@@ -316,7 +317,7 @@ impl Connection {
     }
 
     /// Counts payload of a WebTransport stream.
-    pub(crate) fn count(&mut self, id: StreamId, len: u64, fin: bool, now: Time) -> Counted {
+    pub(crate) fn count(&mut self, id: StreamId, len: u64, fin: bool) -> Counted {
         let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {
             return Counted::NotOfSession;
         };
@@ -338,7 +339,7 @@ impl Connection {
                 .get_mut(&session)
                 .and_then(|session| session.flow.as_mut());
             if let Some(Err(error)) = flow.map(|flow| flow.data.take(len)) {
-                self.fail_session(session, error, now);
+                self.fail_session(session, &error);
                 return Counted::Drop;
             }
             if counted == Counted::Drop {
@@ -357,7 +358,6 @@ impl Connection {
         id: StreamId,
         code: u64,
         final_size: Option<u64>,
-        now: Time,
     ) {
         let Some(Entry::Session(stream)) = self.streams.get(&id) else {
             return;
@@ -369,7 +369,7 @@ impl Connection {
         let body = final_size.map(|size| size.saturating_sub(u64::from(stream.header_len)));
         let missing = body.map_or(0, |body| body.saturating_sub(stream.received));
         if missing > 0 {
-            self.count(id, missing, false, now);
+            self.count(id, missing, false);
         } else if final_size.is_none() && stream.flow {
             let session = stream.session;
             let flow = self

@@ -287,7 +287,7 @@ impl Connection {
         match self.read_request(id, data, fin, now) {
             Err(Fault::Connection(error)) => Err(error),
             Err(Fault::Stream(error)) => {
-                self.fail_request(id, &error, now);
+                self.fail_request(id, &error);
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -480,9 +480,9 @@ impl Connection {
     }
 
     /// Ends a request, and its session if it has one, because of a fault of the peer.
-    pub(crate) fn fail_request(&mut self, id: StreamId, error: &StreamError, now: Time) {
+    pub(crate) fn fail_request(&mut self, id: StreamId, error: &StreamError) {
         if self.sessions.contains_key(&id) {
-            return self.fail_session(id, error.clone(), now);
+            return self.fail_session(id, error);
         }
         self.abort_request(id, error.code());
     }

@@ -66,11 +66,10 @@ impl CapsuleReader {
             capsule::WT_CLOSE_SESSION if len > 4 + MAX_REASON_SIZE as u64 => {
                 return Err(CapsuleError::ReasonSize(len - 4).into());
             }
-            capsule::WT_CLOSE_SESSION => true,
             capsule::WT_DRAIN_SESSION if len > 0 => {
                 return Err(CapsuleError::Length { ty, len }.into());
             }
-            capsule::WT_DRAIN_SESSION => true,
+            capsule::WT_CLOSE_SESSION | capsule::WT_DRAIN_SESSION => true,
             capsule::WT_MAX_STREAM_DATA | capsule::WT_STREAM_DATA_BLOCKED => {
                 if rules.forbids_stream_data {
                     return Err(CapsuleError::Prohibited(ty).into());
@@ -83,9 +82,12 @@ impl CapsuleReader {
                 }
                 rules.flow
             }
-            _ => false,
+            _ => {
+                self.keep = false;
+                return Ok(Some(Item::Idle("unknown capsules")));
+            }
         };
-        Ok((!self.keep).then_some(Item::Idle("capsules without effect")))
+        Ok(None)
     }
 
     /// Payload of the capsule that started last.

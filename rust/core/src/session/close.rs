@@ -117,7 +117,7 @@ impl Connection {
     }
 
     /// The peer broke a rule that ends the session, not the connection.
-    pub(crate) fn fail_session(&mut self, id: SessionId, fault: StreamError, _now: Time) {
+    pub(crate) fn fail_session(&mut self, id: SessionId, fault: &StreamError) {
         let code = fault.code();
         self.abort_request(id, code);
         let reason = fault.to_string();
@@ -186,7 +186,7 @@ impl Connection {
     }
 
     /// The peer did not end its side of a CONNECT stream in time.
-    pub(crate) fn close_timed_out(&mut self, id: StreamId, now: Time) {
+    pub(crate) fn close_timed_out(&mut self, id: StreamId) {
         let Some(request) = self.request_mut(id) else {
             return;
         };
@@ -195,7 +195,7 @@ impl Connection {
             Phase::Done { .. } => self.abort_request(id, error::H3_NO_ERROR),
             // The peer stopped our side and then said nothing more.
             Phase::Head | Phase::Waiting | Phase::Capsules if !request.send_open => {
-                self.fail_request(id, &StreamError::Stopped, now);
+                self.fail_request(id, &StreamError::Stopped);
             }
             Phase::Head | Phase::Waiting | Phase::Capsules => {}
         }

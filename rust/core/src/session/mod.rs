@@ -107,7 +107,7 @@ impl Connection {
         self.sessions
             .insert(stream, Session::new(State::Queued(Box::new(request))));
         if self.peer.is_some() {
-            self.ask(stream, now);
+            self.ask(stream);
         }
         Ok(())
     }
@@ -245,10 +245,10 @@ impl Connection {
         waiting.sort_unstable();
         for id in waiting {
             match self.config.role {
-                Role::Client => self.ask(id, now),
+                Role::Client => self.ask(id),
                 Role::Server => {
                     if let Err(error) = self.offer(id, now) {
-                        self.fail_request(id, &error, now);
+                        self.fail_request(id, &error);
                     }
                 }
             }
@@ -256,15 +256,15 @@ impl Connection {
     }
 
     /// Client: sends a queued request in the dialect the server speaks.
-    fn ask(&mut self, id: SessionId, now: Time) {
+    fn ask(&mut self, id: SessionId) {
         let Some(peer) = &self.peer else { return };
         let Some(dialect) = peer.dialect else {
-            return self.fail_session(id, StreamError::Unsupported, now);
+            return self.fail_session(id, &StreamError::Unsupported);
         };
         let asked = |session: &&Session| !matches!(session.state, State::Queued(_));
         let live = self.sessions.values().filter(asked).count() as u64;
         if live >= peer.max_sessions {
-            return self.fail_session(id, StreamError::Rejected, now);
+            return self.fail_session(id, &StreamError::Rejected);
         }
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
