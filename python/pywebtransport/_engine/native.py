@@ -17,7 +17,7 @@ import os
 import socket
 import ssl
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 
@@ -149,6 +149,18 @@ class Reactor:
             loop.add_writer(self._fileno, self.endpoint.flush)
         else:
             loop.remove_writer(self._fileno)
+
+    def watch_again(self) -> None:
+        # uvloop closes its handle of a socket that had an error, right after this callback.
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            loop.call_soon(self._watch)
+
+    def _watch(self) -> None:
+        loop = self._loop()
+        if loop is not None and not self.is_closed:
+            loop.remove_reader(self._fileno)
+            loop.add_reader(self._fileno, self.endpoint.on_readable)
 
     def new_connection(self) -> NativeConnection:
         return NativeConnection()
@@ -306,11 +318,12 @@ class NativeEngine:
                     raise ConnectionError(
                         f"cannot resolve {target!r}: {error}", remote_address=(target, target_port)
                     ) from error
-                attempts = (
+                attempts = [
                     self._attempt(sockets, client, (address, target_port), host)
                     for address in addresses
-                )
-                return cast(EngineConnection, await first_success(attempts))
+                ]
+                connection = await (attempts[0] if len(attempts) == 1 else first_success(attempts))
+                return cast(EngineConnection, connection)
         except asyncio.TimeoutError as error:
             raise TimeoutError(
                 f"no connection to {target}:{target_port} within {config.connect_timeout} s",
@@ -462,7 +475,7 @@ def connect_error(code: int, reason: str, by: str, kind: str) -> WebTransportErr
 
 
 @contextlib.contextmanager
-def certificate_errors(path: str) -> Iterable[None]:  # type: ignore[misc]
+def certificate_errors(path: str) -> Iterator[None]:
     try:
         yield
     except QuicConfigurationError as error:
@@ -494,7 +507,7 @@ async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list
 
 
 async def first_success(
-    attempts: Iterable[Awaitable[NativeConnection]],
+    attempts: Iterable[Coroutine[Any, Any, NativeConnection]],
 ) -> NativeConnection:
     """The first to succeed, each started when the one before has failed or is slow."""
     pending: set[asyncio.Task[NativeConnection]] = set()
@@ -508,7 +521,7 @@ async def first_success(
                 if attempt is None:
                     exhausted = True
                 else:
-                    pending.add(asyncio.ensure_future(attempt))
+                    pending.add(asyncio.create_task(attempt))
             if not pending:
                 raise failure or ConnectionError("the name has no address")
             done, pending = await asyncio.wait(
@@ -524,6 +537,8 @@ async def first_success(
     finally:
         for task in pending:
             task.cancel()
+        for unused in waiting:
+            unused.close()
 
 
 def _stamps(tls: dict[str, Any]) -> list[tuple[int, int] | None]:

@@ -170,6 +170,9 @@ impl Connection {
     /// Digests what QUIC has to say, until there is nothing more.
     pub(crate) fn drive(&mut self, now: Instant) {
         self.wants_transmit = true;
+        if !self.control_open && self.quic.side() == Side::Server {
+            self.open_control(now);
+        }
         loop {
             let mut idle = true;
             while let Some(event) = self.quic.poll() {

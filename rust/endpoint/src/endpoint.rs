@@ -264,9 +264,9 @@ impl Endpoint {
         None
     }
 
-    /// The network says that nobody listens at `remote`. ICMP is easily forged, so it only ends
-    /// handshakes of ours.
-    pub fn handle_unreachable(&mut self, remote: Option<SocketAddr>, reason: &str, now: Instant) {
+    /// The network says that packets to `remote` do not arrive. ICMP is easily forged, so it only
+    /// ends handshakes of ours.
+    pub fn handle_unreachable(&mut self, remote: SocketAddr, reason: &str, now: Instant) {
         let slots: Vec<usize> = self
             .peers
             .iter()
@@ -276,7 +276,7 @@ impl Endpoint {
                 quic.is_handshaking()
                     && !peer.connection.is_closed()
                     && quic.side() == pywt_quic::Side::Client
-                    && remote.is_none_or(|remote| quic.remote_address() == remote)
+                    && quic.remote_address() == remote
             })
             .map(|peer| peer.key.slot)
             .collect();

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use pywt_quic::{Socket, Transmit};
+use pywt_quic::{Batch, Socket, Transmit};
 
 use crate::{ConnectionKey, Endpoint, Notification};
 
@@ -15,6 +15,7 @@ pub struct Reactor {
     buffer: Vec<u8>,
     /// What the socket had no room for.
     unsent: Option<Transmit>,
+    erred: bool,
 }
 
 /// How a flush ended.
@@ -36,6 +37,7 @@ impl Reactor {
             socket,
             buffer: Vec::new(),
             unsent: None,
+            erred: false,
         }
     }
 
@@ -58,26 +60,43 @@ impl Reactor {
     /// readable when there is more.
     pub fn on_readable(&mut self) {
         let now = Instant::now();
-        let endpoint = &mut self.endpoint;
-        for _ in 0..MAX_RECEIVE_BATCHES {
+        for batch in 0..MAX_RECEIVE_BATCHES {
+            let endpoint = &mut self.endpoint;
             match self.socket.receive(|packet| endpoint.receive(packet)) {
-                Ok(true) => {}
-                Ok(false) => break,
-                // An error of the socket is an ICMP error for an earlier packet.
-                Err(_) => Self::take_errors(&self.socket, endpoint, now),
+                Ok(Batch::Full) => {}
+                Ok(Batch::Last) => break,
+                Ok(Batch::Empty) => {
+                    if batch == 0 {
+                        // Woken for an error that no call has met.
+                        self.take_errors(None, now);
+                    }
+                    break;
+                }
+                // An error of the socket is one the network reported for an earlier packet.
+                Err(error) => self.take_errors(Some(&error), now),
             }
         }
-        Self::take_errors(&self.socket, endpoint, now);
-        endpoint.drive(now);
+        self.endpoint.drive(now);
     }
 
-    fn take_errors(socket: &Socket, endpoint: &mut Endpoint, now: Instant) {
+    fn take_errors(&mut self, noticed: Option<&io::Error>, now: Instant) {
+        self.erred |= noticed.is_some();
         for _ in 0..MAX_ERRORS {
-            let Some(error) = socket.take_error() else {
+            let Some(unreachable) = self.socket.take_error(noticed) else {
                 return;
             };
-            endpoint.handle_unreachable(error.remote, &error.reason, now);
+            self.erred = true;
+            if is_unreachable(unreachable.error) {
+                self.endpoint
+                    .handle_unreachable(unreachable.remote, &unreachable.reason, now);
+            }
         }
+    }
+
+    /// Whether the socket has had an error since the last call. Some event loops stop watching a
+    /// socket that had one.
+    pub fn take_erred(&mut self) -> bool {
+        std::mem::take(&mut self.erred)
     }
 
     /// Takes note of the deadlines that have passed.
@@ -119,16 +138,13 @@ impl Reactor {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
-                    // The first error may belong to an earlier packet (ICMP); a second one is
-                    // this packet's own. Losing it is what QUIC is made for, but a handshake
-                    // that cannot leave this machine is over.
-                    Self::take_errors(&self.socket, &mut self.endpoint, now);
-                    if attempt == 1 && is_unreachable(&e) {
-                        self.endpoint.handle_unreachable(
-                            Some(transmit.destination),
-                            &e.to_string(),
-                            now,
-                        );
+                    // The first error may belong to an earlier packet; a second one is this
+                    // packet's own. Losing it is what QUIC is made for, but a handshake that
+                    // cannot leave this machine is over.
+                    self.take_errors(Some(&e), now);
+                    if attempt == 1 && is_unreachable(e.kind()) {
+                        self.endpoint
+                            .handle_unreachable(transmit.destination, &e.to_string(), now);
                     }
                 }
             }
@@ -142,16 +158,16 @@ impl Reactor {
     }
 }
 
-fn is_unreachable(error: &io::Error) -> bool {
+fn is_unreachable(error: io::ErrorKind) -> bool {
     matches!(
-        error.kind(),
-        io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkDown
-            | io::ErrorKind::AddrNotAvailable
-            | io::ErrorKind::PermissionDenied
+        error,
+        io::ErrorKind::AddrNotAvailable
             | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
             | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::PermissionDenied
     )
 }
 
@@ -159,5 +175,5 @@ fn is_unreachable(error: &io::Error) -> bool {
 const MAX_RECEIVE_BATCHES: usize = 16;
 /// GSO batches per flush.
 const MAX_SENDS: usize = 128;
-/// ICMP errors taken at a time.
+/// Errors taken at a time.
 const MAX_ERRORS: usize = 64;

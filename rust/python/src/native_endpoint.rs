@@ -21,7 +21,8 @@ use crate::quic::configuration_error;
 
 /// A UDP socket and its connections.
 ///
-/// `hooks` has the methods `schedule_flush()`, `arm_timer(delay)`, `watch_writable(on)` and
+/// `hooks` has the methods `schedule_flush()`, `arm_timer(delay)`, `watch_writable(on)`,
+/// `watch_again()`, for loops that stop watching a socket that had an error, and
 /// `new_connection()`, which returns an `EndpointConnection`; a server's also
 /// `accepted(connection)`.
 #[pyclass(frozen, weakref, module = "pywebtransport._native")]
@@ -53,6 +54,7 @@ struct Hooks {
 pub(crate) struct Wishes {
     schedule: Option<Py<PyAny>>,
     arm: Option<(Py<PyAny>, f64)>,
+    watch_again: Option<Py<PyAny>>,
     watch_writable: Option<(Py<PyAny>, bool)>,
 }
 
@@ -61,6 +63,7 @@ impl Wishes {
         let Self {
             schedule,
             arm,
+            watch_again,
             watch_writable,
         } = self;
         if let Some(hook) = schedule {
@@ -71,6 +74,9 @@ impl Wishes {
                 py,
                 hooks.call_method1(py, intern!(py, "arm_timer"), (delay,)),
             );
+        }
+        if let Some(hooks) = watch_again {
+            report(py, hooks.call_method0(py, intern!(py, "watch_again")));
         }
         if let Some((hooks, on)) = watch_writable {
             report(
@@ -93,7 +99,7 @@ impl Endpoint {
         hooks: Py<PyAny>,
         server: Option<&EndpointServer>,
     ) -> PyResult<Self> {
-        let socket = Socket::bind(SocketAddr::new(host, port))?;
+        let socket = Socket::bind(SocketAddr::new(host, port), server.is_none())?;
         let mut reactor = Reactor::new(socket);
         let mut tls = None;
         if let Some(EndpointServer(setup)) = server {
@@ -449,6 +455,9 @@ impl State {
         let (Some(reactor), Some(hooks)) = (&mut self.reactor, &self.hooks) else {
             return wishes;
         };
+        if reactor.take_erred() {
+            wishes.watch_again = Some(hooks.object.clone_ref(py));
+        }
         let endpoint = reactor.endpoint();
         let wants_flush =
             endpoint.has_notifications() || (endpoint.wants_transmit() && !self.blocked);

@@ -99,7 +99,9 @@ impl TransportOptions {
         };
         let discovery = self.mtu_discovery.then(|| {
             let mut discovery = MtuDiscoveryConfig::default();
-            discovery.upper_bound(self.max_mtu);
+            discovery
+                .upper_bound(self.max_mtu)
+                .minimum_change(MTU_PRECISION);
             discovery
         });
         config
@@ -124,6 +126,10 @@ impl TransportOptions {
         Ok(Arc::new(config))
     }
 }
+
+/// Path MTU discovery is content with this much less than could be: finer steps cost every
+/// connection probes, which are packets full of padding.
+const MTU_PRECISION: u16 = 64;
 
 fn varint(field: &'static str, value: u64) -> Result<VarInt, Error> {
     VarInt::from_u64(value).map_err(|_| Error::OutOfRange { field, value })

@@ -34,7 +34,7 @@ pub use error::Error;
 pub use key_log::FileKeyLog;
 pub use quinn_proto::{ConnectionEvent, Dir, EcnCodepoint, Side, Transmit};
 pub use rustls::KeyLog;
-pub use socket::{max_segments, Socket, Unreachable};
+pub use socket::{max_segments, Batch, Socket, Unreachable};
 pub use standalone::{ConnectError, Misuse, Standalone, StandaloneEvent, MAX_QUEUED_DATAGRAMS};
 pub use timer::Deadlines;
 pub use tls::{ClientTls, Identity, ServerTls, Verify};

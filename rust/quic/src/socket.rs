@@ -1,6 +1,8 @@
 //! The UDP socket: many packets a system call in both directions, congestion marks, ICMP errors.
 
 use std::io::{self, IoSliceMut};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Instant;
 
@@ -8,6 +10,8 @@ use bytes::BytesMut;
 use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, SockAddr, Type};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use socket2::{MaybeUninitSlice, MsgHdrMut};
 
 use crate::Packet;
 
@@ -19,11 +23,22 @@ pub struct Socket {
     buffers: Box<[u8]>,
 }
 
-/// An ICMP error: packets to `remote` do not arrive.
+/// How much [`Socket::receive`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// Nothing.
+    Empty,
+    /// Something, and nothing more for now.
+    Last,
+    /// A full batch; there may be more.
+    Full,
+}
+
+/// Packets to `remote` do not arrive.
 #[derive(Clone, Debug)]
 pub struct Unreachable {
-    /// Who cannot be reached, when the system tells.
-    pub remote: Option<SocketAddr>,
+    /// Who cannot be reached.
+    pub remote: SocketAddr,
     /// The operating system's error.
     pub error: io::ErrorKind,
     /// Its text.
@@ -32,7 +47,10 @@ pub struct Unreachable {
 
 impl Socket {
     /// Binds to an address. An IPv6 wildcard takes IPv4 as well where the system allows.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+    ///
+    /// With `reports_errors`, packets that cannot be delivered are told by [`Self::take_error`]:
+    /// for clients, whom nobody else would tell.
+    pub fn bind(address: SocketAddr, reports_errors: bool) -> io::Result<Self> {
         let socket = socket2::Socket::new(
             Domain::for_address(address),
             Type::DGRAM,
@@ -42,17 +60,19 @@ impl Socket {
             socket.set_only_v6(false)?;
         }
         socket.bind(&SockAddr::from(address))?;
-        Self::new(socket.into())
+        Self::new(socket.into(), reports_errors)
     }
 
-    /// Takes over a bound socket.
-    pub fn new(io: UdpSocket) -> io::Result<Self> {
+    /// Takes over a bound socket; see [`Self::bind`].
+    pub fn new(io: UdpSocket, reports_errors: bool) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
         let reference = UdpSockRef::from(&io);
         // A system may grant less or refuse; a smaller buffer only drops packets earlier.
         let _ = state.set_recv_buffer_size(reference, KERNEL_BUFFER);
         let _ = state.set_send_buffer_size(UdpSockRef::from(&io), KERNEL_BUFFER);
-        state.enable_transport_errors(UdpSockRef::from(&io))?;
+        if reports_errors {
+            state.enable_transport_errors(UdpSockRef::from(&io))?;
+        }
         Ok(Self {
             local: io.local_addr()?,
             io,
@@ -61,8 +81,8 @@ impl Socket {
         })
     }
 
-    /// Takes one batch of packets from the kernel; false when there was none.
-    pub fn receive(&mut self, mut sink: impl FnMut(Packet)) -> io::Result<bool> {
+    /// Takes one batch of packets from the kernel.
+    pub fn receive(&mut self, mut sink: impl FnMut(Packet)) -> io::Result<Batch> {
         let mut metas = [RecvMeta::default(); RECEIVE_BATCH];
         let mut slices = self.buffers.chunks_exact_mut(RECEIVE_BUFFER);
         let mut slices: [IoSliceMut<'_>; RECEIVE_BATCH] =
@@ -73,7 +93,7 @@ impl Socket {
                 .recv(UdpSockRef::from(&self.io), &mut slices, &mut metas)
             {
                 Ok(received) => break received,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Batch::Empty),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
@@ -96,21 +116,42 @@ impl Socket {
                 });
             }
         }
-        Ok(true)
+        Ok(if received < RECEIVE_BATCH {
+            Batch::Last
+        } else {
+            Batch::Full
+        })
     }
 
-    /// The next ICMP error the kernel has noted.
-    pub fn take_error(&self) -> Option<Unreachable> {
-        let error = self
-            .state
-            .recv_transport_error(UdpSockRef::from(&self.io))
-            .ok()??;
-        let cause = io::Error::from_raw_os_error(error.raw_errno);
+    /// The next error the network has reported for a packet of ours. `noticed` is what a receive
+    /// or send call has failed with just before, which is the kernel's word about the same error.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub fn take_error(&self, noticed: Option<&io::Error>) -> Option<Unreachable> {
+        // quinn-udp tells who reported the error; who could not be reached is needed here.
+        // Queue and pending error go together: taking one of the queue makes the next pending.
+        let socket = socket2::SockRef::from(&self.io);
+        let pending = socket.take_error().ok().flatten();
+        let mut remote = SockAddr::from(self.local);
+        let mut data = [MaybeUninit::uninit(); 1];
+        let mut buffers = [MaybeUninitSlice::new(&mut data)];
+        let mut message = MsgHdrMut::new()
+            .with_addr(&mut remote)
+            .with_buffers(&mut buffers);
+        socket
+            .recvmsg(&mut message, MSG_ERRQUEUE | MSG_DONTWAIT)
+            .ok()?;
+        let error = pending.as_ref().or(noticed)?;
         Some(Unreachable {
-            remote: error.addr,
-            error: cause.kind(),
-            reason: cause.to_string(),
+            remote: remote.as_socket()?,
+            error: error.kind(),
+            reason: error.to_string(),
         })
+    }
+
+    /// Only Linux says whom an error is about.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub fn take_error(&self, _noticed: Option<&io::Error>) -> Option<Unreachable> {
+        None
     }
 
     /// Hands one GSO batch to the kernel. `WouldBlock` means to try the same again when the
@@ -161,6 +202,12 @@ pub fn max_segments(offered: usize, mtu: u16) -> usize {
         .max(1)
 }
 
+/// recvmsg(2): from the error queue.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MSG_ERRQUEUE: i32 = 0x2000;
+/// recvmsg(2): without waiting.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MSG_DONTWAIT: i32 = 0x40;
 /// Buffers per receive call; measured, more gains nothing.
 const RECEIVE_BATCH: usize = 8;
 /// Bytes per buffer: the largest GRO batch.

@@ -18,7 +18,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, KeyLog, NoKeyLog, RootCertStore, SignatureScheme,
+    CertificateError, CipherSuite, DigitallySignedStruct, KeyLog, NoKeyLog, RootCertStore,
+    SignatureScheme,
 };
 
 use crate::{Certificate, Error};
@@ -193,6 +194,7 @@ impl ServerTls {
         config.key_log = self.key_log.clone().unwrap_or_else(|| Arc::new(NoKeyLog));
         // Stateless: the ticket carries the session, so that idle connections cost no memory here.
         config.ticketer = provider::Ticketer::new()?;
+        config.send_tls13_tickets = 1;
         config.max_early_data_size = 0;
         let quic = QuicServerConfig::try_from(config)
             .map_err(|e| rustls::Error::General(e.to_string()))?;
@@ -420,8 +422,14 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|e| Error::certificate(path.to_string_lossy(), e))
 }
 
+/// The provider's suites, AES-128 first: its hash is the one that processors compute in
+/// hardware, and QUIC's limits on key use apply to all of them alike (RFC 9001 §6.6).
 fn crypto_provider() -> Arc<CryptoProvider> {
-    Arc::new(provider::default_provider())
+    let mut provider = provider::default_provider();
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Arc::new(provider)
 }
 
 /// The longest total validity of a pinned certificate: two weeks.
