@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import builtins
 import errno
-import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicErrorCode
@@ -31,7 +30,7 @@ from pywebtransport._engine.aioquic_tls import (
     server_configuration,
 )
 from pywebtransport._engine.base import CloseInfo, EngineConnection
-from pywebtransport._native import CoreConfig
+from pywebtransport._engine.driver import core_config
 from pywebtransport.exceptions import (
     CertificateError,
     ConnectionError,
@@ -157,7 +156,7 @@ class _ClientAttempt:
         await endpoint.open()
         endpoint.connection = connection = AioquicConnection(
             quic=_quic(self._config, self._configuration),
-            core_config=_core_config(self._config, is_client=True),
+            core_config=core_config(self._config, is_client=True),
             limits=_limits(self._config, HANDSHAKE_TIMEOUT),
             endpoint=endpoint,
             on_handshake=self._on_handshake,
@@ -212,7 +211,7 @@ class AioquicListener:
         on_connection: Callable[[EngineConnection], None],
     ) -> None:
         self._config = config
-        self._core_config = _core_config(config, is_client=False)
+        self._core_config = core_config(config, is_client=False)
         self._limits = _limits(config, HANDSHAKE_TIMEOUT)
         self._key_log = key_log
         self._on_connection = on_connection
@@ -301,26 +300,6 @@ def _quic(
         max_datagrams=config.max_outgoing_datagrams,
         original_destination_connection_id=original_id,
         retry_source_connection_id=retry_id,
-    )
-
-
-def _core_config(config: ClientConfig | ServerConfig, *, is_client: bool) -> CoreConfig:
-    scale = config.flow_control_window_auto_scale
-    return CoreConfig(
-        is_client=is_client,
-        initial_max_data=config.initial_max_data,
-        initial_max_streams_bidi=config.initial_max_streams_bidi,
-        initial_max_streams_uni=config.initial_max_streams_uni,
-        max_data_window=config.flow_control_window_size if scale else 0,
-        max_streams_window=config.quic_max_concurrent_bidi_streams if scale else 0,
-        strict=config.strict,
-        max_sessions=None if is_client else cast("ServerConfig", config).max_sessions,
-        max_early_streams=config.max_pending_events_per_session,
-        max_early_datagrams=config.max_total_pending_events,
-        early_timeout=config.pending_event_ttl,
-        close_timeout=config.close_timeout,
-        max_field_section_size=config.max_field_section_size,
-        grease_seed=int.from_bytes(os.urandom(8)),
     )
 
 

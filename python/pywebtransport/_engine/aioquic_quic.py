@@ -19,6 +19,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from aioquic import tls
@@ -71,6 +72,13 @@ SIGNAL_SPACE = 80
 SHORT_HEADER_OVERHEAD = 3 + 16
 """First byte, packet number and AEAD tag of a 1-RTT packet; the connection id comes on top."""
 MAX_PROMISED_STREAMS = 1 << 60
+
+
+@dataclass
+class StreamReset(events.StreamReset):
+    """With the final size, by which session flow control counts what will never arrive."""
+
+    final_size: int = 0
 
 
 class Recovery(QuicPacketRecovery):
@@ -344,14 +352,19 @@ class Quic(QuicConnection):
         reported = len(self._events)
         super()._handle_reset_stream_frame(context, frame_type, buf)
         if len(self._events) > reported:
-            stream = self._streams[cast(events.StreamReset, self._events[-1]).stream_id]
+            event = cast(events.StreamReset, self._events.pop())
+            stream = self._streams[event.stream_id]
             stream.reliable_reset = None
-            self._receiving_ended(stream)
+            self._receiving_ended(stream, event.error_code)
 
-    def _receiving_ended(self, stream: Stream) -> None:
-        """Give the connection back the credit of bytes that nobody will read."""
-        self._consumed += stream.receiver.highest_offset - stream.consumed
-        stream.consumed = stream.receiver.highest_offset
+    def _receiving_ended(self, stream: Stream, code: int) -> None:
+        """Tell of the reset; bytes that nobody will read give the connection its credit back."""
+        size = stream.receiver.highest_offset
+        self._events.append(
+            StreamReset(error_code=code, stream_id=stream.stream_id, final_size=size)
+        )
+        self._consumed += size - stream.consumed
+        stream.consumed = size
         stream.is_credit_settled = True
         self._raise_max_data()
         self.activate(stream)
@@ -398,8 +411,7 @@ class Quic(QuicConnection):
             return
         stream.reliable_reset = None
         stream.receiver.is_finished = True
-        self._events.append(events.StreamReset(error_code=code, stream_id=stream.stream_id))
-        self._receiving_ended(stream)
+        self._receiving_ended(stream, code)
 
     def _handle_stop_sending_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer

@@ -12,8 +12,10 @@ back into the driver while it is told something; what that causes is drained aft
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pywebtransport._native import (
     CORE_NOTIFICATIONS,
@@ -23,9 +25,25 @@ from pywebtransport._native import (
     CorePanic,
 )
 
-__all__ = ["Driver", "DriverOwner", "QuicConnectionLike"]
+if TYPE_CHECKING:
+    from pywebtransport.config import BaseConfig
 
+__all__ = [
+    "Driver",
+    "DriverOwner",
+    "QuicConnectionLike",
+    "core_config",
+    "max_datagram_payload",
+    "peer_max_datagram_frame_size",
+]
+
+DATAGRAM_OVERHEAD = 3
+"""Type and length of a DATAGRAM frame (RFC 9221 §4)."""
 H3_INTERNAL_ERROR = 0x102
+PACKET_OVERHEAD = 1 + 20 + 4 + 16 + DATAGRAM_OVERHEAD
+"""What else is in a packet at most: first byte, connection id, packet number, AEAD tag."""
+
+logger = logging.getLogger(__name__)
 
 
 class QuicConnectionLike(Protocol):
@@ -105,9 +123,9 @@ class Driver:
         self._prefixes: dict[int, bytes] = {}
         own = {
             "close_connection": self._close_connection,
-            "reset_stream": quic.reset_stream,
+            "reset_stream": self._reset_stream,
             "send_stream": quic.send_stream_data,
-            "stop_sending": quic.stop_stream,
+            "stop_sending": self._stop_stream,
             "stream_data": self._on_stream_data,
             "stream_opened": self._on_stream_opened,
             "stream_reset": self._on_stream_reset,
@@ -245,6 +263,13 @@ class Driver:
             self.fail(error)
             return 0
 
+    def release_send(self, stream_id: int, unused: int) -> None:
+        """Give back what ``reserve_send`` granted and QUIC never got."""
+        try:
+            self.core.release_send(stream_id, unused)
+        except (CoreClosed, CorePanic) as error:
+            self.fail(error)
+
     def stream_finished(self, stream_id: int) -> None:
         """The application's FIN was handed to QUIC."""
         try:
@@ -303,7 +328,8 @@ class Driver:
 
     def _stream_reset_received(self, event: Any, now: float) -> None:
         self._payload.discard(event.stream_id)
-        self.core.handle_stream_reset(event.stream_id, event.error_code, None, now)
+        final_size = getattr(event, "final_size", None)
+        self.core.handle_stream_reset(event.stream_id, event.error_code, final_size, now)
         self.drain()
 
     def _stop_sending_received(self, event: Any, now: float) -> None:
@@ -318,6 +344,19 @@ class Driver:
 
     def _close_connection(self, code: int, reason: str) -> None:
         self._quic.close(error_code=code, reason_phrase=reason)
+
+    def _reset_stream(self, stream_id: int, code: int) -> None:
+        try:
+            self._quic.reset_stream(stream_id, code)
+        except Exception as error:
+            # Each library has its own error for a stream that has ended by itself.
+            logger.debug("stream %d could not be reset: %s", stream_id, error)
+
+    def _stop_stream(self, stream_id: int, code: int) -> None:
+        try:
+            self._quic.stop_stream(stream_id, code)
+        except Exception as error:
+            logger.debug("stream %d could not be stopped: %s", stream_id, error)
 
     def _on_stream_opened(self, session_id: int, stream_id: int, unidirectional: bool) -> None:
         self._payload.add(stream_id)
@@ -340,6 +379,39 @@ class Driver:
         self._owner.session_closed(session_id, code, reason, by, error)
 
 
+def core_config(config: BaseConfig, *, is_client: bool) -> CoreConfig:
+    """What the core has to know of a configuration; share it between connections."""
+    scale = config.flow_control_window_auto_scale
+    return CoreConfig(
+        is_client=is_client,
+        strict=config.strict,
+        initial_max_data=config.initial_max_data,
+        initial_max_streams_bidi=config.initial_max_streams_bidi,
+        initial_max_streams_uni=config.initial_max_streams_uni,
+        max_data_window=config.flow_control_window_size if scale else 0,
+        max_streams_window=config.quic_max_concurrent_bidi_streams if scale else 0,
+        max_sessions=getattr(config, "max_sessions", None),
+        max_early_streams=config.max_pending_events_per_session,
+        max_early_datagrams=config.max_total_pending_events,
+        early_timeout=config.pending_event_ttl,
+        close_timeout=config.close_timeout,
+        max_field_section_size=config.max_field_section_size,
+        grease_seed=int.from_bytes(os.urandom(8)),
+    )
+
+
+def max_datagram_payload(quic: Any) -> int:
+    """The largest DATAGRAM payload that fits into one packet; 0: the peer takes none."""
+    largest = getattr(quic, "max_datagram_size", None)  # pywebtransport.quic
+    if largest is None:
+        room = quic.configuration.max_datagram_size - PACKET_OVERHEAD
+        largest = max(0, min(room, peer_max_datagram_frame_size(quic) - DATAGRAM_OVERHEAD))
+    return int(largest)
+
+
 def peer_max_datagram_frame_size(quic: Any) -> int:
-    """The peer's transport parameter, which no QUIC library of this shape has a method for."""
-    return getattr(quic, "_remote_max_datagram_frame_size", None) or 0
+    """The peer's transport parameter, for which aioquic and qh3 have no method."""
+    largest = getattr(quic, "max_datagram_size", None)  # pywebtransport.quic
+    if largest is None:
+        largest = getattr(quic, "_remote_max_datagram_frame_size", None)
+    return largest or 0

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use pywt_core::{Config, Connection, Dir, Request, Response, StreamKind, Time, Transport};
+use pywt_core::{Config, Connection, Dir, Request, Response, Time, Transport};
 
 use crate::core_error::{core_error, open_result, Guarded};
 use crate::core_notification;
 
 /// What the connections of one endpoint have in common.
 #[pyclass(frozen, module = "pywebtransport._native")]
-pub(crate) struct CoreConfig(Arc<Config>);
+pub(crate) struct CoreConfig(pub(crate) Arc<Config>);
 
 #[pymethods]
 impl CoreConfig {
@@ -57,7 +57,11 @@ impl CoreConfig {
         close_timeout: Option<f64>,
         max_field_section_size: Option<u64>,
     ) -> Self {
-        let mut config = if is_client { Config::client() } else { Config::server() };
+        let mut config = if is_client {
+            Config::client()
+        } else {
+            Config::server()
+        };
         config.flow_control.initial_max_data = initial_max_data;
         config.flow_control.initial_max_streams_bidi = initial_max_streams_bidi;
         config.flow_control.initial_max_streams_uni = initial_max_streams_uni;
@@ -130,7 +134,8 @@ impl CoreConnection {
         transport.max_datagram_frame_size = max_datagram_frame_size;
         transport.local_max_datagram_frame_size = local_max_datagram_frame_size;
         transport.reset_stream_at = reset_stream_at;
-        self.0.run(|core| core.handle_connected(control_stream, transport, seconds(now)))
+        self.0
+            .run(|core| core.handle_connected(control_stream, transport, seconds(now)))
     }
 
     fn handle_stream_data(
@@ -141,7 +146,8 @@ impl CoreConnection {
         now: f64,
     ) -> PyResult<()> {
         let data = bytes_of(data)?;
-        self.0.run(|core| core.handle_stream_data(stream_id, data, fin, seconds(now)))
+        self.0
+            .run(|core| core.handle_stream_data(stream_id, data, fin, seconds(now)))
     }
 
     fn handle_stream_bytes(
@@ -151,7 +157,8 @@ impl CoreConnection {
         fin: bool,
         now: f64,
     ) -> PyResult<()> {
-        self.0.run(|core| core.handle_stream_bytes(stream_id, size, fin, seconds(now)))
+        self.0
+            .run(|core| core.handle_stream_bytes(stream_id, size, fin, seconds(now)))
     }
 
     #[pyo3(signature = (stream_id, code, final_size, now))]
@@ -162,11 +169,13 @@ impl CoreConnection {
         final_size: Option<u64>,
         now: f64,
     ) -> PyResult<()> {
-        self.0.run(|core| core.handle_stream_reset(stream_id, code, final_size, seconds(now)))
+        self.0
+            .run(|core| core.handle_stream_reset(stream_id, code, final_size, seconds(now)))
     }
 
     fn handle_stop_sending(&mut self, stream_id: u64, code: u64, now: f64) -> PyResult<()> {
-        self.0.run(|core| core.handle_stop_sending(stream_id, code, seconds(now)))
+        self.0
+            .run(|core| core.handle_stop_sending(stream_id, code, seconds(now)))
     }
 
     fn handle_datagram(&mut self, data: &Bound<'_, PyAny>, now: f64) -> PyResult<()> {
@@ -209,7 +218,8 @@ impl CoreConnection {
 
     /// When to call `handle_timeout`, or None.
     fn poll_timeout(&mut self) -> PyResult<Option<f64>> {
-        self.0.run(|core| core.poll_timeout().map(|time| time.as_secs_f64()))
+        self.0
+            .run(|core| core.poll_timeout().map(|time| time.as_secs_f64()))
     }
 
     fn connect(
@@ -221,7 +231,12 @@ impl CoreConnection {
         protocols: Vec<String>,
         now: f64,
     ) -> PyResult<()> {
-        let request = Request { authority, path, headers, protocols };
+        let request = Request {
+            authority,
+            path,
+            headers,
+            protocols,
+        };
         self.0
             .run(|core| core.connect(stream_id, request, seconds(now)))?
             .map_err(core_error)
@@ -266,31 +281,20 @@ impl CoreConnection {
     }
 
     fn drain_session(&mut self, session_id: u64) -> PyResult<()> {
-        self.0.run(|core| core.drain_session(session_id))?.map_err(core_error)
+        self.0
+            .run(|core| core.drain_session(session_id))?
+            .map_err(core_error)
     }
 
     fn goaway(&mut self) -> PyResult<()> {
         self.0.run(Connection::goaway)?.map_err(core_error)
     }
 
-    /// The session of a WebTransport stream, or None.
-    fn stream_session(&mut self, stream_id: u64) -> PyResult<Option<u64>> {
-        self.0.run(|core| match core.stream_kind(stream_id) {
-            StreamKind::Session(session) => Some(session),
-            _ => None,
-        })
-    }
-
-    /// Whether the bytes of this stream wait in here for their session.
-    fn is_held(&mut self, stream_id: u64) -> PyResult<bool> {
-        self.0.run(|core| {
-            matches!(core.stream_kind(stream_id), StreamKind::Held | StreamKind::Pending)
-        })
-    }
-
     /// False: blocked, `streams_available` follows.
     fn check_open(&mut self, session_id: u64, unidirectional: bool) -> PyResult<bool> {
-        let result = self.0.run(|core| core.check_open(session_id, dir(unidirectional)))?;
+        let result = self
+            .0
+            .run(|core| core.check_open(session_id, dir(unidirectional)))?;
         Ok(open_result(result)?.is_some())
     }
 
@@ -302,8 +306,9 @@ impl CoreConnection {
         stream_id: u64,
         unidirectional: bool,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let result =
-            self.0.run(|core| core.open_stream(session_id, stream_id, dir(unidirectional)))?;
+        let result = self
+            .0
+            .run(|core| core.open_stream(session_id, stream_id, dir(unidirectional)))?;
         Ok(open_result(result)?.map(|header| PyBytes::new(py, &header)))
     }
 
@@ -311,8 +316,14 @@ impl CoreConnection {
         self.0.run(|core| core.reserve_send(stream_id, want))
     }
 
+    /// Gives back what `reserve_send` granted and nobody used.
+    fn release_send(&mut self, stream_id: u64, unused: u64) -> PyResult<()> {
+        self.0.run(|core| core.release_send(stream_id, unused))
+    }
+
     fn stream_consumed(&mut self, stream_id: u64, size: u64, now: f64) -> PyResult<()> {
-        self.0.run(|core| core.stream_consumed(stream_id, size, seconds(now)))
+        self.0
+            .run(|core| core.stream_consumed(stream_id, size, seconds(now)))
     }
 
     fn stream_finished(&mut self, stream_id: u64) -> PyResult<()> {
@@ -327,23 +338,35 @@ impl CoreConnection {
         self.0.run(|core| core.stop_stream(stream_id, code))
     }
 
-    fn stream_gone(&mut self, stream_id: u64) -> PyResult<()> {
-        self.0.run(|core| core.stream_gone(stream_id))
-    }
-
     /// What goes before the payload of a datagram of this session.
     fn datagram_prefix<'py>(
         &mut self,
         py: Python<'py>,
         session_id: u64,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let prefix = self.0.run(|core| core.datagram_prefix(session_id))?.map_err(core_error)?;
+        let prefix = self
+            .0
+            .run(|core| core.datagram_prefix(session_id))?
+            .map_err(core_error)?;
         Ok(PyBytes::new(py, &prefix))
+    }
+
+    /// The peer's SETTINGS by id, or None while they have not arrived.
+    fn peer_settings<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(settings) = self.0.run(|core| core.peer_settings().cloned())? else {
+            return Ok(None);
+        };
+        let dict = PyDict::new(py);
+        for (id, value) in settings.iter() {
+            dict.set_item(id, value)?;
+        }
+        Ok(Some(dict))
     }
 
     #[getter]
     fn dialect(&mut self) -> PyResult<Option<&'static str>> {
-        self.0.run(|core| core.dialect().map(|dialect| dialect.name()))
+        self.0
+            .run(|core| core.dialect().map(|dialect| dialect.name()))
     }
 
     /// No session, and every CONNECT stream is closed by both ends.
