@@ -19,6 +19,10 @@ pub enum Role {
 /// With all three initial values 0 it is not offered: no `WT_INITIAL_MAX_*` setting is sent,
 /// WT_MAX_SESSIONS is announced as 1 to drafts 13 and 14, and QUIC's limits alone apply. When
 /// any of them is set, set all three: a value left at 0 means "nothing until more is granted".
+///
+/// Offer it, generously, to be reached by Safari, whose pages otherwise cannot open streams, and
+/// to carry several sessions on one connection in drafts 13 and later, which allow only one
+/// without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowControl {
     /// Bytes of stream payload the peer may send in a session at first; also the first window.
@@ -53,8 +57,8 @@ pub struct Config {
     /// Dialects offered; the highest both ends know is spoken.
     pub dialects: Vec<Dialect>,
     /// Refuse what the drafts forbid but deployed peers do: no WebTransport setting at all, raw
-    /// capsules on the CONNECT stream, token and setting of different drafts, missing datagram
-    /// support. Off by default.
+    /// capsules on the CONNECT stream, token and setting of different drafts, missing support of
+    /// datagrams, extended CONNECT or reset_stream_at. Off by default.
     pub strict: bool,
     /// Session flow control offered to the peer.
     pub flow_control: FlowControl,

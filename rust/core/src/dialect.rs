@@ -59,6 +59,8 @@ pub(crate) struct Row {
     counts_sessions: bool,
     /// A server must send ENABLE_CONNECT_PROTOCOL.
     needs_connect_protocol: bool,
+    /// Both ends must announce the reset_stream_at transport parameter.
+    needs_reset_stream_at: bool,
     /// When session flow control is on.
     flow: FlowRule,
     /// Without session flow control only one session may exist.
@@ -92,6 +94,7 @@ const TABLE: [Row; 4] = [
         setting: setting::ENABLE_WEBTRANSPORT_DRAFT02,
         counts_sessions: false,
         needs_connect_protocol: false,
+        needs_reset_stream_at: false,
         flow: FlowRule::Never,
         single_without_flow: false,
         drain: false,
@@ -107,6 +110,7 @@ const TABLE: [Row; 4] = [
         setting: setting::WT_MAX_SESSIONS_DRAFT07,
         counts_sessions: true,
         needs_connect_protocol: true,
+        needs_reset_stream_at: false,
         flow: FlowRule::Initial,
         single_without_flow: false,
         drain: true,
@@ -122,6 +126,7 @@ const TABLE: [Row; 4] = [
         setting: setting::WT_MAX_SESSIONS_DRAFT13,
         counts_sessions: true,
         needs_connect_protocol: true,
+        needs_reset_stream_at: true,
         flow: FlowRule::InitialOrSessions,
         single_without_flow: true,
         drain: true,
@@ -137,6 +142,7 @@ const TABLE: [Row; 4] = [
         setting: setting::WT_ENABLED,
         counts_sessions: false,
         needs_connect_protocol: true,
+        needs_reset_stream_at: true,
         flow: FlowRule::Initial,
         single_without_flow: true,
         drain: true,
@@ -247,7 +253,7 @@ impl Peer {
         {
             return Err(ConnectionError::DatagramSetting);
         }
-        let dialect = choose(&settings, config);
+        let dialect = choose(&settings, config, transport);
         let raw_capsules = !config.strict && is_pywebtransport_08(&settings);
         let flow =
             dialect.is_some_and(|dialect| flow_on(dialect, &settings, config)) && !raw_capsules;
@@ -307,15 +313,16 @@ pub(crate) fn check_early(early: &Settings, now: &Settings) -> Result<(), Connec
     Ok(())
 }
 
-fn choose(settings: &Settings, config: &Config) -> Option<Dialect> {
+fn choose(settings: &Settings, config: &Config, transport: &Transport) -> Option<Dialect> {
     let get = |id| settings.get(id).unwrap_or(0);
     let connect_protocol = get(setting::ENABLE_CONNECT_PROTOCOL) == 1;
     let usable = |row: &&Row| {
-        let missing = config.strict
-            && config.role == Role::Client
-            && row.needs_connect_protocol
-            && !connect_protocol;
-        config.dialects.contains(&row.dialect) && get(row.setting) > 0 && !missing
+        let from_server = config.role == Role::Client;
+        let missing = (row.needs_connect_protocol && from_server && !connect_protocol)
+            || (row.needs_reset_stream_at && !transport.reset_stream_at);
+        config.dialects.contains(&row.dialect)
+            && get(row.setting) > 0
+            && !(config.strict && missing)
     };
     if let Some(row) = TABLE.iter().rev().find(usable) {
         return Some(row.dialect);

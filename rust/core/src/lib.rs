@@ -55,8 +55,12 @@
 //! [`StreamKind::Pending`] and [`StreamKind::Internal`] streams are always pushed.
 //!
 //! Both modes: when the application has read payload, [`Connection::stream_consumed`] returns
-//! the session's credit. Sending, the application's write is bounded by
-//! [`Connection::reserve_send`]; bytes granted are spent.
+//! the session's credit; how fast it does, against [`Connection::set_rtt`], tunes the window.
+//! Sending, the application's write is bounded by [`Connection::reserve_send`]; bytes granted are
+//! spent, unless [`Connection::release_send`] gives them back. All of this is free when
+//! [`SessionView::flow_control`] is off, as it is unless both ends offer [`FlowControl`].
+//!
+//! A datagram is sent by the driver, behind [`Connection::datagram_prefix`].
 //!
 //! ## The end of a stream
 //!

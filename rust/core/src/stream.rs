@@ -179,7 +179,7 @@ impl Connection {
                 }
             }
         }
-        self.stats.bytes_sent += granted;
+        self.stats.bytes_sent = self.stats.bytes_sent.saturating_add(granted);
         granted
     }
 
@@ -324,9 +324,9 @@ impl Connection {
         if !stream.recv_open {
             return Counted::Drop;
         }
-        stream.received += len;
+        stream.received = stream.received.saturating_add(len);
         stream.recv_open = !fin;
-        self.stats.bytes_received += len;
+        self.stats.bytes_received = self.stats.bytes_received.saturating_add(len);
         let counted = if stream.stopped {
             Counted::Drop
         } else {

@@ -194,6 +194,20 @@ fn strict_server_refuses_a_client_that_announces_nothing() {
             [Event::SessionRequested { .. }]
         ));
     }
+    // And a dialect without the transport parameter it needs: the next one is spoken.
+    let mut settings = peer_settings(Dialect::Draft15);
+    settings.extend(peer_settings(Dialect::Draft07).pop());
+    for (reset_stream_at, dialect) in [(true, Dialect::Draft15), (false, Dialect::Draft07)] {
+        let mut conn = Connection::new(config.clone());
+        let facts = pywt_core::Transport {
+            reset_stream_at,
+            ..transport()
+        };
+        conn.handle_connected(3, facts, Time::ZERO);
+        let control = control_stream(&settings).into();
+        conn.handle_stream_data(CLIENT_CONTROL, control, false, Time::ZERO);
+        assert_eq!(conn.dialect(), Some(dialect));
+    }
     // And H3_DATAGRAM without QUIC datagrams.
     let mut conn = Connection::new(config);
     let mut facts = transport();

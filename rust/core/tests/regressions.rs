@@ -1,4 +1,4 @@
-//! What has brought other implementations down (PROTOCOL's advisories): each a bound that holds.
+//! What has brought other implementations down (published advisories): each a bound that holds.
 
 #![allow(
     clippy::unwrap_used,

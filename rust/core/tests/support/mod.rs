@@ -21,6 +21,7 @@ pub fn transport() -> Transport {
     Transport {
         max_datagram_frame_size: 65_535,
         local_max_datagram_frame_size: 65_535,
+        reset_stream_at: true,
         ..Transport::default()
     }
 }
