@@ -62,7 +62,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_early_streams: 64,
+            max_early_streams: 256,
             max_early_stream_bytes: 1 << 20,
             max_early_datagrams: 128,
             max_early_datagram_bytes: 256 << 10,
