@@ -17,11 +17,20 @@ use pywt_wire::qpack::{static_table, EncodedLine, Representation};
 const SLOTS: usize = 256;
 const MAX_LINE: usize = 64;
 
+#[derive(Default)]
 pub(crate) struct FieldCache {
-    slots: Vec<Option<Slot>>,
+    slots: Vec<Slot>,
 }
 
+#[derive(Default)]
 struct Slot {
+    /// The hash of the line that came by last. Only a line that comes twice in a row is kept, so
+    /// that lines which come once do not push out those that come often.
+    candidate: u64,
+    known: Option<Known>,
+}
+
+struct Known {
     line: Box<[u8]>,
     field: Py<PyTuple>,
     size: usize,
@@ -42,10 +51,12 @@ impl FieldCache {
         py: Python<'py>,
         line: &EncodedLine<'_>,
     ) -> Option<(Bound<'py, PyTuple>, usize)> {
-        let slot = self.slots.get(hash(line.bytes) % SLOTS)?.as_ref()?;
-        (*slot.line == *line.bytes).then(|| (slot.field.bind(py).clone(), slot.size))
+        let slot = self.slots.get(position(hash(line.bytes)))?;
+        let known = slot.known.as_ref()?;
+        (*known.line == *line.bytes).then(|| (known.field.bind(py).clone(), known.size))
     }
 
+    /// Remember what [`FieldCache::get`] did not know.
     pub(crate) fn insert(
         &mut self,
         line: &EncodedLine<'_>,
@@ -56,15 +67,21 @@ impl FieldCache {
             return;
         }
         if self.slots.is_empty() {
-            self.slots.resize_with(SLOTS, || None);
+            self.slots.resize_with(SLOTS, Slot::default);
         }
-        if let Some(slot) = self.slots.get_mut(hash(line.bytes) % SLOTS) {
-            *slot = Some(Slot {
+        let hash = hash(line.bytes);
+        let Some(slot) = self.slots.get_mut(position(hash)) else {
+            return;
+        };
+        if slot.candidate == hash {
+            let field = field.clone().unbind();
+            slot.known = Some(Known {
                 line: line.bytes.into(),
-                field: field.clone().unbind(),
+                field,
                 size,
             });
         }
+        slot.candidate = hash;
     }
 }
 
@@ -80,15 +97,24 @@ fn is_sensitive(line: &EncodedLine<'_>) -> bool {
 /// Good enough for lines of the wire, and fast. A peer that makes lines collide slows down only
 /// the decoding of its own.
 #[inline]
-fn hash(line: &[u8]) -> usize {
+fn hash(line: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let (words, rest) = line.as_chunks::<8>();
+    let mix = |state: u64, word: u64| (state.rotate_left(5) ^ word).wrapping_mul(FACTOR);
     let mut state = line.len() as u64;
-    for word in words {
-        state = (state.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
+    if let Some(last) = line.last_chunk() {
+        let (words, _) = line.as_chunks();
+        for word in words.iter().chain([last]) {
+            state = mix(state, u64::from_le_bytes(*word));
+        }
+    } else {
+        for &byte in line {
+            state = mix(state, u64::from(byte));
+        }
     }
-    for &byte in rest {
-        state = (state.rotate_left(5) ^ u64::from(byte)).wrapping_mul(FACTOR);
-    }
-    (state >> 48) as usize
+    state
+}
+
+#[inline]
+fn position(hash: u64) -> usize {
+    (hash >> 48) as usize % SLOTS
 }

@@ -3,6 +3,8 @@
 //! What the static table has is made into Python objects once, so that decoding `:method` or
 //! `:status: 200` creates nothing.
 
+use std::cell::Cell;
+
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -37,7 +39,7 @@ fn section_encode<'py>(
     } else {
         Huffman::Never
     };
-    let mut out = Vec::with_capacity(256);
+    let mut out = BUFFER.take();
     qpack::encode_prefix(&mut out);
     match fields.cast_exact::<PyList>() {
         Ok(list) => (0..list.len()).try_for_each(|index| {
@@ -54,8 +56,21 @@ fn section_encode<'py>(
             encode_field(field.as_borrowed(), policy, &mut out)
         })?,
     }
-    Ok(PyBytes::new(fields.py(), &out))
+    let section = PyBytes::new(fields.py(), &out);
+    if out.capacity() <= MAX_KEPT {
+        out.clear();
+        BUFFER.set(out);
+    }
+    Ok(section)
 }
+
+thread_local! {
+    /// Memory to encode into, kept from call to call.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Most memory that is kept.
+const MAX_KEPT: usize = 4096;
 
 #[inline]
 fn encode_field(

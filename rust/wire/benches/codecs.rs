@@ -45,6 +45,17 @@ fn codecs(c: &mut Criterion) {
         });
     });
 
+    let mut out = Vec::with_capacity(256);
+    c.bench_function("varint encode x4", |b| {
+        b.iter(|| {
+            out.clear();
+            black_box(values)
+                .iter()
+                .for_each(|&value| varint::encode(value, &mut out));
+            out.len()
+        });
+    });
+
     let frames = encoded(|out| (0..64).for_each(|_| frame::encode(0, b"hello world!", out)));
     c.bench_function("frame parse x64", |b| {
         b.iter(|| {
@@ -69,6 +80,14 @@ fn codecs(c: &mut Criterion) {
         b.iter(|| settings::decode(black_box(&payload)))
     });
 
+    c.bench_function("settings encode", |b| {
+        b.iter(|| {
+            out.clear();
+            settings::encode(black_box(&union), &mut out);
+            out.len()
+        });
+    });
+
     let close = encoded(|out| {
         capsule::encode(
             &Capsule::Close {
@@ -87,11 +106,22 @@ fn codecs(c: &mut Criterion) {
         });
     });
 
+    c.bench_function("capsule encode", |b| {
+        b.iter(|| {
+            out.clear();
+            let capsule = Capsule::Close {
+                code: 420,
+                reason: black_box("going away"),
+            };
+            capsule::encode(&capsule, &mut out);
+            out.len()
+        });
+    });
+
     let section = encoded(|out| encode_section(REQUEST, out));
     c.bench_function("section decode", |b| {
         b.iter(|| decode_section(black_box(&section), 4096))
     });
-    let mut out = Vec::with_capacity(256);
     c.bench_function("section encode", |b| {
         b.iter(|| {
             out.clear();
@@ -102,7 +132,6 @@ fn codecs(c: &mut Criterion) {
 
     let text = REQUEST[7].1.as_bytes();
     let coded = encoded(|out| huffman::encode(text, huffman::encoded_len(text), out));
-    let mut out = Vec::with_capacity(256);
     c.bench_function("huffman decode", |b| {
         b.iter(|| huffman::decode(black_box(&coded), 4096, &mut out));
     });
@@ -115,6 +144,13 @@ fn codecs(c: &mut Criterion) {
     });
 
     let one = encoded(|out| datagram::encode_prefix(256, out));
+    c.bench_function("datagram encode", |b| {
+        b.iter(|| {
+            out.clear();
+            datagram::encode_prefix(black_box(256), &mut out);
+            out.len()
+        });
+    });
     c.bench_function("datagram decode", |b| {
         b.iter(|| datagram::decode(black_box(&one)))
     });
