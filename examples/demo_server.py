@@ -11,12 +11,11 @@ import asyncio
 import hashlib
 import json
 import tempfile
-from pathlib import Path
 
-from examples.certificate import make_certificate
 from pywebtransport import ServerApp, ServerConfig
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
+from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
 PAGE_LINE = (
     'const wt = new WebTransport("{url}", {{serverCertificateHashes: [{{algorithm: "sha-256", '
@@ -59,11 +58,13 @@ async def demo(session: WebTransportSession) -> None:
 
 async def serve(port: int, *, as_json: bool) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        certificate = make_certificate(Path(directory))
+        certfile, keyfile = generate_self_signed_cert(
+            hostname="localhost", output_dir=directory, browser_compatible=True
+        )
         app = ServerApp(
             config=ServerConfig(
-                certfile=certificate.certfile,
-                keyfile=certificate.keyfile,
+                certfile=certfile,
+                keyfile=keyfile,
                 bind_host="127.0.0.1",
                 bind_port=port,
             )
@@ -73,13 +74,14 @@ async def serve(port: int, *, as_json: bool) -> None:
             await app.server.listen()
             url = f"https://127.0.0.1:{port}/demo"
             if as_json:
-                print(json.dumps({"url": url, "certfile": certificate.certfile}), flush=True)
+                print(json.dumps({"url": url, "certfile": certfile}), flush=True)
             else:
+                sha256 = certificate_hash(path=certfile)
                 print(f"URL               {url}")
-                print(f"certificate hash  {certificate.sha256} (SHA-256)\n")
+                print(f"certificate hash  {sha256} (SHA-256)\n")
                 print("Open the developer console of any page of https:// or http://localhost")
                 print("in Chrome, Edge or Firefox, and paste:\n")
-                print(PAGE_LINE.format(url=url, sha256=certificate.sha256))
+                print(PAGE_LINE.format(url=url, sha256=sha256))
                 print("\nCtrl-C ends the server.", flush=True)
             await app.server.serve_forever()
 

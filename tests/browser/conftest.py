@@ -83,6 +83,6 @@ async def laboratory() -> AsyncIterator[Laboratory]:
 async def run(page: Page, laboratory: Laboratory) -> Scenarios:
     await page.evaluate(
         "(target) => { window.target = target }",
-        {"url": laboratory.url, "hash": laboratory.certificate.sha256},
+        {"url": laboratory.url, "hash": laboratory.certificate_hash},
     )
     return Scenarios(page)

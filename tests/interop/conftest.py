@@ -8,7 +8,6 @@ import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from examples.certificate import Certificate, make_certificate
+from pywebtransport.utils import generate_self_signed_cert
 from tests.support.laboratory import Laboratory
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,11 +70,6 @@ def peer(request: pytest.FixtureRequest) -> Peer:
     return request.param
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Certificate:
-    return make_certificate(tmp_path)
-
-
 class PeerServer:
     """A peer that listens; `next(event)` waits for something that it says it saw."""
 
@@ -94,9 +88,11 @@ class PeerServer:
         raise AssertionError(f"{self.peer.name} ended before it said {event!r}")
 
 
-@asynccontextmanager
-async def serving(peer: Peer, certificate: Certificate) -> AsyncIterator[PeerServer]:
-    process = await peer.start("serve", certificate.certfile, certificate.keyfile)
+@pytest_asyncio.fixture
+async def server(peer: Peer, tmp_path: Path) -> AsyncIterator[PeerServer]:
+    process = await peer.start(
+        "serve", *generate_self_signed_cert(hostname="localhost", output_dir=str(tmp_path))
+    )
     server = PeerServer(peer, process)
     try:
         server.url = f"https://127.0.0.1:{(await server.next('listening'))['port']}"
@@ -104,12 +100,6 @@ async def serving(peer: Peer, certificate: Certificate) -> AsyncIterator[PeerSer
     finally:
         # The end of its input is what tells a peer to stop.
         await process.communicate()
-
-
-@pytest_asyncio.fixture
-async def server(peer: Peer, certificate: Certificate) -> AsyncIterator[PeerServer]:
-    async with serving(peer, certificate) as server:
-        yield server
 
 
 # Session flow control must be offered to 0.8.1: a side that offers none grants nothing there.

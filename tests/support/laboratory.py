@@ -10,16 +10,15 @@ import asyncio
 import socket
 import tempfile
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any, Self
 
-from examples.certificate import make_certificate
 from pywebtransport import ServerApp, ServerConfig
 from pywebtransport.events import Event
 from pywebtransport.exceptions import StreamError
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
 from pywebtransport.types import EventType
+from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
 CLOSE_CODE, CLOSE_REASON = 4242, "bye é"
 RESET_CODE, STOP_CODE = 77, 55
@@ -42,12 +41,15 @@ class Laboratory:
 
     async def __aenter__(self) -> Self:
         directory = self._stack.enter_context(tempfile.TemporaryDirectory())
-        self.certificate = make_certificate(Path(directory))
+        certfile, keyfile = generate_self_signed_cert(
+            hostname="localhost", output_dir=directory, browser_compatible=True
+        )
+        self.certificate_hash = certificate_hash(path=certfile)
         port = free_port()
         self.url = f"https://127.0.0.1:{port}"
         config = ServerConfig(
-            certfile=self.certificate.certfile,
-            keyfile=self.certificate.keyfile,
+            certfile=certfile,
+            keyfile=keyfile,
             bind_host="127.0.0.1",
             bind_port=port,
             **self._options,
