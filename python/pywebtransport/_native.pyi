@@ -1,6 +1,6 @@
 """The extension module; private."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self, final
 
 from typing_extensions import Buffer
@@ -253,3 +253,149 @@ class QuicCore:
     def send_ping(self, uid: int) -> None: ...
     def send_datagram_frame(self, data: bytes) -> None: ...
     def close(self, error_code: int, reason_phrase: str) -> None: ...
+
+# --- pywt-endpoint: the native engine -----------------------------------------------------------
+
+@final
+class EndpointTransport:
+    """QUIC and queue settings, shared by clients and servers. Bytes and seconds."""
+
+    def __new__(
+        cls,
+        *,
+        congestion_control_algorithm: str = "cubic",
+        idle_timeout: float | None = None,
+        keep_alive_interval: float | None = None,
+        stream_receive_window: int | None = None,
+        receive_window: int | None = None,
+        send_window: int | None = None,
+        initial_streams: int | None = None,
+        max_streams_bidi: int | None = None,
+        max_streams_uni: int | None = None,
+        mtu_discovery: bool = True,
+        incoming_datagrams: int | None = None,
+        outgoing_datagrams: int | None = None,
+        linger: float | None = None,
+        close_timeout: float | None = None,
+    ) -> Self: ...
+
+@final
+class EndpointServer:
+    """A server: certificate, admission, transport and protocol."""
+
+    def __new__(
+        cls,
+        *,
+        certfile: str,
+        keyfile: str,
+        transport: EndpointTransport,
+        core: CoreConfig,
+        alpn_protocols: Sequence[str],
+        verify_mode: str = "none",
+        ca_certs: str | None = None,
+        key_log_file: str | None = None,
+        max_connections: int = 10000,
+        retry: bool = False,
+    ) -> Self: ...
+
+@final
+class EndpointClient:
+    """A client: trust, transport and protocol. Connections made with one value share tickets."""
+
+    def __new__(
+        cls,
+        *,
+        transport: EndpointTransport,
+        core: CoreConfig,
+        alpn_protocols: Sequence[str],
+        verify_mode: str = "required",
+        ca_certs: str | None = None,
+        certificate_hashes: Sequence[bytes] = ...,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+        key_log_file: str | None = None,
+    ) -> Self: ...
+
+@final
+class Endpoint:
+    """A UDP socket and its connections, for one event loop.
+
+    ``hooks`` has the methods ``schedule_flush()``, ``arm_timer(delay)``, ``watch_writable(on)``,
+    ``watch_again()`` and ``new_connection()``; a server's also ``accepted(connection)``.
+    """
+
+    def __new__(
+        cls, *, host: str, port: int, hooks: object, server: EndpointServer | None = None
+    ) -> Self: ...
+    def fileno(self) -> int: ...
+    @property
+    def local_address(self) -> tuple[str, int]: ...
+    @property
+    def connections(self) -> int:
+        """Connections whose state is kept, those in their draining period included."""
+
+    def open_connections(self) -> list[Any]: ...
+    def connect(
+        self, client: EndpointClient, remote: tuple[str, int], server_name: str
+    ) -> EndpointConnection: ...
+    def on_readable(self) -> None: ...
+    def on_timer(self) -> None: ...
+    def flush(self) -> None: ...
+    def reload_certificate(self, certfile: str, keyfile: str) -> None: ...
+    def close_connections(self, code: int, reason: str) -> None: ...
+    def close(self) -> None: ...
+
+class EndpointConnection:
+    """One connection of the native engine; the methods of ``EngineConnection``.
+
+    Made by ``Endpoint`` through its hooks; subclasses have ``connected()`` and
+    ``lost(code, reason, by, kind)``.
+    """
+
+    def __new__(cls) -> Self: ...
+    @property
+    def is_client(self) -> bool: ...
+    @property
+    def is_closed(self) -> bool: ...
+    @property
+    def local_address(self) -> tuple[str, int] | None: ...
+    @property
+    def remote_address(self) -> tuple[str, int] | None: ...
+    def set_sink(self, sink: Any) -> None: ...
+    def open_session(
+        self,
+        *,
+        authority: str,
+        path: str,
+        headers: Mapping[str, str],
+        protocols: Sequence[str] = ...,
+    ) -> int: ...
+    def accept_session(
+        self,
+        session_id: int,
+        *,
+        protocol: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None: ...
+    def reject_session(
+        self, session_id: int, *, status: int, headers: Mapping[str, str] | None = None
+    ) -> None: ...
+    def close_session(self, session_id: int, *, code: int, reason: str) -> None: ...
+    def drain_session(self, session_id: int) -> None: ...
+    def open_stream(self, session_id: int, unidirectional: bool) -> int | None: ...
+    def stream_read(self, stream_id: int, max_size: int) -> bytes | None: ...
+    def stream_write(self, stream_id: int, data: Buffer, fin: bool) -> int: ...
+    def stream_reset(self, stream_id: int, code: int) -> None: ...
+    def stream_stop(self, stream_id: int, code: int) -> None: ...
+    def set_stream_priority(self, stream_id: int, priority: int) -> None: ...
+    def max_datagram_size(self, session_id: int) -> int: ...
+    def send_datagram(self, session_id: int, data: Buffer) -> bool: ...
+    def receive_datagram(self, session_id: int) -> bytes | None: ...
+    def receive_datagrams(self, session_id: int, max_count: int) -> list[bytes]: ...
+    def stats(self) -> Any: ...
+    def export_keying_material(
+        self, session_id: int, label: bytes, context: bytes, length: int
+    ) -> bytes: ...
+    def send_goaway(self) -> None: ...
+    def close(self, *, code: int, reason: str) -> None: ...
+    def peer_certificates(self) -> list[bytes]: ...
