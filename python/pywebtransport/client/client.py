@@ -1,0 +1,264 @@
+"""A client: URLs in, sessions out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
+
+from pywebtransport.client.statistics import ClientDiagnostics, ClientStats
+from pywebtransport.client.utils import parse_webtransport_url
+from pywebtransport.config import ClientConfig
+from pywebtransport.connection.connection import WebTransportConnection
+from pywebtransport.constants import ErrorCodes
+from pywebtransport.events import EventEmitter
+from pywebtransport.exceptions import ClientError, ConnectionError, WebTransportError
+from pywebtransport.manager import ConnectionManager
+from pywebtransport.session.session import WebTransportSession
+from pywebtransport.types import URL, Headers
+from pywebtransport.utils import get_logger
+
+__all__ = ["ClientDiagnostics", "ClientStats", "WebTransportClient"]
+
+logger = get_logger(name=__name__)
+
+
+class WebTransportClient(EventEmitter):
+    """Connects to servers, each session on a connection of its own.
+
+    Use it with ``async with``; leaving closes every connection.
+
+    Args:
+        config: The defaults of ClientConfig when it is left out.
+        connection_factory: Instead of ``WebTransportConnection.create_client``; called with the
+            keywords config, host, port, path and proxy_addr.
+        session_factory: Instead of ``WebTransportSession``; called with the keywords connection,
+            session_id, max_streams, max_incoming_streams and stream_cleanup_interval.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: ClientConfig | None = None,
+        connection_factory: Callable[..., Awaitable[WebTransportConnection]] | None = None,
+        session_factory: Callable[..., Awaitable[WebTransportSession]] | None = None,
+    ) -> None:
+        super().__init__()
+        self._config = config or ClientConfig()
+        self._connection_factory = connection_factory or WebTransportConnection.create_client
+        self._session_factory = session_factory
+        self._connections = ConnectionManager(
+            max_connections=self._config.max_connections,
+            connection_cleanup_interval=self._config.connection_cleanup_interval,
+            connection_idle_check_interval=self._config.connection_idle_check_interval,
+            connection_idle_timeout=self._config.connection_idle_timeout,
+        )
+        self._default_headers: Headers = {}
+        self._stats = ClientStats()
+        self._is_active = False
+        self._is_closed = False
+
+    async def __aenter__(self) -> Self:
+        if self._is_closed:
+            raise ClientError("the client is closed; make a new one")
+        await self._connections.__aenter__()
+        self._is_active = True
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def config(self) -> ClientConfig:
+        """As given, or the defaults."""
+        return self._config
+
+    @property
+    def events(self) -> EventEmitter:
+        """The client's emitter, which is the client."""
+        return self
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._is_closed
+
+    def set_default_headers(self, *, headers: Headers) -> None:
+        """Send these fields with every request, instead of earlier defaults."""
+        self._default_headers = dict(headers)
+
+    async def connect(
+        self,
+        *,
+        url: URL,
+        timeout: float | None = None,
+        headers: Headers | None = None,
+        wt_available_protocols: list[str] | None = None,
+    ) -> WebTransportSession:
+        """Open a connection and a session on it.
+
+        Args:
+            url: ``https://host[:port][/path][?query]``.
+            timeout: Seconds for the whole of it; ``None``: ``config.connect_timeout`` (30 s).
+            headers: Request fields, over the default ones and those of the configuration.
+            wt_available_protocols: Application protocols to offer, most wanted first;
+                ``session.wt_protocol`` has the server's choice.
+
+        Raises:
+            ConfigurationError: ``url`` is none of a WebTransport server; the text says why.
+            ConnectionError: The server was not reached, refused the connection, is not trusted,
+                does not speak HTTP/3, or did not answer in time. ``__cause__`` may tell more.
+            ClientError: The server answered with another status than 2xx (the text holds
+                ``HTTP status NNN``), or the client is closed or was not entered.
+        """
+        connection, session_id = await self._open(url, timeout, headers, wt_available_protocols)
+        return await self._session(connection, session_id, url)
+
+    async def connect_optimistic(
+        self,
+        *,
+        url: URL,
+        headers: Headers | None = None,
+        wt_available_protocols: list[str] | None = None,
+        timeout: float | None = None,
+    ) -> WebTransportSession:
+        """As :meth:`connect`, but return before the server has answered the request.
+
+        What needs the answer waits for it; ``session.ensure_ready()`` does nothing else.
+        """
+        connection, session_id = await self._open(
+            url, timeout, headers, wt_available_protocols, is_optimistic=True
+        )
+        session = await self._session(connection, session_id, url)
+        session._waits_for_answer = True
+        return session
+
+    async def diagnostics(self) -> ClientDiagnostics:
+        """A snapshot of the figures."""
+        connections = await self._connections.get_all_resources()
+        return ClientDiagnostics(
+            stats=self._stats,
+            connection_states=dict(Counter(connection.state for connection in connections)),
+        )
+
+    async def close(self) -> None:
+        """Close every connection, all at the same time. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        await self._connections.shutdown()
+
+    async def _open(
+        self,
+        url: URL,
+        timeout: float | None,
+        headers: Headers | None,
+        protocols: list[str] | None,
+        *,
+        is_optimistic: bool = False,
+    ) -> tuple[WebTransportConnection, str]:
+        """A connection with a session that is established, or requested."""
+        if self._is_closed:
+            raise ClientError("the client is closed; make a new one", target_url=url)
+        if not self._is_active:
+            raise ClientError(
+                "WebTransportClient has not been activated: use `async with`", target_url=url
+            )
+        host, port, path = parse_webtransport_url(url=url)
+        config = self._configured(timeout, headers, protocols)
+        timeout = config.connect_timeout
+        stats = self._stats
+        stats.connections_attempted += 1
+        started = time.perf_counter()
+        connection: WebTransportConnection | None = None
+        try:
+            async with asyncio.timeout(timeout):
+                connection = await self._connection_factory(
+                    config=config,
+                    host=host,
+                    port=port,
+                    path=path,
+                    proxy_addr=await self._proxy_address(config, host, port),
+                )
+                await self._connections.add_connection(connection=connection)
+                if is_optimistic:
+                    session_id = next(iter(connection._sessions))
+                else:
+                    session_id = await connection.wait_for_ready_session(timeout=timeout)
+        except BaseException as error:
+            stats.connections_failed += 1
+            if connection is not None:
+                await connection.close()
+            if isinstance(error, asyncio.TimeoutError):
+                raise ConnectionError(
+                    f"no answer from {url} within {timeout} s",
+                    error_code=ErrorCodes.APP_CONNECTION_TIMEOUT,
+                    remote_address=(host, port),
+                ) from error
+            if isinstance(error, ClientError):
+                raise ClientError(
+                    f"{url}: {error.message}", error_code=error.error_code, target_url=url
+                ) from error
+            if isinstance(error, ConnectionError) or not isinstance(error, Exception):
+                raise
+            text = error.message if isinstance(error, WebTransportError) else repr(error)
+            raise ClientError(f"cannot connect to {url}: {text}", target_url=url) from error
+        elapsed = time.perf_counter() - started
+        stats.connections_successful += 1
+        stats.total_connect_time += elapsed
+        stats.min_connect_time = min(stats.min_connect_time, elapsed)
+        stats.max_connect_time = max(stats.max_connect_time, elapsed)
+        return connection, session_id
+
+    async def _session(
+        self, connection: WebTransportConnection, session_id: str, url: URL
+    ) -> WebTransportSession:
+        if self._session_factory is None:
+            return connection._sessions[session_id]
+        try:
+            session = await self._session_factory(
+                connection=connection,
+                session_id=session_id,
+                max_streams=self._config.max_streams,
+                max_incoming_streams=self._config.max_incoming_streams,
+                stream_cleanup_interval=self._config.stream_cleanup_interval,
+            )
+            await session.initialize()
+        except BaseException as error:
+            await connection.close()
+            if isinstance(error, Exception) and not isinstance(error, WebTransportError):
+                raise ClientError(f"no session for {url}: {error!r}", target_url=url) from error
+            raise
+        return session
+
+    def _configured(
+        self, timeout: float | None, headers: Headers | None, protocols: list[str] | None
+    ) -> ClientConfig:
+        """The configuration of one connection."""
+        changes: dict[str, Any] = {}
+        if headers or self._default_headers:
+            fields = {**self._config.headers, **self._default_headers, **(headers or {})}
+            changes["headers"] = {name.lower(): value for name, value in fields.items()}
+        if timeout is not None:
+            changes["connect_timeout"] = timeout
+        if protocols is not None:
+            changes["wt_available_protocols"] = protocols
+        return self._config.update(**changes) if changes else self._config
+
+    async def _proxy_address(
+        self, config: ClientConfig, host: str, port: int
+    ) -> tuple[str, int] | None:
+        """Where the packets go, if not to the server."""
+        if config.proxy is None:
+            return None
+        from pywebtransport.client.proxy import perform_proxy_handshake
+
+        return await perform_proxy_handshake(config=config, target_host=host, target_port=port)

@@ -1,0 +1,55 @@
+"""URLs of WebTransport servers."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from pywebtransport.constants import DEFAULT_SECURE_PORT, WEBTRANSPORT_SCHEME
+from pywebtransport.exceptions import ConfigurationError
+from pywebtransport.types import URL, URLParts
+
+__all__ = ["parse_webtransport_url", "validate_url"]
+
+
+def parse_webtransport_url(*, url: URL) -> URLParts:
+    """Host, port (443 by default), and path with query and fragment.
+
+    Raises:
+        ConfigurationError: ``url`` is not the https URL of a host.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except (ValueError, AttributeError, TypeError) as error:
+        raise _bad(url, str(error)) from error
+    if parts.scheme != WEBTRANSPORT_SCHEME:
+        raise _bad(url, f"the scheme must be {WEBTRANSPORT_SCHEME!r}, it is {parts.scheme!r}")
+    if not host:
+        raise _bad(url, "it names no host")
+    if parts.username is not None or parts.password is not None:
+        raise _bad(url, "user names and passwords do not belong into it")
+    if port == 0:
+        raise _bad(url, "the port must be in 1..65535")
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise _bad(url, "it holds a space or a control character; percent-encode it")
+    path = parts.path or "/"
+    if parts.query:
+        path += f"?{parts.query}"
+    if parts.fragment:
+        path += f"#{parts.fragment}"
+    return host, DEFAULT_SECURE_PORT if port is None else port, path
+
+
+def validate_url(*, url: URL) -> bool:
+    """Whether :func:`parse_webtransport_url` takes it."""
+    try:
+        parse_webtransport_url(url=url)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def _bad(url: object, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"not a WebTransport URL, {url!r}: {reason}", config_key="url", config_value=url
+    )

@@ -1,0 +1,11 @@
+"""QUIC connections, and the choice among several servers."""
+
+from __future__ import annotations
+
+from pywebtransport.connection.connection import (
+    ConnectionDiagnostics,
+    ConnectionInfo,
+    WebTransportConnection,
+)
+
+__all__ = ["ConnectionDiagnostics", "ConnectionInfo", "WebTransportConnection"]

@@ -1,0 +1,725 @@
+"""One QUIC connection and the sessions on it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pywebtransport._engine.base import (
+    CloseInfo,
+    EngineClosed,
+    EngineConnection,
+    EngineStats,
+    SessionRefused,
+    SessionRequest,
+)
+from pywebtransport._engine.select import get_engine
+from pywebtransport.config import ClientConfig, ServerConfig
+from pywebtransport.connection.dispatcher import Dispatcher
+from pywebtransport.connection.info import ConnectionDiagnostics, ConnectionInfo
+from pywebtransport.constants import DEFAULT_SECURE_PORT, ErrorCodes
+from pywebtransport.events import EventEmitter
+from pywebtransport.exceptions import (
+    ClientError,
+    ConfigurationError,
+    ConnectionError,
+    SessionError,
+    WebTransportError,
+)
+from pywebtransport.session.base import SessionBase
+from pywebtransport.session.session import WebTransportSession
+from pywebtransport.types import (
+    Address,
+    ConnectionHandle,
+    ConnectionState,
+    EventType,
+    Headers,
+    SessionId,
+    SessionState,
+)
+from pywebtransport.utils import generate_session_id, get_logger
+
+if TYPE_CHECKING:
+    from pywebtransport.protocol import WebTransportProtocolHandler, WebTransportSessionInfo
+
+__all__ = ["ConnectionDiagnostics", "ConnectionInfo", "WebTransportConnection"]
+
+logger = get_logger(name=__name__)
+
+HANDLES = itertools.count(1)
+TYPICAL_PACKET = 1200
+MARGIN = 1.0
+"""Seconds that an engine gets beyond ``config.close_timeout`` to report the end."""
+
+
+class WebTransportConnection(EventEmitter):
+    """A QUIC connection that speaks HTTP/3 and WebTransport.
+
+    ``WebTransportClient`` and ``WebTransportServer`` make connections; so do :meth:`create_client`
+    and :meth:`create_server`. It emits CONNECTION_ESTABLISHED {connection_id}, SESSION_REQUEST on a
+    server, SESSION_READY and SESSION_CLOSED of its sessions, CONNECTION_LOST {connection_id, code,
+    reason} when the end was not asked for here, and CONNECTION_CLOSED {connection_id, code, reason}
+    at every end, once.
+    """
+
+    def __init__(self, *, config: ClientConfig | ServerConfig) -> None:
+        super().__init__()
+        self._config = config
+        self._handle = next(HANDLES)
+        self._connection_id: str | None = None
+        self._state = ConnectionState.IDLE
+        self._link: Dispatcher | None = None
+        self._sessions: dict[SessionId, WebTransportSession] = {}
+        self._on_request: Callable[[WebTransportSession], None] | None = None
+        """Who answers requests, on a server; without it they are SESSION_REQUEST events."""
+        self._on_session_end: Callable[[SessionBase], None] | None = None
+        self._on_end: Callable[[WebTransportConnection], None] | None = None
+        self._refusal: str | None = None
+        """Why the last session that never became ready ended."""
+        self._session_waiters: list[asyncio.Future[None]] = []
+        self._ready_waiters: list[asyncio.Future[None]] = []
+        self._closed_waiters: list[asyncio.Future[None]] = []
+        self._announcement: asyncio.Task[None] | None = None
+        self._last_activity = 0.0
+        self._packets_seen = 0
+        self._last_stats = EngineStats()
+        self._established_at: float | None = None
+        self._closed_at: float | None = None
+        self._addresses: tuple[Address | None, Address | None] = (None, None)
+        self._close_info: CloseInfo | None = None
+        self.idle_timeout = (
+            config.connection_idle_timeout if isinstance(config, ServerConfig) else None
+        )
+
+    @classmethod
+    async def create_client(
+        cls,
+        *,
+        config: ClientConfig,
+        host: str,
+        port: int,
+        path: str = "/",
+        proxy_addr: Address | None = None,
+    ) -> Self:
+        """Connect, and request a session for ``path`` with ``config.headers``.
+
+        Returns when the handshake is complete; :meth:`wait_for_ready_session` waits for the answer
+        to the request. ``host`` is verified in the server's certificate, as ``config.verify_mode``
+        says, and sent as SNI.
+
+        Args:
+            config: Its ``connect_timeout`` bounds the handshake.
+            host: A name or an address.
+            port: 1..65535.
+            path: With its query.
+            proxy_addr: Where the packets go instead of to the host.
+
+        Raises:
+            ConnectionError: No connection; the text and ``__cause__`` say why.
+            ConfigurationError: The engine cannot be used.
+        """
+        try:
+            engine = await get_engine(config).connect(
+                config=config, host=host, port=port, remote=proxy_addr
+            )
+        except (ConnectionError, ConfigurationError):
+            raise
+        except (WebTransportError, OSError, NotImplementedError) as error:
+            text = error.message if isinstance(error, WebTransportError) else str(error)
+            code = error.error_code if isinstance(error, WebTransportError) else None
+            raise ConnectionError(
+                f"cannot connect to {host}:{port}: {text}",
+                error_code=code,
+                remote_address=proxy_addr or (host, port),
+            ) from error
+        connection = cls(config=config)
+        connection._start(engine)
+        connection._request(
+            authority=_authority(host, port),
+            path=path,
+            headers=config.headers,
+            protocols=config.wt_available_protocols,
+        )
+        return connection
+
+    @classmethod
+    async def create_server(cls, *, config: ServerConfig, transport: Any, protocol: Any) -> Self:
+        """A connection that a server has accepted; see :meth:`accept`."""
+        connection = cls(config=config)
+        await connection.accept(transport=transport, protocol=protocol)
+        return connection
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<WebTransportConnection {self.connection_id} {self._state}>"
+
+    # Facts.
+
+    @property
+    def config(self) -> ClientConfig | ServerConfig:
+        """As given."""
+        return self._config
+
+    @property
+    def connection_id(self) -> str:
+        """``conn_`` and a UUID."""
+        if self._connection_id is None:
+            self._connection_id = f"conn_{uuid.uuid4()}"
+        return self._connection_id
+
+    @property
+    def diagnostics(self) -> ConnectionDiagnostics:
+        """A fresh snapshot."""
+        stats = self._engine_stats()
+        local, remote = self.local_address, self.remote_address
+        info = ConnectionInfo(
+            connection_id=self.connection_id,
+            state=self._state,
+            local_address=local,
+            remote_address=remote,
+            established_at=self._established_at,
+            closed_at=self._closed_at,
+            bytes_sent=stats.bytes_sent,
+            bytes_received=stats.bytes_received,
+            packets_sent=stats.packets_sent,
+            packets_received=stats.packets_received,
+            error_count=0 if self._close_info is None or not self._was_lost() else 1,
+            last_activity=self.last_activity_time or None,
+        )
+        return ConnectionDiagnostics(
+            stats=info,
+            rtt=stats.rtt,
+            cwnd=stats.cwnd,
+            packets_in_flight=-(-stats.bytes_in_flight // TYPICAL_PACKET),
+            packet_loss_rate=stats.packets_lost / stats.packets_sent if stats.packets_sent else 0.0,
+        )
+
+    @property
+    def events(self) -> EventEmitter:
+        """The connection's emitter, which is the connection."""
+        return self
+
+    @property
+    def handle(self) -> ConnectionHandle:
+        """A number that no other connection of this process has."""
+        return self._handle
+
+    @property
+    def is_client(self) -> bool:
+        """Whether this side made the connection."""
+        return isinstance(self._config, ClientConfig)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+        return self._state == ConnectionState.CLOSED
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it is being closed from here."""
+        return self._state == ConnectionState.CLOSING
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the handshake is complete and the connection has not ended."""
+        return self._state == ConnectionState.CONNECTED
+
+    @property
+    def last_activity_time(self) -> float:
+        """When a packet from the peer was last noticed; 0.0 before the first.
+
+        Packets are noticed when this is read, so it is as exact as it is read often.
+        """
+        if self._link is not None and self._close_info is None:
+            received = self._engine_stats().packets_received
+            if received != self._packets_seen:
+                self._packets_seen = received
+                self._last_activity = time.time()
+        return self._last_activity
+
+    @property
+    def local_address(self) -> Address | None:
+        """Of the socket."""
+        return self._addresses_now()[0]
+
+    @property
+    def local_addresses(self) -> list[Address]:
+        """``local_address`` as a list."""
+        address = self.local_address
+        return [] if address is None else [address]
+
+    @property
+    def protocol_handler(self) -> WebTransportProtocolHandler | None:
+        """The handler below; None where the engine has its own, as both engines do."""
+        return None
+
+    @property
+    def remote_address(self) -> Address | None:
+        """Where the peer is, or was last."""
+        return self._addresses_now()[1]
+
+    @property
+    def state(self) -> ConnectionState:
+        """Idle, connecting, connected, closing or closed."""
+        return self._state
+
+    # Beginning.
+
+    async def accept(self, *, transport: Any, protocol: Any) -> None:
+        """Take over a connection that a server has accepted.
+
+        Args:
+            transport: Unused; the engine's connection has its own.
+            protocol: The engine's connection. Its ``set_connection(connection=...)`` is called if
+                it has one.
+
+        Raises:
+            ConnectionError: This object has a connection already.
+            ConfigurationError: It was not made with a ServerConfig.
+        """
+        if self._state != ConnectionState.IDLE:
+            raise ConnectionError(f"accept() needs a new connection, this one is {self._state}")
+        if not isinstance(self._config, ServerConfig):
+            raise ConfigurationError(
+                "accept() needs a ServerConfig",
+                config_key="config",
+                config_value=type(self._config).__name__,
+            )
+        tell = getattr(protocol, "set_connection", None)
+        if tell is not None:
+            tell(connection=self)
+        self._start(protocol)
+
+    async def wait_ready(self, *, timeout: float = 30.0) -> None:
+        """Wait until the handshake is complete.
+
+        Raises:
+            asyncio.TimeoutError: Not within ``timeout`` seconds.
+            ConnectionError: The connection has ended.
+        """
+        if self._state == ConnectionState.IDLE:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._ready_waiters.append(future)
+            async with asyncio.timeout(timeout):
+                await future
+        if self._state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
+            raise self._closed_error()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection has ended. Returns at once when closed or never opened."""
+        if self._state in (ConnectionState.IDLE, ConnectionState.CLOSED):
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._closed_waiters.append(future)
+        await future
+
+    # Sessions.
+
+    async def create_session(
+        self,
+        *,
+        authority: str,
+        path: str,
+        headers: Headers | None = None,
+        wt_available_protocols: list[str] | None = None,
+    ) -> WebTransportSession:
+        """Client: request another session and wait for the answer.
+
+        Args:
+            authority: ``host`` or ``host:port``.
+            path: With its query.
+            headers: Request fields beside those of the configuration.
+            wt_available_protocols: Application protocols to offer, most wanted first.
+
+        Raises:
+            ClientError: The answer was not 2xx (the text holds ``HTTP status NNN``).
+            ConnectionError: The connection has ended, or takes no further session.
+            ConfigurationError: This side is the server.
+        """
+        session = await self.create_session_optimistic(
+            authority=authority,
+            path=path,
+            headers=headers,
+            wt_available_protocols=wt_available_protocols,
+        )
+        try:
+            await session.ensure_ready()
+        except SessionError as error:
+            raise self._refused(session) from error
+        except asyncio.CancelledError:
+            await session.close(close_connection=False)
+            raise
+        return session
+
+    async def create_session_optimistic(
+        self,
+        *,
+        authority: str,
+        path: str,
+        headers: Headers | None = None,
+        wt_available_protocols: list[str] | None = None,
+    ) -> WebTransportSession:
+        """Client: request another session and return it before the answer.
+
+        What needs the answer waits for it. Arguments and errors as of :meth:`create_session`,
+        without the ClientError.
+        """
+        if not isinstance(self._config, ClientConfig):
+            raise ConfigurationError(
+                "only a client requests sessions", config_key="config", config_value="ServerConfig"
+            )
+        session = self._request(
+            authority=authority,
+            path=path,
+            headers={**self._config.headers, **(headers or {})},
+            protocols=wt_available_protocols,
+        )
+        session._waits_for_answer = True
+        return session
+
+    def get_all_sessions(self) -> list[WebTransportSessionInfo]:
+        """What is known of each session that has not ended."""
+        return [self._info(session) for session in self._sessions.values()]
+
+    def get_session_info(self, *, session_id: SessionId) -> WebTransportSessionInfo | None:
+        """What is known of one session; None when there is none of this token."""
+        session = self._sessions.get(session_id)
+        return None if session is None else self._info(session)
+
+    def get_ready_session_id(self) -> SessionId | None:
+        """The token of the first established session; None when there is none."""
+        for session_id, session in self._sessions.items():
+            if session.is_ready:
+                return session_id
+        return None
+
+    async def wait_for_ready_session(self, *, timeout: float = 30.0) -> SessionId:
+        """Wait for an established session and return its token.
+
+        Raises:
+            ClientError: A session was refused or ended before (``Session closed before ready``).
+            ConnectionError: None within ``timeout`` seconds, or the connection ended.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while (session_id := self.get_ready_session_id()) is None:
+                    if self._state == ConnectionState.CLOSED and self._refusal is None:
+                        raise self._closed_error()
+                    if self._refusal is not None:
+                        refusal, self._refusal = self._refusal, None
+                        raise ClientError(f"Session closed before ready: {refusal}")
+                    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self._session_waiters.append(future)
+                    await future
+                return session_id
+        except TimeoutError:
+            raise ConnectionError(
+                f"no session was ready within {timeout} s",
+                error_code=ErrorCodes.APP_CONNECTION_TIMEOUT,
+                remote_address=self.remote_address,
+            ) from None
+
+    # Life and end.
+
+    async def monitor_health(
+        self, *, check_interval: float = 30.0, rtt_timeout: float = 5.0
+    ) -> None:
+        """Log the round-trip time regularly, until the connection ends.
+
+        Args:
+            check_interval: Seconds between two looks.
+            rtt_timeout: A round-trip time above so many seconds is logged as a warning and ends
+                the monitoring.
+        """
+        while self.is_connected:
+            rtt = self._engine_stats().rtt
+            if rtt > rtt_timeout:
+                logger.warning("%s: round-trip time of %.2f s", self, rtt)
+                return
+            logger.debug("%s: round-trip time of %.4f s", self, rtt)
+            try:
+                async with asyncio.timeout(check_interval):
+                    await self.wait_closed()
+            except TimeoutError:
+                continue
+
+    def record_activity(self) -> None:
+        """Set ``last_activity_time`` to now."""
+        self._last_activity = time.time()
+
+    async def graceful_shutdown(self) -> None:
+        """Tell the peer that no new session is welcome, let the present ones end, then close.
+
+        Waits ``config.close_timeout`` (5 s) at most for the sessions.
+        """
+        link = self._link
+        if link is not None and self.is_connected:
+            try:
+                link.engine.send_goaway()
+                for control_id in list(link.sessions):
+                    link.engine.drain_session(control_id)
+                async with asyncio.timeout(self._config.close_timeout):
+                    while self._sessions:
+                        await next(iter(self._sessions.values())).wait_closed()
+            except (TimeoutError, EngineClosed, SessionRefused) as error:
+                logger.debug("%s closes with sessions open: %s", self, error)
+        await self.close()
+
+    async def close(self, *, code: int = 0, reason: str = "") -> None:
+        """End the connection and its sessions. Idempotent.
+
+        The peer gets ``config.close_timeout`` (5 s) at most to have read the end of its sessions.
+
+        Args:
+            code: An HTTP/3 code; 0 becomes H3_NO_ERROR.
+            reason: Text for the peer.
+        """
+        if self._state == ConnectionState.CLOSED:
+            return
+        link = self._link
+        if link is None:
+            self._state = ConnectionState.CLOSED
+            return
+        if self._state != ConnectionState.CLOSING:
+            self._state = ConnectionState.CLOSING
+            link.engine.close(code=code or ErrorCodes.H3_NO_ERROR, reason=reason)
+        try:
+            async with asyncio.timeout(self._config.close_timeout + MARGIN):
+                await link.engine.wait_closed()
+        except TimeoutError:
+            logger.warning("%s: the engine did not report the end", self)
+        self._on_closed(CloseInfo(code, reason, "local"))
+        if self._announcement is not None and self._announcement is not asyncio.current_task():
+            await asyncio.shield(self._announcement)
+
+    # Inside.
+
+    def _start(self, engine: EngineConnection) -> None:
+        """Take the engine's notifications."""
+        self._link = link = Dispatcher(
+            connection=self,
+            engine=engine,
+            read_timeout=self._config.read_timeout,
+            write_timeout=self._config.write_timeout,
+        )
+        self._state = ConnectionState.CONNECTED
+        self._established_at = time.time()
+        self._tell(EventType.CONNECTION_ESTABLISHED, {"connection_id": self.connection_id})
+        _wake(self._ready_waiters)
+        engine.set_sink(link)
+
+    def _request(
+        self,
+        *,
+        authority: str,
+        path: str,
+        headers: Mapping[str, str],
+        protocols: list[str] | None,
+    ) -> WebTransportSession:
+        link = self._link
+        if link is None or self._state != ConnectionState.CONNECTED:
+            raise self._closed_error()
+        fields = {name.lower(): value for name, value in headers.items()}
+        authority = fields.pop("host", authority)
+        try:
+            control_id = link.engine.open_session(
+                authority=authority, path=path, headers=fields, protocols=protocols or ()
+            )
+        except (EngineClosed, SessionRefused) as error:
+            raise ConnectionError(
+                f"no session can be requested: {error}", remote_address=self.remote_address
+            ) from error
+        return self._new_session(link, control_id, path, fields, protocols)
+
+    def _new_session(
+        self,
+        link: Dispatcher,
+        control_id: int,
+        path: str,
+        headers: Headers,
+        protocols: list[str] | None,
+    ) -> WebTransportSession:
+        config = self._config
+        session = WebTransportSession(
+            self,
+            session_id=generate_session_id(),
+            max_streams=(
+                config.max_streams
+                if isinstance(config, ClientConfig)
+                else config.max_streams_per_connection
+            ),
+            max_incoming_streams=config.max_incoming_streams,
+            stream_cleanup_interval=config.stream_cleanup_interval,
+            path=path,
+            headers=headers,
+            wt_available_protocols=protocols,
+        )
+        session._attach(link, control_id)
+        self._sessions[session.session_id] = session
+        return session
+
+    def _adopt(self, session: SessionBase) -> None:
+        """An application has made a session object of its own for one of our sessions."""
+        previous = self._sessions.get(session._session_id)
+        if previous is None:
+            raise SessionError(
+                f"the connection has no session {session._session_id!r}",
+                session_id=session._session_id,
+                session_state=session._state,
+            )
+        session._take_over(previous)
+        assert isinstance(session, WebTransportSession)
+        self._sessions[session._session_id] = session
+
+    def _session_requested(self, request: SessionRequest) -> None:
+        link = self._link
+        if link is None:
+            return
+        session = self._new_session(
+            link,
+            request.session_id,
+            request.path,
+            dict(request.headers),
+            list(request.protocols),
+        )
+        if self._on_request is not None:
+            self._on_request(session)
+        elif self._has_listeners(EventType.SESSION_REQUEST):
+            self._tell(EventType.SESSION_REQUEST, request_data(session))
+        else:
+            session._reject(404, {})
+
+    def _session_ended(self, session: SessionBase) -> None:
+        self._sessions.pop(session._session_id, None)
+        if session._stats.ready_at is None:
+            self._refusal = session._close_reason or session._end_text()
+        if self._on_session_end is not None:
+            self._on_session_end(session)
+        _wake(self._session_waiters)
+
+    def _on_closed(self, info: CloseInfo) -> None:
+        """The QUIC connection is gone; what was not told so by the engine is told now."""
+        link = self._link
+        if self._close_info is not None or link is None:
+            return
+        self._addresses = self._addresses_now()
+        self._last_stats = self._engine_stats()
+        self._close_info = info
+        self._closed_at = time.time()
+        self._state = ConnectionState.CLOSED
+        by = "transport" if info.by == "transport" else info.by
+        for session in list(link.sessions.values()):
+            session._on_closed(0, info.reason or f"connection closed, code {info.code:#x}", by)
+        for stream in list(link.streams.values()):
+            stream._lose()
+        link.deadlines.close()
+        _wake(self._session_waiters)
+        _wake(self._ready_waiters)
+        if self._on_end is not None:
+            self._on_end(self)
+        self._announcement = asyncio.ensure_future(self._announce_closed(info))
+
+    async def _announce_closed(self, info: CloseInfo) -> None:
+        data = {"connection_id": self.connection_id, "code": info.code, "reason": info.reason}
+        try:
+            if self._was_lost():
+                await self.emit(event_type=EventType.CONNECTION_LOST, data=data, source=self)
+            await self.emit(event_type=EventType.CONNECTION_CLOSED, data=data, source=self)
+        finally:
+            _wake(self._closed_waiters)
+
+    def _was_lost(self) -> bool:
+        return self._close_info is not None and self._close_info.by != "local"
+
+    def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
+        """Emit an event without waiting for the handlers."""
+        self.emit_nowait(event_type=event_type, data=data, source=self)
+        if event_type in (EventType.SESSION_READY, EventType.SESSION_CLOSED):
+            _wake(self._session_waiters)
+
+    def _addresses_now(self) -> tuple[Address | None, Address | None]:
+        if self._link is not None and self._close_info is None:
+            engine = self._link.engine
+            return engine.local_address, engine.remote_address
+        return self._addresses
+
+    def _engine_stats(self) -> EngineStats:
+        if self._link is not None and self._close_info is None:
+            return self._link.engine.stats()
+        return self._last_stats
+
+    def _info(self, session: WebTransportSession) -> WebTransportSessionInfo:
+        from pywebtransport.protocol import WebTransportSessionInfo
+
+        assert session._control_id is not None
+        return WebTransportSessionInfo(
+            session_id=session.session_id,
+            control_stream_id=session._control_id,
+            state=session.state,
+            path=session.path,
+            created_at=session._stats.created_at,
+            headers=session.headers,
+            ready_at=session._stats.ready_at,
+            closed_at=session._stats.closed_at,
+        )
+
+    def _refused(self, session: WebTransportSession) -> WebTransportError:
+        if session._status is None and self.is_closed:
+            return self._closed_error()
+        return ClientError(f"Session closed before ready: {session._close_reason}")
+
+    def _closed_error(self) -> ConnectionError:
+        info = self._close_info
+        text = "the connection is closed"
+        if info is not None:
+            text = f"the connection was closed ({info.by}), code {info.code:#x}"
+            if info.reason:
+                text += f": {info.reason}"
+        return ConnectionError(
+            text,
+            error_code=None if info is None else info.code,
+            remote_address=self.remote_address,
+        )
+
+
+def request_data(session: WebTransportSession) -> dict[str, Any]:
+    """What SESSION_REQUEST tells."""
+    return {
+        "session_id": session.session_id,
+        "stream_id": session._control_id,
+        "control_stream_id": session._control_id,
+        "path": session.path,
+        "headers": session.headers,
+        "state": SessionState.CONNECTING,
+        "created_at": session._stats.created_at,
+        "connection": session.connection,
+        "session": session,
+    }
+
+
+def _authority(host: str, port: int) -> str:
+    """RFC 9110 §7.2: without the scheme's default port."""
+    name = f"[{host}]" if ":" in host else host
+    return name if port == DEFAULT_SECURE_PORT else f"{name}:{port}"
+
+
+def _wake(waiters: list[asyncio.Future[None]]) -> None:
+    for future in waiters:
+        if not future.done():
+            future.set_result(None)
+    waiters.clear()

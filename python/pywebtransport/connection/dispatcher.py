@@ -1,0 +1,137 @@
+"""Where an engine's notifications go: the sink of one connection.
+
+The dispatcher finds the session or stream that a notification is for. Sessions and streams
+reach the engine, the clock and the fairness budget through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pywebtransport._engine.base import CloseInfo, EngineConnection, SessionRequest
+from pywebtransport.connection.deadlines import Deadlines
+
+if TYPE_CHECKING:
+    from pywebtransport.connection.connection import WebTransportConnection
+    from pywebtransport.session.base import SessionBase
+    from pywebtransport.stream.base import StreamBase
+
+__all__ = ["BUDGET", "Dispatcher"]
+
+BUDGET = 64
+"""Operations of one connection that may complete in a row without a trip through the loop.
+
+Sixteen KiB of stream data count as one more, so that a busy stream leaves the loop to others after
+about a millisecond.
+"""
+
+
+class Dispatcher:
+    """Implements ``ConnectionSink`` for a :class:`WebTransportConnection`."""
+
+    __slots__ = (
+        "budget",
+        "connection",
+        "create_future",
+        "deadlines",
+        "engine",
+        "loop",
+        "reads",
+        "sessions",
+        "streams",
+        "time",
+        "writes",
+    )
+
+    def __init__(
+        self,
+        *,
+        connection: WebTransportConnection,
+        engine: EngineConnection,
+        read_timeout: float | None,
+        write_timeout: float | None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.connection = connection
+        self.engine = engine
+        self.loop = loop
+        self.time = loop.time
+        self.create_future = loop.create_future
+        self.budget = BUDGET
+        self.deadlines = Deadlines(loop)
+        self.reads = self.deadlines.waits(read_timeout)
+        self.writes = self.deadlines.waits(write_timeout)
+        self.sessions: dict[int, SessionBase] = {}
+        self.streams: dict[int, StreamBase] = {}
+
+    async def breathe(self) -> None:
+        """Let the loop run once. Called when the budget is spent, before anything is taken."""
+        self.budget = BUDGET
+        await asyncio.sleep(0)
+
+    # ConnectionSink
+
+    def session_requested(self, request: SessionRequest) -> None:
+        self.connection._session_requested(request)
+
+    def session_established(
+        self, session_id: int, protocol: str | None, headers: Mapping[str, str]
+    ) -> None:
+        session = self.sessions.get(session_id)
+        if session is not None:
+            session._on_established(protocol, headers)
+
+    def session_rejected(self, session_id: int, status: int, headers: Mapping[str, str]) -> None:
+        session = self.sessions.get(session_id)
+        if session is not None:
+            session._on_rejected(status, headers)
+
+    def session_draining(self, session_id: int) -> None:
+        session = self.sessions.get(session_id)
+        if session is not None:
+            session._on_draining()
+
+    def session_closed(self, session_id: int, code: int, reason: str, by: str) -> None:
+        session = self.sessions.get(session_id)
+        if session is not None:
+            session._on_closed(code, reason, by)
+
+    def streams_available(self, session_id: int, unidirectional: bool) -> None:
+        session = self.sessions.get(session_id)
+        if session is not None:
+            session._on_streams_available(unidirectional)
+
+    def stream_opened(self, session_id: int, stream_id: int) -> None:
+        session = self.sessions.get(session_id)
+        if session is not None:
+            session._on_stream_opened(stream_id)
+
+    def stream_readable(self, stream_id: int) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream._on_readable()
+
+    def stream_writable(self, stream_id: int) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream._on_writable()
+
+    def stream_reset(self, stream_id: int, code: int | None) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream._on_reset(code)
+
+    def stream_stopped(self, stream_id: int, code: int | None) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream._on_stopped(code)
+
+    def datagrams_readable(self, session_id: int) -> None:
+        session = self.sessions.get(session_id)
+        if session is not None:
+            session._on_datagrams_readable()
+
+    def closed(self, info: CloseInfo) -> None:
+        self.connection._on_closed(info)

@@ -1,0 +1,28 @@
+"""Servers: applications with routes, the server below them, middleware."""
+
+from __future__ import annotations
+
+from pywebtransport.server.app import ServerApp
+from pywebtransport.server.middleware import (
+    MiddlewareManager,
+    create_auth_middleware,
+    create_cors_middleware,
+    create_logging_middleware,
+    create_rate_limit_middleware,
+)
+from pywebtransport.server.router import RequestRouter, SessionHandler
+from pywebtransport.server.server import ServerDiagnostics, ServerStats, WebTransportServer
+
+__all__ = [
+    "MiddlewareManager",
+    "RequestRouter",
+    "ServerApp",
+    "ServerDiagnostics",
+    "ServerStats",
+    "SessionHandler",
+    "WebTransportServer",
+    "create_auth_middleware",
+    "create_cors_middleware",
+    "create_logging_middleware",
+    "create_rate_limit_middleware",
+]

@@ -1,0 +1,299 @@
+"""A listening server: connections in, requests for sessions out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+from pywebtransport._engine.base import EngineConnection, EngineListener
+from pywebtransport._engine.select import get_engine
+from pywebtransport.config import ServerConfig
+from pywebtransport.connection.connection import WebTransportConnection, request_data
+from pywebtransport.constants import ErrorCodes
+from pywebtransport.events import EventEmitter
+from pywebtransport.exceptions import (
+    ConnectionError,
+    ServerError,
+    SessionError,
+    WebTransportError,
+)
+from pywebtransport.manager import ConnectionManager, SessionManager
+from pywebtransport.server.statistics import ServerDiagnostics, ServerStats
+from pywebtransport.session.base import SessionBase
+from pywebtransport.session.session import WebTransportSession
+from pywebtransport.types import Address, EventType
+from pywebtransport.utils import format_duration, inspect_certificate
+
+__all__ = ["ServerDiagnostics", "ServerStats", "WebTransportServer"]
+
+# One line when a session opens and one when it closes go to this logger.
+logger = logging.getLogger("pywebtransport.server")
+
+NOT_FOUND = 404
+TOO_MANY_REQUESTS = 429
+
+
+class WebTransportServer(EventEmitter):
+    """Accepts connections and emits SESSION_REQUEST for each session that a client asks for.
+
+    The event's data are the fields of the request, ``connection`` and ``session``; answer with
+    ``await session.accept()`` or ``await session.reject(status_code=...)``. Without a listener
+    requests are answered with 404. :class:`ServerApp` adds routes and middleware.
+
+    Use it with ``async with``, then :meth:`listen`.
+    """
+
+    def __init__(self, *, config: ServerConfig | None = None) -> None:
+        super().__init__()
+        self._config = config or ServerConfig()
+        self._connection_manager = ConnectionManager(
+            max_connections=self._config.max_connections,
+            connection_cleanup_interval=self._config.connection_cleanup_interval,
+            connection_idle_check_interval=self._config.connection_idle_check_interval,
+            connection_idle_timeout=self._config.connection_idle_timeout,
+        )
+        self._session_manager = SessionManager(
+            max_sessions=self._config.max_sessions,
+            session_cleanup_interval=self._config.session_cleanup_interval,
+        )
+        self._stats = ServerStats()
+        self._listener: EngineListener | None = None
+        self._is_active = False
+        self._connections = 0
+        self._sessions = 0
+        self._session_handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
+        """Who answers requests instead of listeners: a ServerApp."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed: asyncio.Event = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self._connection_manager.__aenter__()
+        await self._session_manager.__aenter__()
+        self._is_active = True
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+        if self._is_active:
+            self._is_active = False
+            await self._session_manager.shutdown()
+            await self._connection_manager.shutdown()
+
+    @property
+    def config(self) -> ServerConfig:
+        """As given, or the defaults."""
+        return self._config
+
+    @property
+    def connection_manager(self) -> ConnectionManager:
+        """The connections that have not ended."""
+        return self._connection_manager
+
+    @property
+    def events(self) -> EventEmitter:
+        """The server's emitter, which is the server."""
+        return self
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it listens."""
+        return self._listener is not None
+
+    @property
+    def local_address(self) -> Address | None:
+        """The bound address; None when it does not listen."""
+        return None if self._listener is None else self._listener.local_address
+
+    @property
+    def local_addresses(self) -> list[Address]:
+        """``local_address`` as a list."""
+        address = self.local_address
+        return [] if address is None else [address]
+
+    @property
+    def session_manager(self) -> SessionManager:
+        """The sessions that have not ended."""
+        return self._session_manager
+
+    async def listen(self, *, host: str | None = None, port: int | None = None) -> None:
+        """Bind a UDP socket and begin to accept connections.
+
+        Args:
+            host: A name or an address; ``None``: ``config.bind_host``.
+            port: ``None`` or 0: ``config.bind_port``.
+
+        Raises:
+            ServerError: It listens already, has not been entered, has no certificate, or the
+                address cannot be bound; the text says which, with the path or the address.
+        """
+        address = host or self._config.bind_host, port or self._config.bind_port
+        if not self._is_active:
+            raise ServerError("WebTransportServer has not been activated: use `async with`")
+        if self._listener is not None:
+            raise ServerError(f"the server listens on {self.local_address} already")
+        certfile = self._config.certfile
+        if not certfile:
+            raise ServerError(
+                "no certificate: set ServerConfig.certfile and keyfile"
+                " (pywebtransport.utils.generate_self_signed_cert makes a pair)",
+                bind_address=address,
+            )
+        try:
+            for problem in inspect_certificate(path=certfile):
+                logger.warning("%s", problem)
+            self._listener = await get_engine(self._config).listen(
+                config=self._config,
+                host=address[0],
+                port=address[1],
+                on_connection=self._accept,
+            )
+        except (WebTransportError, OSError, ValueError, NotImplementedError) as error:
+            text = error.message if isinstance(error, WebTransportError) else str(error)
+            raise ServerError(
+                f"cannot listen on {address[0]}:{address[1]}: {text}", bind_address=address
+            ) from error
+        self._closed.clear()
+        self._stats.start_time = time.time()
+        logger.info("listening on %s:%d", *self._listener.local_address[:2])
+
+    async def serve_forever(self) -> None:
+        """Wait until the server is closed; on cancellation close it and return.
+
+        Raises:
+            ServerError: It does not listen.
+        """
+        if self._listener is None:
+            raise ServerError("the server does not listen: await server.listen()")
+        try:
+            await self._closed.wait()
+        except asyncio.CancelledError:
+            logger.info("cancelled, closing")
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close every session and connection, then the socket. Does nothing when not serving."""
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        try:
+            await asyncio.gather(
+                self._session_manager.shutdown(), self._connection_manager.shutdown()
+            )
+            for task in list(self._tasks):
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            await listener.close()
+            self._closed.set()
+            logger.info("closed")
+
+    async def diagnostics(self) -> ServerDiagnostics:
+        """A snapshot of the figures."""
+        if self._stats.start_time is not None:
+            self._stats.uptime = time.time() - self._stats.start_time
+        connections = await self._connection_manager.get_all_resources()
+        sessions = await self._session_manager.get_all_resources()
+        return ServerDiagnostics(
+            stats=self._stats,
+            connection_states=dict(Counter(connection.state for connection in connections)),
+            session_states=dict(Counter(session.state for session in sessions)),
+            is_serving=self.is_serving,
+            certfile_path=self._config.certfile,
+            keyfile_path=self._config.keyfile,
+            max_connections=self._config.max_connections,
+        )
+
+    # What the engine brings.
+
+    def _accept(self, engine: EngineConnection) -> None:
+        """A handshake is complete."""
+        if self._listener is None or self._connections >= self._config.max_connections:
+            self._stats.connections_rejected += 1
+            logger.warning("connection from %s rejected: too many", engine.remote_address)
+            engine.close(code=ErrorCodes.H3_EXCESSIVE_LOAD, reason="too many connections")
+            return
+        self._stats.connections_accepted += 1
+        self._connections += 1
+        connection = WebTransportConnection(config=self._config)
+        connection._on_request = self._requested
+        connection._on_session_end = self._session_ended
+        connection._on_end = self._connection_ended
+        self._spawn(self._register(connection))
+        connection._start(engine)
+
+    async def _register(self, connection: WebTransportConnection) -> None:
+        try:
+            await self._connection_manager.add_connection(connection=connection)
+        except ConnectionError as error:
+            self._stats.connection_errors += 1
+            logger.warning("connection from %s: %s", connection.remote_address, error)
+            await connection.close(code=ErrorCodes.H3_EXCESSIVE_LOAD, reason=str(error))
+
+    def _connection_ended(self, connection: WebTransportConnection) -> None:
+        self._connections -= 1
+
+    def _requested(self, session: WebTransportSession) -> None:
+        self._sessions += 1
+        if self._sessions > self._config.max_sessions:
+            logger.warning("session from %s rejected: too many", session.remote_address)
+            session._reject(TOO_MANY_REQUESTS, {})
+            return
+        is_heard = self._has_listeners(EventType.SESSION_REQUEST)
+        if is_heard:
+            self.emit_nowait(
+                event_type=EventType.SESSION_REQUEST, data=request_data(session), source=self
+            )
+        if self._session_handler is not None:
+            self._spawn(self._handle(session))
+        elif not is_heard:
+            session._reject(NOT_FOUND, {})
+
+    async def _handle(self, session: WebTransportSession) -> None:
+        try:
+            await self._session_manager.add_session(session=session)
+        except SessionError as error:
+            logger.warning("session from %s rejected: %s", session.remote_address, error)
+            session._reject(TOO_MANY_REQUESTS, {})
+            return
+        assert self._session_handler is not None
+        await self._session_handler(session)
+
+    def _session_ended(self, session: SessionBase) -> None:
+        self._sessions -= 1
+        if self._config.access_log and session._stats.ready_at is not None:
+            logger.info(
+                'session closed: path="%s" peer=%s code=%d reason="%s" by=%s streams=%d after %s',
+                session._path,
+                _peer(session),
+                session._close_code,
+                session._close_reason,
+                session._closed_by,
+                session._stats.streams_created,
+                format_duration(seconds=session._stats.uptime),
+            )
+
+    def _log_open(self, session: SessionBase) -> None:
+        if self._config.access_log:
+            logger.info('session open: path="%s" peer=%s', session._path, _peer(session))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _peer(session: SessionBase) -> str:
+    address = session._connection.remote_address
+    return "-" if address is None else f"{address[0]}:{address[1]}"

@@ -1,0 +1,480 @@
+"""The inside of a session: its state, what the engine tells it, how it begins and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport.events import EventEmitter
+from pywebtransport.exceptions import (
+    SessionClosedError,
+    SessionError,
+    StreamError,
+    TimeoutError,
+    session_not_ready,
+)
+from pywebtransport.session.incoming import IncomingStreams
+from pywebtransport.session.opening import StreamOpeners
+from pywebtransport.session.statistics import SessionStats
+from pywebtransport.stream.base import FINISHING, OPEN, StreamBase
+from pywebtransport.stream.stream import WebTransportReceiveStream, WebTransportStream
+from pywebtransport.types import EventType, Headers, SessionId, SessionState, StreamId
+from pywebtransport.utils import get_logger
+
+if TYPE_CHECKING:
+    from pywebtransport.connection.connection import WebTransportConnection
+    from pywebtransport.connection.dispatcher import Dispatcher
+    from pywebtransport.datagram.transport import WebTransportDatagramTransport
+    from pywebtransport.manager import StreamManager
+
+__all__ = ["SessionBase"]
+
+logger = get_logger(name=__name__)
+
+UNIDIRECTIONAL = 0x2
+"""The bit of a stream id that says so (RFC 9000 §2.1)."""
+DELIVERY_CHECK = (0.001, 0.025)
+"""Shortest and longest seconds between two looks at what is in flight."""
+
+AnyStream = TypeVar("AnyStream", bound=StreamBase)
+
+
+class SessionBase(EventEmitter):
+    """What :class:`WebTransportSession` is made of. Not made by applications."""
+
+    def __init__(
+        self,
+        connection: WebTransportConnection,
+        *,
+        session_id: SessionId,
+        max_streams: int = 100,
+        max_incoming_streams: int = 100,
+        stream_cleanup_interval: float = 15.0,
+        path: str | None = None,
+        headers: Headers | None = None,
+        control_stream_id: StreamId | None = None,
+        wt_available_protocols: list[str] | None = None,
+        wt_protocol: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.path_params: tuple[str, ...] = ()
+        """The groups of the pattern that the path matched, on a server."""
+        self._connection = connection
+        self._session_id = session_id
+        self._max_streams = max_streams
+        self._max_incoming_streams = max_incoming_streams
+        self._stream_cleanup_interval = stream_cleanup_interval
+        self._path = path
+        self._headers = headers
+        self._control_id = control_stream_id
+        self._wt_available_protocols = wt_available_protocols
+        self._wt_protocol = wt_protocol
+        self._link: Dispatcher | None = None
+        self._state = SessionState.CONNECTING
+        self._stats = SessionStats(session_id=session_id, created_at=time.time())
+        self._local_streams = 0
+        """Streams opened by this side that have not ended."""
+        self._bytes_sent = 0
+        """On streams that have ended."""
+        self._incoming: IncomingStreams | None = None
+        self._openers: tuple[StreamOpeners, StreamOpeners] | None = None
+        self._datagrams: WebTransportDatagramTransport | None = None
+        self._stream_manager: StreamManager | None = None
+        self._ready_waiters: list[asyncio.Future[None]] | None = None
+        self._closed_waiters: list[asyncio.Future[None]] | None = None
+        self._waits_for_answer = False
+        """Made by ``connect_optimistic``: what needs the server's answer waits for it."""
+        self._status: int | None = None
+        """The server's answer when it was not 2xx; 0: it gave none."""
+        self._response_headers: Headers = {}
+        self._close_code = 0
+        self._close_reason = ""
+        self._closed_by = ""
+        self._announcement: asyncio.Task[None] | None = None
+
+    def _initialized(self) -> Dispatcher:
+        if self._link is None:
+            raise SessionError(
+                f"session {self._session_id} is not initialized: await session.initialize()",
+                session_id=self._session_id,
+                session_state=self._state,
+            )
+        return self._link
+
+    def _established(self) -> Dispatcher:
+        link = self._link or self._initialized()
+        if self._state not in (SessionState.CONNECTED, SessionState.DRAINING):
+            if self._state == SessionState.CONNECTING:
+                raise session_not_ready(session_id=self._session_id, current_state=self._state)
+            raise self._closed_error()
+        return link
+
+    def _attach(self, link: Dispatcher, control_id: StreamId) -> None:
+        """Take the engine's notifications for this session."""
+        self._link = link
+        self._control_id = control_id
+        link.sessions[control_id] = self
+
+    def _take_over(self, previous: SessionBase) -> None:
+        """Become the session that the connection has kept under the same token."""
+        link, control_id = previous._link, previous._control_id
+        assert link is not None
+        assert control_id is not None
+        for name in (
+            *("_state", "_stats", "_incoming", "_openers", "_datagrams", "_local_streams"),
+            *("_status", "_response_headers", "_close_code", "_close_reason", "_closed_by"),
+            *("_waits_for_answer", "_wt_protocol", "_wt_available_protocols"),
+        ):
+            setattr(self, name, getattr(previous, name))
+        self._path = previous._path if self._path is None else self._path
+        self._headers = previous._headers if self._headers is None else self._headers
+        for stream in link.streams.values():
+            if stream._session is previous:
+                stream._session = self
+        self._attach(link, control_id)
+
+    # The answer to the request.
+
+    async def ensure_ready(self) -> None:
+        """Wait until the session is established, for as long as the connection lives.
+
+        Raises:
+            SessionError: It ended first, or has ended.
+        """
+        link = self._initialized()
+        if self._state == SessionState.CONNECTING:
+            future: asyncio.Future[None] = link.create_future()
+            if self._ready_waiters is None:
+                self._ready_waiters = []
+            self._ready_waiters.append(future)
+            await future
+        if self._state not in (SessionState.CONNECTED, SessionState.DRAINING):
+            raise self._error(f"the session is not ready: {self._end_text()}")
+
+    def _accept(self) -> None:
+        link = self._initialized()
+        if self._state != SessionState.CONNECTING or self._control_id is None:
+            raise self._error("the request has been answered")
+        if self._wt_protocol is None:
+            offered = self._wt_available_protocols or ()
+            wanted = self._connection.config.wt_available_protocols or ()
+            self._wt_protocol = next((name for name in wanted if name in offered), None)
+        # Streams that came before the answer are told of during the call.
+        self._become_ready()
+        try:
+            link.engine.accept_session(self._control_id, protocol=self._wt_protocol)
+        except (EngineClosed, SessionRefused) as error:
+            self._on_closed(0, str(error), "transport")
+            raise self._error(f"the session cannot be accepted: {error}") from error
+        self._tell_ready()
+
+    def _reject(self, status: int, headers: Mapping[str, str]) -> None:
+        link = self._initialized()
+        if not 300 <= status <= 599:
+            raise ValueError(f"status_code must be in 300..599, it is {status}")
+        if self._state != SessionState.CONNECTING or self._control_id is None:
+            raise self._error("the request has been answered")
+        try:
+            link.engine.reject_session(self._control_id, status=status, headers=headers)
+        except (EngineClosed, SessionRefused) as error:
+            raise self._error(f"the session cannot be rejected: {error}") from error
+        finally:
+            self._on_closed(0, f"rejected with status {status}", "local")
+
+    def _become_ready(self) -> None:
+        self._state = SessionState.CONNECTED
+        self._stats.ready_at = time.time()
+
+    def _tell_ready(self) -> None:
+        waiters, self._ready_waiters = self._ready_waiters, None
+        for future in waiters or ():
+            if not future.done():
+                future.set_result(None)
+        data = {"session_id": self._session_id, "path": self._path, "protocol": self._wt_protocol}
+        self._tell(EventType.SESSION_READY, data)
+        self._connection._tell(EventType.SESSION_READY, data)
+
+    # What the engine tells.
+
+    def _on_established(self, protocol: str | None, headers: Mapping[str, str]) -> None:
+        self._wt_protocol = protocol
+        self._response_headers = dict(headers)
+        self._become_ready()
+        self._tell_ready()
+
+    def _on_rejected(self, status: int, headers: Mapping[str, str]) -> None:
+        self._status = status
+        self._response_headers = dict(headers)
+        reason = f"HTTP status {status}" if status else "the server reset the request"
+        self._on_closed(1, reason, "remote")
+
+    def _on_draining(self) -> None:
+        if self._state == SessionState.CONNECTED:
+            self._state = SessionState.DRAINING
+            data = {"session_id": self._session_id}
+            self._tell(EventType.SESSION_DRAINING, data)
+            self._connection._tell(EventType.SESSION_DRAINING, data)
+
+    def _on_streams_available(self, unidirectional: bool) -> None:
+        if self._openers is not None:
+            self._openers[unidirectional].serve()
+
+    def _on_stream_opened(self, stream_id: StreamId) -> None:
+        link = self._link
+        if link is None:
+            return
+        unidirectional = bool(stream_id & UNIDIRECTIONAL)
+        kind = WebTransportReceiveStream if unidirectional else WebTransportStream
+        stream = kind(stream_id=stream_id, session=self, is_remote=True)  # type: ignore[arg-type]
+        if unidirectional:
+            self._stats.unidirectional_streams += 1
+        else:
+            self._stats.bidirectional_streams += 1
+        self._stats.streams_created += 1
+        stream._attach(link)
+        self._incoming_queue().put(stream, unidirectional)
+        self._tell_stream(EventType.STREAM_OPENED, stream)
+
+    def _on_datagrams_readable(self) -> None:
+        if self._datagrams is not None:
+            self._datagrams._on_readable()
+
+    def _on_closed(self, code: int, reason: str, by: str) -> None:
+        """The session has ended, once; wake whoever waits in it."""
+        if self._state == SessionState.CLOSED:
+            return
+        link, control_id = self._link, self._control_id
+        self._state = SessionState.CLOSED
+        self._close_code, self._close_reason, self._closed_by = code, reason, by
+        self._stats.closed_at = time.time()
+        if link is not None and control_id is not None:
+            link.sessions.pop(control_id, None)
+            # Tasks that accept streams run before those that use one: they can end the others.
+            if self._incoming is not None:
+                self._incoming.end()
+            for stream in [each for each in link.streams.values() if each._session is self]:
+                stream._lose()
+        for opener in self._openers or ():
+            opener.end()
+        if self._datagrams is not None:
+            self._datagrams._close()
+        waiters, self._ready_waiters = self._ready_waiters, None
+        for ready in waiters or ():
+            if not ready.done():
+                ready.set_result(None)
+        data = {"session_id": self._session_id, "code": code, "reason": reason}
+        self._connection._session_ended(self)
+        self._connection._tell(EventType.SESSION_CLOSED, data)
+        if self._has_listeners(EventType.SESSION_CLOSED):
+            self._announcement = asyncio.ensure_future(self._announce_closed(data))
+        else:
+            self._wake_closed()
+
+    async def _announce_closed(self, data: dict[str, Any]) -> None:
+        try:
+            await self.emit(event_type=EventType.SESSION_CLOSED, data=data, source=self)
+        finally:
+            self._wake_closed()
+
+    def _wake_closed(self) -> None:
+        waiters, self._closed_waiters = self._closed_waiters, None
+        for future in waiters or ():
+            if not future.done():
+                future.set_result(None)
+
+    # Streams.
+
+    def _open_now(self, unidirectional: bool) -> StreamId | None:
+        """The id of a new stream, if the peer allows one at once."""
+        link = self._link or self._initialized()
+        if self._state != SessionState.CONNECTED:
+            if self._state == SessionState.CONNECTING and self._waits_for_answer:
+                return None
+            self._established()
+        if self._local_streams >= self._max_streams:
+            self._look_for_ends(link)
+            if self._local_streams >= self._max_streams:
+                raise StreamError(
+                    f"max_streams={self._max_streams} streams are open in session"
+                    f" {self._session_id}; close some, or raise config.max_streams"
+                )
+        link.budget -= 1
+        if link.budget < 0 or (self._openers is not None and self._openers[unidirectional]):
+            return None
+        try:
+            stream_id = link.engine.open_stream(self._control_id, unidirectional)  # type: ignore[arg-type]
+        except (EngineClosed, SessionRefused) as error:
+            raise self._error(f"no stream can be opened: {error}") from error
+        if stream_id is not None:
+            # Counted before anything else can run, so that the limit holds.
+            self._local_streams += 1
+        return stream_id
+
+    async def _open_later(self, unidirectional: bool, timeout: float | None) -> StreamId:
+        link = self._initialized()
+        if timeout is None:
+            timeout = self._connection.config.stream_creation_timeout
+        try:
+            async with asyncio.timeout(timeout):
+                if self._state == SessionState.CONNECTING:
+                    await self.ensure_ready()
+                if link.budget < 0:
+                    await link.breathe()
+                stream_id = self._open_now(unidirectional)
+                if stream_id is not None:
+                    return stream_id
+                self._local_streams += 1
+                try:
+                    stream_id = await self._waiting_for(unidirectional).wait()
+                except BaseException:
+                    self._local_streams -= 1
+                    raise
+        except builtins.TimeoutError:
+            raise StreamError(
+                f"the peer allowed no further"
+                f" {'uni' if unidirectional else 'bi'}directional stream within {timeout} s"
+            ) from None
+        if stream_id is None:
+            self._local_streams -= 1
+            raise self._closed_error()
+        return stream_id
+
+    def _waiting_for(self, unidirectional: bool) -> StreamOpeners:
+        if self._openers is None:
+            link = self._initialized()
+            assert self._control_id is not None
+            bidirectional, receiving = (
+                StreamOpeners(
+                    loop=link.loop,
+                    engine=link.engine,
+                    control_id=self._control_id,
+                    unidirectional=direction,
+                )
+                for direction in (False, True)
+            )
+            self._openers = bidirectional, receiving
+        return self._openers[unidirectional]
+
+    def _opened(self, stream: AnyStream) -> AnyStream:
+        """A stream of this side, whose slot is counted already."""
+        link = self._link
+        assert link is not None
+        stream._link = link
+        link.streams[stream._stream_id] = stream
+        self._stats.streams_created += 1
+        self._tell_stream(EventType.STREAM_OPENED, stream)
+        return stream
+
+    def _look_for_ends(self, link: Dispatcher) -> None:
+        """Streams whose data has ended unread hold a slot; give theirs back."""
+        for stream in list(link.streams.values()):
+            if stream._session is self and isinstance(stream, WebTransportReceiveStream):
+                stream._probe()
+
+    def _stream_closed(self, stream: StreamBase) -> None:
+        self._stats.streams_closed += 1
+        self._bytes_sent += stream._bytes_sent
+        if not stream._is_remote:
+            self._local_streams -= 1
+        elif stream._arrival >= 0 and self._incoming is not None:
+            self._incoming.discard(stream)  # type: ignore[arg-type]
+        if stream._costs is not None:
+            self._stats.stream_errors += stream._costs.read_errors + stream._costs.write_errors
+        self._tell_stream(EventType.STREAM_CLOSED, stream)
+
+    def _incoming_queue(self) -> IncomingStreams:
+        if self._incoming is None:
+            self._incoming = IncomingStreams(self._initialized().loop)
+            if self._state == SessionState.CLOSED:
+                self._incoming.end()
+        return self._incoming
+
+    async def _next_stream(self, unidirectional: bool | None) -> WebTransportReceiveStream | None:
+        """The next that the peer opens; None when the session has ended."""
+        link = self._initialized()
+        link.budget -= 1
+        if link.budget < 0:
+            await link.breathe()
+        if self._state == SessionState.CONNECTING and self._waits_for_answer:
+            await self.ensure_ready()
+        queue = self._incoming_queue()
+        while (stream := queue.take(unidirectional)) is None and not queue.is_ended:
+            await queue.wait(unidirectional)
+        return stream
+
+    # Closing.
+
+    async def _deliver(self, link: Dispatcher) -> None:
+        """Wait, within bounds, until the peer has what was written: closing resets the streams."""
+        streams = [stream for stream in link.streams.values() if stream._session is self]
+        if not self._bytes_sent and not any(stream._bytes_sent for stream in streams):
+            return
+        try:
+            async with asyncio.timeout(self._connection.config.close_timeout):
+                for stream in streams:
+                    if stream._sending in (OPEN, FINISHING) and stream._backlog is not None:
+                        await stream.flush()  # type: ignore[attr-defined]
+                # The engine sends at the end of a turn of the loop.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                await self._until_acknowledged(link)
+        except (builtins.TimeoutError, EngineClosed, StreamError, TimeoutError) as error:
+            logger.debug("session %s closes with data undelivered: %s", self._session_id, error)
+
+    async def _until_acknowledged(self, link: Dispatcher) -> None:
+        # An engine does not notify of acknowledgements; a fraction of a round trip is soon enough.
+        shortest, longest = DELIVERY_CHECK
+        stats = link.engine.stats()
+        while stats.bytes_in_flight:
+            await asyncio.sleep(min(max(stats.rtt / 4, shortest), longest))
+            stats = link.engine.stats()
+
+    def _close_now(self, link: Dispatcher, code: int, reason: str, was_connecting: bool) -> None:
+        assert self._control_id is not None
+        try:
+            if was_connecting and not self._connection.is_client:
+                link.engine.reject_session(self._control_id, status=503)
+            else:
+                link.engine.close_session(self._control_id, code=code, reason=reason)
+        except (EngineClosed, SessionRefused) as error:
+            logger.debug("session %s had ended already: %s", self._session_id, error)
+        self._on_closed(code, reason, "local")
+
+    # Words and events.
+
+    def _end_text(self) -> str:
+        if self._state != SessionState.CLOSED:
+            return f"the session is {self._state.value}"
+        said = f" ({self._close_reason})" if self._close_reason else ""
+        if self._closed_by == "local":
+            return f"this side closed the session with code {self._close_code}{said}"
+        if self._closed_by == "remote":
+            return f"the peer closed the session with code {self._close_code}{said}"
+        return f"the connection was lost{said}"
+
+    def _error(self, message: str) -> SessionError:
+        return SessionError(message, session_id=self._session_id, session_state=self._state)
+
+    def _closed_error(self) -> SessionClosedError:
+        return SessionClosedError(
+            self._end_text(), session_id=self._session_id, error_code=self._close_code
+        )
+
+    def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
+        """Emit an event, if someone listens, without waiting for the handlers."""
+        if self._has_listeners(event_type):
+            self.emit_nowait(event_type=event_type, data=data, source=self)
+
+    def _tell_stream(self, event_type: EventType, stream: StreamBase) -> None:
+        if self._has_listeners(event_type):
+            data = {
+                "stream_id": stream._stream_id,
+                "session_id": self._session_id,
+                "direction": stream._direction,
+                "stream": stream,
+            }
+            self.emit_nowait(event_type=event_type, data=data, source=self)

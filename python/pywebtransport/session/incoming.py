@@ -1,0 +1,108 @@
+"""Streams that the peer has opened and the application has not accepted yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pywebtransport.stream.stream import WebTransportReceiveStream
+
+__all__ = ["IncomingStreams"]
+
+
+class IncomingStreams:
+    """A queue for each direction, and the tasks that wait for one of them or for both.
+
+    QUIC's stream limit bounds it: a stream counts against the limit until it is accepted and read,
+    and one that its peer ends before leaves the queue.
+    """
+
+    __slots__ = ("_arrivals", "_loop", "_queues", "_waiters", "is_ended")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._arrivals = 0
+        # By direction: bidirectional, unidirectional.
+        self._queues: tuple[deque[WebTransportReceiveStream], deque[WebTransportReceiveStream]] = (
+            deque(),
+            deque(),
+        )
+        self._waiters: deque[tuple[bool | None, asyncio.Future[None]]] = deque()
+        self.is_ended = False
+        """The session has ended: nothing more comes, and what is queued is dead."""
+
+    def __len__(self) -> int:
+        return len(self._queues[0]) + len(self._queues[1])
+
+    def put(self, stream: WebTransportReceiveStream, unidirectional: bool) -> None:
+        """Queue a stream and wake whoever waits for its direction."""
+        stream._arrival = self._arrivals
+        self._arrivals += 1
+        self._queues[unidirectional].append(stream)
+        if self._waiters:
+            self._wake(unidirectional)
+
+    def discard(self, stream: WebTransportReceiveStream) -> None:
+        """A queued stream has ended before anybody accepted it."""
+        for queue in self._queues:
+            if stream in queue:
+                queue.remove(stream)
+        stream._arrival = -1
+
+    def take(self, unidirectional: bool | None) -> WebTransportReceiveStream | None:
+        """The stream of a direction (None: of any) that came first."""
+        bidirectional, receiving = self._queues
+        if unidirectional is None:
+            if bidirectional and receiving:
+                queue = (
+                    bidirectional
+                    if bidirectional[0]._arrival < receiving[0]._arrival
+                    else receiving
+                )
+            else:
+                queue = bidirectional or receiving
+        else:
+            queue = self._queues[unidirectional]
+        if not queue:
+            return None
+        stream = queue.popleft()
+        stream._arrival = -1
+        return stream
+
+    async def wait(self, unidirectional: bool | None) -> None:
+        """Until there may be one to take, or the session has ended."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.append((unidirectional, future))
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.cancelled():
+                self._waiters.remove((unidirectional, future))
+            else:
+                # Woken and cancelled at once: the stream is for somebody else.
+                for direction in (False, True):
+                    if self._queues[direction]:
+                        self._wake(direction)
+            raise
+
+    def end(self) -> None:
+        """Wake everybody; the session has ended."""
+        self.is_ended = True
+        for queue in self._queues:
+            for stream in queue:
+                stream._arrival = -1
+            queue.clear()
+        for _, future in self._waiters:
+            if not future.done():
+                future.set_result(None)
+        self._waiters.clear()
+
+    def _wake(self, unidirectional: bool) -> None:
+        for entry in self._waiters:
+            wanted, future = entry
+            if wanted in (None, unidirectional) and not future.done():
+                self._waiters.remove(entry)
+                future.set_result(None)
+                return

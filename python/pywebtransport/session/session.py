@@ -1,0 +1,447 @@
+"""A WebTransport session, on either side of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport.datagram.structured import StructuredDatagramTransport
+from pywebtransport.datagram.transport import WebTransportDatagramTransport
+from pywebtransport.events import EventEmitter
+from pywebtransport.exceptions import (
+    TimeoutError,
+)
+from pywebtransport.session.base import SessionBase
+from pywebtransport.session.statistics import SessionDiagnostics, SessionStats
+from pywebtransport.stream.stream import (
+    StreamType,
+    WebTransportReceiveStream,
+    WebTransportSendStream,
+    WebTransportStream,
+)
+from pywebtransport.stream.structured import StructuredStream
+from pywebtransport.types import (
+    Address,
+    Buffer,
+    Data,
+    Headers,
+    Serializer,
+    SessionId,
+    SessionState,
+)
+from pywebtransport.utils import get_logger
+
+if TYPE_CHECKING:
+    from pywebtransport.connection.connection import WebTransportConnection
+    from pywebtransport.manager import StreamManager
+    from pywebtransport.protocol import WebTransportProtocolHandler
+
+__all__ = ["SessionDiagnostics", "SessionStats", "WebTransportSession"]
+
+logger = get_logger(name=__name__)
+
+MAX_CODE = 0xFFFF_FFFF
+MAX_REASON = 1024
+"""Bytes of a close reason on the wire (webtrans-http3-16 §6); a longer one is cut."""
+STALE_AFTER = 300.0
+"""Seconds without activity on the connection after which ``monitor_health`` warns."""
+
+
+class WebTransportSession(SessionBase):
+    """Streams and datagrams under one path of one server.
+
+    A client gets its sessions from ``WebTransportClient.connect``, a server's handler is called
+    with one. ``async with`` waits until the session is ready, and closes it on leaving.
+
+    When the session ends, for whatever reason, everything that waits in it is woken: iterations
+    end, the rest raises the documented exception. SESSION_CLOSED {session_id, code, reason} is
+    emitted once.
+
+    Args:
+        connection: The connection it belongs to.
+        session_id: Its token, as ``connection.wait_for_ready_session`` or SESSION_REQUEST gives it.
+        max_streams: Streams opened by this side that may be open at once.
+        max_incoming_streams: Accepted for compatibility; the peer's streams are bounded by
+            ``config.max_incoming_streams`` where the connection is made.
+        stream_cleanup_interval: Accepted for compatibility; a stream that has ended is forgotten at
+            once.
+    """
+
+    async def __aenter__(self) -> Self:
+        if self._link is None:
+            await self.initialize()
+        await self.ready()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<WebTransportSession {self._session_id} {self._path!r} {self._state}>"
+
+    # Facts.
+
+    @property
+    def connection(self) -> WebTransportConnection | None:
+        """The connection that carries the session."""
+        return self._connection
+
+    @property
+    def events(self) -> EventEmitter:
+        """The session's emitter, which is the session."""
+        return self
+
+    @property
+    def headers(self) -> Headers:
+        """A copy of the request's fields, pseudo-header fields included where they are known."""
+        return dict(self._headers or {})
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the session has ended."""
+        return self._state == SessionState.CLOSED
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the session is established, and nobody has asked to wind it up."""
+        return self._state == SessionState.CONNECTED
+
+    @property
+    def path(self) -> str:
+        """The requested path, with its query."""
+        return self._path or "/"
+
+    @property
+    def protocol_handler(self) -> WebTransportProtocolHandler | None:
+        """The connection's, if it has one."""
+        return self._connection.protocol_handler
+
+    @property
+    def remote_address(self) -> Address | None:
+        """Where the peer is now."""
+        return self._connection.remote_address
+
+    @property
+    def session_id(self) -> SessionId:
+        """An opaque token; it never travels."""
+        return self._session_id
+
+    @property
+    def state(self) -> SessionState:
+        """Connecting, connected, draining, closing or closed."""
+        return self._state
+
+    @property
+    def stream_manager(self) -> StreamManager | None:
+        """A manager with the session's present streams; None before :meth:`initialize`."""
+        if self._link is None:
+            return None
+        if self._stream_manager is None:
+            from pywebtransport.session.managed import SessionStreams
+
+            self._stream_manager = SessionStreams(session=self)
+        return self._stream_manager
+
+    @property
+    def wt_available_protocols(self) -> list[str] | None:
+        """The application protocols that the client offered, most wanted first."""
+        offered = self._wt_available_protocols
+        return None if offered is None else list(offered)
+
+    @property
+    def wt_protocol(self) -> str | None:
+        """The application protocol in use. A server may set it before it accepts the session."""
+        return self._wt_protocol
+
+    @wt_protocol.setter
+    def wt_protocol(self, protocol: str | None) -> None:
+        if self._state != SessionState.CONNECTING or self._connection.is_client:
+            raise self._error("only a server chooses the protocol, before it accepts the session")
+        if protocol is not None and protocol not in (self._wt_available_protocols or ()):
+            raise ValueError(
+                f"the client did not offer {protocol!r} but {self._wt_available_protocols}"
+            )
+        self._wt_protocol = protocol
+
+    # Beginning.
+
+    async def initialize(self) -> None:
+        """Join the connection's session of this token. Idempotent; the factories have done it.
+
+        Raises:
+            SessionError: The connection knows no session of this token.
+        """
+        if self._link is None:
+            self._connection._adopt(self)
+
+    async def ready(self, *, timeout: float = 30.0) -> None:
+        """Wait until the session is established.
+
+        Raises:
+            SessionError: It ended first, or has ended.
+            TimeoutError: It was not answered within ``timeout`` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self.ensure_ready()
+        except builtins.TimeoutError:
+            raise TimeoutError(
+                f"the session was not established within {timeout} s",
+                timeout_duration=timeout,
+                operation="session ready",
+            ) from None
+
+    async def accept(self) -> None:
+        """Server: answer the request with 200.
+
+        Raises:
+            SessionError: The request has been answered, or its sender is gone.
+        """
+        self._accept()
+
+    async def reject(self, *, status_code: int = 403) -> None:
+        """Server: answer the request with a status that is not 2xx.
+
+        Raises:
+            SessionError: The request has been answered, or its sender is gone.
+            ValueError: ``status_code`` is not in 300..599.
+        """
+        self._reject(status_code, {})
+
+    # Streams.
+
+    async def create_bidirectional_stream(
+        self, *, timeout: float | None = None
+    ) -> WebTransportStream:
+        """Open a stream that both sides write.
+
+        Args:
+            timeout: Seconds to wait for the peer to allow a stream; ``None``:
+                ``config.stream_creation_timeout`` (10 s).
+
+        Raises:
+            SessionError: The session is not established, or ended meanwhile.
+            StreamError: ``max_streams`` are open, or the peer allowed none in time.
+        """
+        stream_id = self._open_now(False)
+        if stream_id is None:
+            stream_id = await self._open_later(False, timeout)
+        stream = WebTransportStream(stream_id=stream_id, session=self)
+        self._stats.bidirectional_streams += 1
+        return self._opened(stream)
+
+    async def create_unidirectional_stream(
+        self, *, timeout: float | None = None
+    ) -> WebTransportSendStream:
+        """Open a stream that only this side writes; as :meth:`create_bidirectional_stream`."""
+        stream_id = self._open_now(True)
+        if stream_id is None:
+            stream_id = await self._open_later(True, timeout)
+        stream = WebTransportSendStream(stream_id=stream_id, session=self)
+        self._stats.unidirectional_streams += 1
+        return self._opened(stream)
+
+    async def create_structured_stream(
+        self,
+        *,
+        serializer: Serializer,
+        registry: dict[int, type[Any]],
+        timeout: float | None = None,
+    ) -> StructuredStream:
+        """Open a bidirectional stream for objects of the registered classes."""
+        stream = await self.create_bidirectional_stream(timeout=timeout)
+        return StructuredStream(stream=stream, serializer=serializer, registry=registry)
+
+    async def incoming_streams(self) -> AsyncIterator[StreamType]:
+        """Yield the streams that the peer opens, of both kinds, until the session ends.
+
+        Raises:
+            SessionError: The session is not initialized.
+        """
+        while (stream := await self._next_stream(None)) is not None:
+            yield stream
+
+    async def incoming_bidirectional_streams(self) -> AsyncGenerator[WebTransportStream, None]:
+        """Yield the bidirectional streams that the peer opens, until the session ends."""
+        while (stream := await self._next_stream(False)) is not None:
+            yield cast(WebTransportStream, stream)
+
+    async def incoming_unidirectional_streams(
+        self,
+    ) -> AsyncGenerator[WebTransportReceiveStream, None]:
+        """Yield the unidirectional streams that the peer opens, until the session ends."""
+        while (stream := await self._next_stream(True)) is not None:
+            yield stream
+
+    async def accept_bidirectional_stream(self) -> WebTransportStream:
+        """Return the next bidirectional stream that the peer opens.
+
+        Raises:
+            SessionClosedError: The session ended.
+        """
+        stream = await self._next_stream(False)
+        if stream is None:
+            raise self._closed_error()
+        return cast(WebTransportStream, stream)
+
+    async def accept_unidirectional_stream(self) -> WebTransportReceiveStream:
+        """Return the next unidirectional stream that the peer opens.
+
+        Raises:
+            SessionClosedError: The session ended.
+        """
+        stream = await self._next_stream(True)
+        if stream is None:
+            raise self._closed_error()
+        return stream
+
+    # Datagrams.
+
+    async def create_datagram_transport(self) -> WebTransportDatagramTransport:
+        """Return the session's datagram transport, always the same one.
+
+        Raises:
+            SessionError: The session has ended or is not initialized.
+        """
+        if self._datagrams is None:
+            link = self._initialized()
+            if self._state == SessionState.CONNECTING and self._waits_for_answer:
+                await self.ensure_ready()
+            if self._state not in (SessionState.CONNECTED, SessionState.DRAINING):
+                raise self._error(f"no datagrams: {self._end_text()}")
+            self._datagrams = WebTransportDatagramTransport._of_session(self, link)
+        return self._datagrams
+
+    async def create_structured_datagram_transport(
+        self, *, serializer: Serializer, registry: dict[int, type[Any]]
+    ) -> StructuredDatagramTransport:
+        """The session's datagrams, for objects of the registered classes."""
+        transport = await self.create_datagram_transport()
+        return StructuredDatagramTransport(
+            datagram_transport=transport, serializer=serializer, registry=registry
+        )
+
+    async def send_datagram(self, *, data: Data | Buffer) -> None:
+        """Send one datagram; as ``send`` of the datagram transport."""
+        transport = self._datagrams or await self.create_datagram_transport()
+        await transport.send(data=data)
+
+    # The end.
+
+    async def close(
+        self, *, code: int = 0, reason: str = "", close_connection: bool = True
+    ) -> None:
+        """End the session and tell the peer why.
+
+        Waits until what was written has reached the peer, ``config.close_timeout`` (5 s) at most.
+        What is still unread is dropped. Closed already: does nothing.
+
+        Args:
+            code: An application's code, 32 bits.
+            reason: Text for the peer, up to 1,024 bytes in UTF-8; a longer one is cut.
+            close_connection: Also close the connection, if this was its last session.
+
+        Raises:
+            ValueError: ``code`` does not fit into 32 bits.
+        """
+        if not 0 <= code <= MAX_CODE:
+            raise ValueError(f"code must be in 0..{MAX_CODE}, it is {code}")
+        if self._state == SessionState.CLOSED or self._link is None:
+            return
+        if self._state == SessionState.CLOSING:
+            await self.wait_closed()
+            return
+        link = self._link
+        was_connecting = self._state == SessionState.CONNECTING
+        self._state = SessionState.CLOSING
+        try:
+            if not was_connecting:
+                await self._deliver(link)
+        finally:
+            reason = reason.encode()[:MAX_REASON].decode(errors="ignore")
+            self._close_now(link, code, reason, was_connecting)
+        if self._announcement is not None:
+            await asyncio.shield(self._announcement)
+        if close_connection and not link.sessions:
+            await self._connection.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the session has ended and its SESSION_CLOSED handlers have run."""
+        if self._state == SessionState.CLOSED:
+            return
+        future: asyncio.Future[None] = self._initialized().create_future()
+        if self._closed_waiters is None:
+            self._closed_waiters = []
+        self._closed_waiters.append(future)
+        await future
+
+    # Looking at it.
+
+    async def diagnostics(self) -> SessionDiagnostics:
+        """A snapshot of the figures."""
+        transport = self._datagrams
+        if transport is not None:
+            self._stats.datagrams_sent = transport.datagrams_sent
+            self._stats.datagrams_received = transport.datagrams_received
+        info = self._connection.get_session_info(session_id=self._session_id)
+        return SessionDiagnostics(
+            stats=self._stats,
+            state=self._state,
+            is_connection_active=self._connection.is_connected,
+            datagram_receive_buffer_size=(
+                0 if transport is None else transport.get_receive_buffer_size()
+            ),
+            send_credit_available=(
+                0 if info is None else max(0, info.peer_max_data - info.local_data_sent)
+            ),
+            receive_credit_available=(
+                0 if info is None else max(0, info.local_max_data - info.peer_data_sent)
+            ),
+        )
+
+    async def monitor_health(self, *, check_interval: float = 60.0) -> None:
+        """Warn in the log when the connection has been silent for 300 s, until the session ends.
+
+        Args:
+            check_interval: Seconds between two looks.
+        """
+        while not self.is_closed:
+            last = self._connection.last_activity_time
+            if last and time.time() - last > STALE_AFTER:
+                logger.warning("session %s: no activity for %.0f s", self, time.time() - last)
+            try:
+                async with asyncio.timeout(check_interval):
+                    await self.wait_closed()
+            except builtins.TimeoutError:
+                continue
+
+    async def export_keying_material(
+        self, *, label: bytes | str, context: bytes | str, length: int
+    ) -> bytes:
+        """Key material that only the two ends can know (webtrans-http3-16 §4.9).
+
+        Raises:
+            SessionError: The session is not established.
+            NotImplementedError: The engine cannot.
+        """
+        link = self._established()
+        assert self._control_id is not None
+        try:
+            return link.engine.export_keying_material(
+                self._control_id,
+                label.encode() if isinstance(label, str) else label,
+                context.encode() if isinstance(context, str) else context,
+                length,
+            )
+        except (EngineClosed, SessionRefused) as error:
+            raise self._error(f"no keying material: {error}") from error

@@ -1,0 +1,23 @@
+"""Streams of a session, of the three kinds, and messages of typed objects on them."""
+
+from __future__ import annotations
+
+from pywebtransport.stream.stream import (
+    StreamDiagnostics,
+    StreamStats,
+    StreamType,
+    WebTransportReceiveStream,
+    WebTransportSendStream,
+    WebTransportStream,
+)
+from pywebtransport.stream.structured import StructuredStream
+
+__all__ = [
+    "StreamDiagnostics",
+    "StreamStats",
+    "StreamType",
+    "StructuredStream",
+    "WebTransportReceiveStream",
+    "WebTransportSendStream",
+    "WebTransportStream",
+]

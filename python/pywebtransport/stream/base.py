@@ -1,0 +1,320 @@
+"""What streams of every kind share: identity, the state of both halves, figures, the end.
+
+A half is in one of the states below and leaves ``OPEN`` once. A stream is closed when neither half
+is ``OPEN`` or ``FINISHING``; then the dispatcher forgets it and the session gets its slot back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+
+from pywebtransport.events import EventEmitter
+from pywebtransport.exceptions import StreamError
+from pywebtransport.stream.statistics import StreamDiagnostics, StreamStats
+from pywebtransport.types import EventType, StreamDirection, StreamId, StreamState
+
+if TYPE_CHECKING:
+    from pywebtransport.connection.dispatcher import Dispatcher
+    from pywebtransport.session.base import SessionBase
+    from pywebtransport.session.session import WebTransportSession
+
+__all__ = ["StreamBase"]
+
+OPEN = 0
+FINISHING = 1
+"""Sending: the end is in the backlog, not with the engine yet."""
+FINISHED = 2
+"""Receiving: the end was read. Sending: the engine has the end."""
+RESET = 3
+"""Receiving: the peer reset the stream. Sending: this side did."""
+STOPPED = 4
+"""Receiving: this side asked the peer to stop. Sending: the peer asked this side."""
+LOST = 5
+"""The session or the connection ended first."""
+ABSENT = 6
+"""A unidirectional stream has only the other half."""
+
+
+class Chunk:
+    """A write that the engine has not accepted whole: what is left of it, and who waits for it."""
+
+    __slots__ = ("fin", "future", "started", "view")
+
+    def __init__(
+        self, view: memoryview, fin: bool, started: bool, future: asyncio.Future[bool] | None
+    ) -> None:
+        self.view = view
+        self.fin = fin
+        self.started = started
+        self.future = future
+
+
+class Costs:
+    """What waiting and failing cost one stream; most streams have none."""
+
+    __slots__ = (
+        "max_read_time",
+        "max_write_time",
+        "read_errors",
+        "total_read_time",
+        "total_write_time",
+        "write_errors",
+    )
+
+    def __init__(self) -> None:
+        self.total_read_time = 0.0
+        self.max_read_time = 0.0
+        self.total_write_time = 0.0
+        self.max_write_time = 0.0
+        self.read_errors = 0
+        self.write_errors = 0
+
+
+class StreamBase(EventEmitter):
+    """One stream. Not made by applications; see the three kinds."""
+
+    # One base has all the slots, so that the bidirectional kind can inherit from both others.
+    __slots__ = (
+        "_arrival",
+        "_backlog",
+        "_bytes_received",
+        "_bytes_sent",
+        "_closed_at",
+        "_closed_waiters",
+        "_code",
+        "_costs",
+        "_created_at",
+        "_is_remote",
+        "_link",
+        "_offset",
+        "_pending",
+        "_readable",
+        "_reader",
+        "_reads",
+        "_receiving",
+        "_sending",
+        "_session",
+        "_stream_id",
+        "_writes",
+    )
+
+    _direction: StreamDirection
+    _halves: tuple[int, int]
+    """The first state of the receiving and of the sending half."""
+
+    def __init__(
+        self, *, stream_id: StreamId, session: WebTransportSession, is_remote: bool = False
+    ) -> None:
+        # EventEmitter makes what it needs when the first listener comes.
+        self._stream_id = stream_id
+        self._session: SessionBase = session
+        self._is_remote = is_remote
+        self._arrival = -1
+        """Its number among the streams that wait to be accepted; -1: it does not."""
+        self._link: Dispatcher | None = None
+        self._receiving, self._sending = self._halves
+        self._readable = True
+        """False from the engine's "nothing yet" to its notification."""
+        self._pending = b""
+        """Read from the engine, not yet by the application, from ``_offset`` on."""
+        self._offset = 0
+        self._reader: asyncio.Future[bool] | None = None
+        self._backlog: deque[Chunk] | None = None
+        self._closed_waiters: list[asyncio.Future[None]] | None = None
+        self._code: int | None = None
+        """The application code with which the peer reset or stopped the stream."""
+        self._created_at = time.time()
+        self._closed_at: float | None = None
+        self._reads = 0
+        self._writes = 0
+        self._bytes_received = 0
+        self._bytes_sent = 0
+        self._costs: Costs | None = None
+
+    async def initialize(self) -> None:
+        """Attach to the session's connection; the session's factories have done it. Idempotent.
+
+        Raises SessionError when the session itself is not initialized.
+        """
+        if self._link is None:
+            self._attach(self._session._initialized())
+
+    def _attach(self, link: Dispatcher) -> None:
+        self._link = link
+        link.streams[self._stream_id] = self
+
+    @property
+    def stream_id(self) -> StreamId:
+        """The QUIC stream id."""
+        return self._stream_id
+
+    @property
+    def session(self) -> WebTransportSession:
+        """The session that the stream belongs to."""
+        return cast("WebTransportSession", self._session)
+
+    @property
+    def events(self) -> EventEmitter:
+        """The stream's emitter, which is the stream."""
+        return self
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the peer opened it."""
+        return self._is_remote
+
+    @property
+    def direction(self) -> StreamDirection:
+        """Bidirectional, send only or receive only."""
+        return self._direction
+
+    @property
+    def state(self) -> StreamState:
+        """Of both halves together.
+
+        A half that was reset while the other goes on reads as half closed; the reset states say
+        that the whole stream ended so.
+        """
+        receiving, sending = self._receiving, self._sending
+        if receiving == OPEN:
+            if sending in (OPEN, ABSENT):
+                return StreamState.OPEN
+            return StreamState.HALF_CLOSED_LOCAL
+        if sending in (OPEN, FINISHING):
+            if receiving == ABSENT:
+                return StreamState.OPEN if sending == OPEN else StreamState.HALF_CLOSED_LOCAL
+            return StreamState.HALF_CLOSED_REMOTE
+        if receiving == RESET or sending == STOPPED:
+            return StreamState.RESET_RECEIVED
+        if receiving == STOPPED or sending == RESET:
+            return StreamState.RESET_SENT
+        return StreamState.CLOSED
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be read or written any more."""
+        return self._receiving != OPEN and self._sending not in (OPEN, FINISHING)
+
+    @property
+    def diagnostics(self) -> StreamDiagnostics:
+        """A snapshot of the counters and the buffers."""
+        costs = self._costs or Costs()
+        stats = StreamStats(
+            stream_id=self._stream_id,
+            created_at=self._created_at,
+            closed_at=self._closed_at,
+            bytes_sent=self._bytes_sent,
+            bytes_received=self._bytes_received,
+            writes_count=self._writes,
+            reads_count=self._reads,
+            total_write_time=costs.total_write_time,
+            total_read_time=costs.total_read_time,
+            max_write_time=costs.max_write_time,
+            max_read_time=costs.max_read_time,
+            write_errors=costs.write_errors,
+            read_errors=costs.read_errors,
+        )
+        return StreamDiagnostics(
+            stats=stats,
+            read_buffer_size=len(self._pending) - self._offset,
+            write_buffer_size=self._backlog_size(),
+        )
+
+    async def wait_closed(self) -> None:
+        """Wait until both halves have ended, however that happens. Returns at once when closed."""
+        if self.is_closed:
+            return
+        future: asyncio.Future[None] = self._linked().create_future()
+        if self._closed_waiters is None:
+            self._closed_waiters = []
+        self._closed_waiters.append(future)
+        await future
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._stream_id} {self.state}>"
+
+    # For the halves.
+
+    def _linked(self) -> Dispatcher:
+        if self._link is None:
+            raise StreamError(
+                f"stream {self._stream_id} is not initialized: await stream.initialize()",
+                stream_id=self._stream_id,
+            )
+        return self._link
+
+    def _backlog_size(self) -> int:
+        return sum(len(chunk.view) for chunk in self._backlog) if self._backlog else 0
+
+    def _error(self, message: str) -> StreamError:
+        return StreamError(
+            message, stream_id=self._stream_id, stream_state=self.state, error_code=self._code
+        )
+
+    def _count(self) -> Costs:
+        if self._costs is None:
+            self._costs = Costs()
+        return self._costs
+
+    def _close_if_done(self) -> None:
+        """After a half has ended."""
+        if self._receiving == OPEN or self._sending in (OPEN, FINISHING):
+            return
+        if self._closed_at is not None:
+            return
+        self._closed_at = time.time()
+        link = self._link
+        if link is not None:
+            link.streams.pop(self._stream_id, None)
+        self._session._stream_closed(self)
+        self._tell(
+            EventType.STREAM_CLOSED,
+            {"stream_id": self._stream_id, "state": self.state, "code": self._code},
+        )
+        waiters, self._closed_waiters = self._closed_waiters, None
+        for future in waiters or ():
+            if not future.done():
+                future.set_result(None)
+
+    def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
+        """Emit an event, if someone listens, without waiting for the handlers."""
+        if self._has_listeners(event_type):
+            self.emit_nowait(event_type=event_type, data=data, source=self)
+
+    def _wake_reader(self) -> None:
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(False)
+
+    def _lose(self) -> None:
+        """The session or the connection is gone; wake whoever waits."""
+        if self._receiving == OPEN:
+            self._receiving = LOST
+        if self._sending in (OPEN, FINISHING):
+            self._sending = LOST
+        self._wake_reader()
+        self._drop_backlog()
+        self._close_if_done()
+
+    def _drop_backlog(self) -> None:
+        backlog, self._backlog = self._backlog, None
+        for chunk in backlog or ():
+            if chunk.future is not None and not chunk.future.done():
+                chunk.future.set_result(False)
+
+    # Notifications; each kind overrides what its halves need.
+
+    def _on_readable(self) -> None:
+        """The engine has data, the end or a reset."""
+
+    def _on_writable(self) -> None:
+        """The engine takes more."""
+
+    def _on_reset(self, code: int | None) -> None:
+        """The peer reset its sending half."""
+
+    def _on_stopped(self, code: int | None) -> None:
+        """The peer asked this side to stop sending."""

@@ -1,0 +1,463 @@
+"""The receiving half of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport.constants import DEFAULT_STREAM_LINE_LIMIT
+from pywebtransport.exceptions import TimeoutError
+from pywebtransport.stream.base import (
+    ABSENT,
+    FINISHED,
+    FINISHING,
+    LOST,
+    OPEN,
+    RESET,
+    STOPPED,
+    StreamBase,
+)
+from pywebtransport.types import StreamDirection
+
+if TYPE_CHECKING:
+    from pywebtransport.connection.dispatcher import Dispatcher
+
+__all__ = ["WebTransportReceiveStream"]
+
+READ_AHEAD = 16384
+"""Bytes that a read of a few bytes or of a line asks the engine for."""
+
+
+class WebTransportReceiveStream(StreamBase):
+    """A stream that the peer writes and this side reads.
+
+    One task reads at a time. Credit goes back to the peer as the application reads, so a reader
+    that stops, stops the sender. Every method can be cancelled and called again; nothing is lost.
+
+    ``async with`` aborts the stream on leaving, unless it has ended. ``async for`` gives chunks.
+    """
+
+    __slots__ = ()
+
+    _direction = StreamDirection.RECEIVE_ONLY
+    _halves = (OPEN, ABSENT)
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        if not self.is_closed:
+            await self.abort()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await self.read()
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether :meth:`read` returns rather than raises, unless the stream is closed."""
+        if self._receiving == OPEN or self._pending:
+            return True
+        return self._receiving == FINISHED and self._sending in (OPEN, FINISHING)
+
+    @property
+    def can_read(self) -> bool:
+        """The same as ``is_readable``."""
+        return self.is_readable
+
+    async def read(self, *, size: int = 8192) -> bytes:
+        """Return up to ``size`` bytes as soon as there are any; ``b""`` at the end of the data.
+
+        Args:
+            size: The most to return. -1: everything that has arrived. 0: wait for data, return
+                ``b""``.
+
+        Raises:
+            StreamError: The peer reset the stream (``error_code`` is its code), this side has
+                stopped reading, or the session has ended.
+            TimeoutError: Nothing came within ``config.read_timeout`` (60 s).
+        """
+        link = self._link or self._linked()
+        link.budget -= 1
+        if link.budget < 0:
+            await link.breathe()
+        if size <= 0:
+            if size == 0:
+                await self._fill(link)
+                return b""
+            size = -1
+        if self._pending:
+            return self._take(size)
+        while True:
+            if self._receiving != OPEN:
+                return self._ended()
+            if self._readable:
+                try:
+                    data = link.engine.stream_read(self._stream_id, size)
+                except (EngineClosed, SessionRefused):
+                    self._lose()
+                    continue
+                if data:
+                    length = len(data)
+                    self._reads += 1
+                    self._bytes_received += length
+                    link.budget -= length >> 14
+                    return data
+                if data is not None:
+                    self._end()
+                    continue
+                self._readable = False
+            await self._wait_readable(link)
+
+    async def read_all(self, *, max_size: int | None = None) -> bytes:
+        """Return everything up to the end of the data.
+
+        Args:
+            max_size: Bytes after which to give up; ``None`` for no limit.
+
+        Raises:
+            StreamError: There is more than ``max_size``, or as :meth:`read`.
+            TimeoutError: Nothing came within ``config.read_timeout``.
+        """
+        link = self._link or self._linked()
+        link.budget -= 1
+        if link.budget < 0:
+            await link.breathe()
+        parts: list[bytes] = []
+        total = 0
+        try:
+            while True:
+                if self._pending:
+                    parts.append(self._take(-1))
+                    total += len(parts[-1])
+                if max_size is not None and total > max_size:
+                    raise self._error(
+                        f"stream {self._stream_id} carries more than max_size={max_size} bytes"
+                    )
+                if self._receiving != OPEN:
+                    self._ended()
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
+                if self._readable:
+                    room = -1 if max_size is None else max_size - total + 1
+                    data = link.engine.stream_read(self._stream_id, room)
+                    if data:
+                        self._reads += 1
+                        self._bytes_received += len(data)
+                        total += len(data)
+                        parts.append(data)
+                        link.budget -= 1 + (total >> 14)
+                        if link.budget < 0:
+                            await link.breathe()
+                        continue
+                    if data is not None:
+                        self._end()
+                        continue
+                    self._readable = False
+                await self._wait_readable(link)
+        except (EngineClosed, SessionRefused):
+            self._lose()
+            self._give_back(parts)
+            self._fail()
+        except BaseException:
+            self._give_back(parts)
+            raise
+
+    async def read_iter(self, *, chunk_size: int = 8192) -> AsyncIterator[bytes]:
+        """Yield chunks of up to ``chunk_size`` bytes until the end of the data.
+
+        Raises what :meth:`read` raises.
+        """
+        while data := await self.read(size=chunk_size):
+            yield data
+
+    async def readexactly(self, *, n: int) -> bytes:
+        """Return exactly ``n`` bytes.
+
+        Raises:
+            ValueError: ``n`` is negative.
+            asyncio.IncompleteReadError: The data ended before; ``partial`` is what there was.
+            StreamError, TimeoutError: As :meth:`read`.
+        """
+        if n < 0:
+            raise ValueError(f"n must not be negative, it is {n}")
+        if n == 0:
+            return b""
+        link = self._link or self._linked()
+        link.budget -= 1
+        if link.budget < 0:
+            await link.breathe()
+        if len(self._pending) - self._offset >= n:
+            return self._take(n)
+        parts: list[bytes] = []
+        missing = n
+        try:
+            while missing:
+                if self._pending:
+                    part = self._take(missing)
+                elif missing > READ_AHEAD:
+                    part = await self._read_some(link, missing)
+                elif await self._fill(link):
+                    part = self._take(missing)
+                else:
+                    part = b""
+                if not part:
+                    partial = b"".join(parts)
+                    parts.clear()
+                    raise asyncio.IncompleteReadError(partial, n)
+                parts.append(part)
+                missing -= len(part)
+        except BaseException:
+            self._give_back(parts)
+            raise
+        self._probe()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def readline(self, *, limit: int = DEFAULT_STREAM_LINE_LIMIT) -> bytes:
+        """Return one line with its ``\\n``, or what is left at the end of the data.
+
+        Args:
+            limit: The longest line, in bytes.
+
+        Raises:
+            StreamError: The line is longer, or as :meth:`read`.
+            TimeoutError: As :meth:`read`.
+        """
+        return await self.readuntil(separator=b"\n", limit=limit)
+
+    async def readuntil(self, *, separator: bytes = b"\n", limit: int | None = None) -> bytes:
+        """Return the data up to and with ``separator``, or what is left at the end of the data.
+
+        Args:
+            separator: What ends a message; kept in the result.
+            limit: The longest message with its separator, in bytes; ``None`` for no limit.
+
+        Raises:
+            ValueError: ``separator`` is empty.
+            StreamError: The separator is not within ``limit``, or as :meth:`read`.
+            TimeoutError: As :meth:`read`.
+        """
+        if not separator:
+            raise ValueError("separator must not be empty")
+        link = self._link or self._linked()
+        link.budget -= 1
+        if link.budget < 0:
+            await link.breathe()
+        if self._pending:
+            at = self._pending.find(separator, self._offset)
+            size = at + len(separator) - self._offset
+            if at >= 0 and (limit is None or size <= limit):
+                line = self._take(size)
+                self._probe()
+                return line
+        found = bytearray()
+        searched = 0
+        try:
+            while True:
+                if self._pending or await self._fill(link):
+                    # Never more than one read-ahead past the separator is put back.
+                    found += self._take(READ_AHEAD)
+                else:
+                    line = bytes(found)
+                    found.clear()
+                    return line
+                at = found.find(separator, searched)
+                end = at + len(separator)
+                if limit is not None and (end > limit if at >= 0 else len(found) >= limit):
+                    raise self._error(
+                        f"no separator {separator!r} within limit={limit} bytes"
+                        f" on stream {self._stream_id}"
+                    )
+                if at >= 0:
+                    line = bytes(found[:end])
+                    del found[:end]
+                    return line
+                searched = max(0, len(found) - len(separator) + 1)
+        finally:
+            if found:
+                self._give_back([bytes(found)])
+            else:
+                self._probe()
+
+    async def stop_receiving(self, *, error_code: int = 0) -> None:
+        """Ask the peer to stop sending, with a 32-bit application code, and drop what is unread.
+
+        Nothing happens when the data has ended already.
+        """
+        link = self._linked()
+        if self._receiving != OPEN:
+            return
+        self._receiving = STOPPED
+        self._pending = b""
+        self._offset = 0
+        try:
+            link.engine.stream_stop(self._stream_id, error_code)
+        except (EngineClosed, SessionRefused):
+            self._receiving = LOST
+        self._wake_reader()
+        self._close_if_done()
+
+    async def abort(self, *, code: int = 0) -> None:
+        """End the stream at once, with a 32-bit application code for the peer (STOP_SENDING)."""
+        await self.stop_receiving(error_code=code)
+
+    async def close(self) -> None:
+        """Stop receiving, with code 0."""
+        await self.stop_receiving()
+
+    def _take(self, size: int) -> bytes:
+        """Up to ``size`` bytes (-1: all) of what was read ahead."""
+        pending, offset = self._pending, self._offset
+        end = offset + size
+        self._reads += 1
+        if size < 0 or end >= len(pending):
+            self._pending = b""
+            self._offset = 0
+            return pending[offset:] if offset else pending
+        self._offset = end
+        return pending[offset:end]
+
+    def _give_back(self, parts: list[bytes]) -> None:
+        """An operation that cannot complete leaves the data to the next one."""
+        if self._receiving == STOPPED or not parts:
+            return
+        self._pending = b"".join((*parts, self._pending[self._offset :]))
+        self._offset = 0
+
+    async def _fill(self, link: Dispatcher) -> bool:
+        """Wait until something is pending; False at the end of the data."""
+        while not self._pending:
+            data = await self._read_some(link, READ_AHEAD)
+            if not data:
+                return False
+            self._pending = data
+        return True
+
+    async def _read_some(self, link: Dispatcher, size: int) -> bytes:
+        """From the engine, past what is pending; ``b""`` at the end of the data."""
+        while True:
+            if self._receiving != OPEN:
+                return self._ended()
+            if self._readable:
+                try:
+                    data = link.engine.stream_read(self._stream_id, size)
+                except (EngineClosed, SessionRefused):
+                    self._lose()
+                    continue
+                if data:
+                    self._bytes_received += len(data)
+                    link.budget -= len(data) >> 14
+                    return data
+                if data is not None:
+                    self._end()
+                    continue
+                self._readable = False
+            await self._wait_readable(link)
+
+    def _probe(self) -> None:
+        """See whether the data has ended, where that would end the stream.
+
+        An application that knows how much to expect does not read on to the end. Without this
+        its streams would stay open, and count, until the session ends.
+        """
+        if self._receiving != OPEN or self._sending in (OPEN, FINISHING) or self._pending:
+            return
+        link = self._link
+        if link is None or not self._readable or self._reader is not None:
+            return
+        try:
+            data = link.engine.stream_read(self._stream_id, READ_AHEAD)
+        except (EngineClosed, SessionRefused):
+            self._lose()
+            return
+        if data:
+            self._bytes_received += len(data)
+            self._pending = data
+        elif data is None:
+            self._readable = False
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """The engine has said that there is no more."""
+        if self._receiving == OPEN:
+            self._receiving = FINISHED
+            self._close_if_done()
+
+    def _ended(self) -> bytes:
+        """What a read returns, or raises, when the engine has no more."""
+        if self._pending:
+            return self._take(-1)
+        if self._receiving != FINISHED:
+            self._fail()
+        return b""
+
+    def _fail(self) -> NoReturn:
+        self._count().read_errors += 1
+        stream_id = self._stream_id
+        if self._receiving == RESET:
+            code = "" if self._code is None else f" with code {self._code}"
+            raise self._error(f"the peer reset stream {stream_id}{code}")
+        if self._receiving == STOPPED:
+            raise self._error(f"stream {stream_id} is not readable: this side stopped receiving")
+        if self._receiving == ABSENT:
+            raise self._error(f"stream {stream_id} is send only")
+        raise self._error(f"stream {stream_id} ended: {self._session._end_text()}")
+
+    async def _wait_readable(self, link: Dispatcher) -> None:
+        """Until the engine notifies; the caller looks again at what there is."""
+        reader = self._reader
+        if reader is not None and not reader.done():
+            raise self._error(f"stream {self._stream_id} is being read by another task")
+        waits = link.reads
+        started = link.time()
+        self._reader = future = link.create_future()
+        waits.add(future, started)
+        try:
+            expired = await future
+        finally:
+            waits.discard(future)
+            if self._reader is future:
+                self._reader = None
+        elapsed = link.time() - started
+        costs = self._costs or self._count()
+        costs.total_read_time += elapsed
+        if elapsed > costs.max_read_time:
+            costs.max_read_time = elapsed
+        if expired:
+            costs.read_errors += 1
+            raise TimeoutError(
+                f"nothing to read on stream {self._stream_id} within"
+                f" read_timeout={waits.timeout:g} s",
+                timeout_duration=waits.timeout,
+                operation="read",
+            )
+
+    def _on_readable(self) -> None:
+        self._readable = True
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(False)
+        else:
+            self._probe()
+
+    def _on_reset(self, code: int | None) -> None:
+        if self._receiving != OPEN:
+            return
+        self._receiving = RESET
+        self._code = code
+        self._wake_reader()
+        self._close_if_done()
