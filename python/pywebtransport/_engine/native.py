@@ -11,6 +11,7 @@ Clients of one event loop share a socket per address family.
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import errno
 import os
@@ -204,7 +205,7 @@ class ClientSockets:
         assert loop is not None, "called on that loop"
         reactor = self._reactors.get(version)
         if reactor is None or reactor.is_closed:
-            reactor = Reactor(loop=loop, address="0.0.0.0" if version == 4 else "::")  # noqa: S104
+            reactor = Reactor(loop=loop, address="0.0.0.0" if version == 4 else "::")
             self._reactors[version] = reactor
         self._users[version] = self._users.get(version, 0) + 1
         return reactor
@@ -324,7 +325,7 @@ class NativeEngine:
                 ]
                 connection = await (attempts[0] if len(attempts) == 1 else first_success(attempts))
                 return cast(EngineConnection, connection)
-        except asyncio.TimeoutError as error:
+        except builtins.TimeoutError as error:
             raise TimeoutError(
                 f"no connection to {target}:{target_port} within {config.connect_timeout} s",
                 timeout_duration=config.connect_timeout,
@@ -338,7 +339,9 @@ class NativeEngine:
         try:
             reactor = sockets.use(version)
         except OSError as error:
-            raise ConnectionError(f"cannot open a socket: {error}", remote_address=remote) from error
+            raise ConnectionError(
+                f"cannot open a socket: {error}", remote_address=remote
+            ) from error
         try:
             connection = cast(NativeConnection, reactor.endpoint.connect(client, remote, name))
         except (OSError, ValueError) as error:
@@ -361,7 +364,7 @@ class NativeEngine:
         """Equal configurations share settings, and with them session tickets."""
         transport = transport_options(config, streams=config.max_incoming_streams)
         core = core_options(config)
-        tls = {
+        tls: dict[str, Any] = {
             "alpn_protocols": list(config.alpn_protocols),
             "verify_mode": VERIFY_MODES[
                 ssl.CERT_REQUIRED if config.verify_mode is None else config.verify_mode

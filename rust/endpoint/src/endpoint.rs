@@ -390,3 +390,47 @@ impl Endpoint {
         self.deadlines.set(slot, deadline);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_one_connection_and_nothing_else() {
+        let now = Instant::now();
+        let mut endpoint = Endpoint::new(true, now);
+        let tls = pywt_quic::ClientTls {
+            verify: pywt_quic::Verify::None,
+            ..pywt_quic::ClientTls::default()
+        };
+        let client = ClientOptions::new(&tls, TransportOptions::default()).unwrap();
+        let core = Arc::new(pywt_core::Config::client());
+        let options = ConnectionOptions::new(core);
+        let connect = |endpoint: &mut Endpoint| {
+            endpoint
+                .connect(&client, &options, "127.0.0.1:1".parse().unwrap(), "a", now)
+                .unwrap()
+        };
+        let healthy = connect(&mut endpoint);
+        let broken = connect(&mut endpoint);
+        let result: Result<(), Error> = endpoint.with(broken, |_| panic!("a defect"));
+        assert_eq!(result, Err(Error::Internal));
+        let mut told = Vec::new();
+        endpoint.take_notifications(&mut told);
+        assert!(matches!(
+            told.as_slice(),
+            [(key, Notification::Closed(close))] if *key == broken && close.code == 1
+        ));
+        assert!(endpoint.connection(broken).is_none());
+        assert!(endpoint.connection(healthy).is_some());
+        assert_eq!(endpoint.connections(), 1);
+        assert_eq!(endpoint.with(broken, |_| Ok(())), Err(Error::Closed));
+        // Its place is used again, under another name.
+        let next = connect(&mut endpoint);
+        assert_eq!(next.slot, broken.slot);
+        assert!(endpoint.connection(broken).is_none());
+        assert_eq!(endpoint.with(healthy, |_| Ok(())), Ok(()));
+    }
+}

@@ -1,5 +1,5 @@
 //! Sessions, streams and datagrams through two whole endpoints.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 

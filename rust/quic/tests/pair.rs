@@ -206,7 +206,7 @@ fn loss_delays_data_and_loses_none() {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
-        (state >> 33) % 20 == 0
+        (state >> 33).is_multiple_of(20)
     });
     let client = pair.client.only();
     let id = client.open(Dir::Uni).unwrap();

@@ -1,5 +1,5 @@
 //! Two endpoints joined by a wire in memory, on a clock that only tests move.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
