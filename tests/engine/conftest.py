@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from examples.certificate import Certificate, make_certificate
 from pywebtransport._engine.base import Engine, EngineConnection, EngineListener
 from pywebtransport._engine.select import get_engine
 from pywebtransport.config import ClientConfig, ServerConfig
+from tests.support.certificate import Certificate, make_certificate
 
 from .observer import Observer, Pair
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from examples.certificate import Certificate, make_certificate
 from pywebtransport._engine.base import Engine
 from pywebtransport.config import ClientConfig
 from pywebtransport.exceptions import (
@@ -21,6 +20,7 @@ from pywebtransport.exceptions import (
     HandshakeError,
     TimeoutError,
 )
+from tests.support.certificate import Certificate, make_certificate
 
 from .conftest import Connect, Listen
 from .observer import Observer, Pair

@@ -431,10 +431,11 @@ class WebTransportProtocolHandler(EventEmitter):
     def send_webtransport_datagram(self, *, session_id: SessionId, data: bytes) -> None:
         """Send a datagram; DatagramError when no packet can hold it."""
         info = self._connected_session(session_id)
-        limit = max_datagram_payload(self._quic)
-        if len(data) > limit:
-            raise datagram_too_large(size=len(data), max_size=limit)
         try:
+            prefix = self._driver.datagram_prefix(info.control_stream_id)
+            limit = max(0, max_datagram_payload(self._quic) - len(prefix))
+            if len(data) > limit:
+                raise datagram_too_large(size=len(data), max_size=limit)
             self._driver.send_datagram(info.control_stream_id, data)
         except CoreError as error:
             raise ProtocolError(f"datagram cannot be sent: {error}") from error
