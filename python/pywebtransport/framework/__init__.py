@@ -17,6 +17,7 @@ from pywebtransport.server import (
     create_logging_middleware,
     create_rate_limit_middleware,
 )
+from pywebtransport.server.middleware import RateLimiter
 from pywebtransport.types import AuthHandlerProtocol, MiddlewareProtocol
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "MiddlewareManager",
     "MiddlewareProtocol",
     "MiddlewareRejected",
+    "RateLimiter",
     "RequestRouter",
     "ServerApp",
     "SessionHandler",
