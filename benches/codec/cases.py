@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pylsqpack
-from aioquic.buffer import Buffer, encode_uint_var
+from aioquic._buffer import Buffer
+from aioquic.buffer import encode_uint_var
 from aioquic.h3.connection import encode_settings, parse_settings
 
 from pywebtransport import _native as native

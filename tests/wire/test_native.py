@@ -56,6 +56,7 @@ def test_an_error_of_the_peer_carries_its_code() -> None:
         native.settings_decode(b"\x33\x02")
     assert caught.value.code == 0x109
     assert native.error_name(caught.value.code) == "H3_SETTINGS_ERROR"
+    assert native.CodecError.code == 0
     assert native.error_name(0x1234) is None
 
 
@@ -99,14 +100,15 @@ def test_fields_may_come_from_any_iterable() -> None:
 
 
 def test_capsule_values_are_checked() -> None:
-    for type_, wrong, error in [
+    wrongs: list[tuple[int, Any, type[Exception]]] = [
         (WT_CLOSE_SESSION, b"", TypeError),
         (WT_CLOSE_SESSION, (2**32, ""), OverflowError),
         (WT_DRAIN_SESSION, b"", ValueError),
         (WT_MAX_STREAMS_BIDI, 2**60 + 1, ValueError),
         (0x190B4D3E, 1, ValueError),
         (0x1717, None, TypeError),
-    ]:
+    ]
+    for type_, wrong, error in wrongs:
         with pytest.raises(error):
             native.capsule_encode(type_, wrong)
 

@@ -6,7 +6,7 @@
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyType;
 use pywt_wire::capsule::CapsuleError;
 use pywt_wire::datagram::DatagramError;
 use pywt_wire::qpack::QpackError;
@@ -82,17 +82,17 @@ fn remote(code: u64, error: impl std::fmt::Display) -> CodecError {
 fn codec_error_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let ty = TYPE.get_or_try_init(py, || {
-        let attributes = PyDict::new(py);
-        attributes.set_item("code", 0)?;
-        PyErr::new_type(
+        let ty = PyErr::new_type(
             py,
             c"pywebtransport._native.CodecError",
             Some(
                 c"Bytes from a peer that can never become valid; `code` is the error on the wire.",
             ),
             Some(&py.get_type::<PyException>()),
-            Some(attributes.into_any().unbind()),
-        )
+            None,
+        )?;
+        ty.bind(py).setattr("code", 0)?;
+        Ok::<_, PyErr>(ty)
     })?;
     Ok(ty.bind(py))
 }
