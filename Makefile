@@ -97,7 +97,7 @@ test-interop: $(VENV)/.dev $(PEERS)/pywebtransport-0.8.1/.installed build ## onl
 	$(PYTEST) tests/interop
 
 bench-codec: $(VENV)/.dev build ## codecs: native against aioquic and pylsqpack
-	$(PYTEST) benches/codec --benchmark-enable --benchmark-only
+	$(PYTEST) benches/codec --benchmark-enable
 
 .PHONY: clean
 clean: ## remove everything that was built
