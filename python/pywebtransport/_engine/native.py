@@ -57,9 +57,7 @@ H3_NO_ERROR = 0x100
 IDLE_SOCKET_TIMEOUT = 1.0
 """How long a client socket without connections waits for the next one."""
 SCALED_WINDOW = 2_500_000
-"""What a stream's window scales up to when scaling is on."""
-CONNECTION_WINDOWS = 8
-"""A connection's receive window in stream windows."""
+"""What a session's data window scales up to when scaling is on."""
 VERIFY_MODES = {
     ssl.CERT_NONE: "none",
     ssl.CERT_OPTIONAL: "optional",
@@ -362,7 +360,7 @@ class NativeEngine:
 
     def _client_settings(self, config: ClientConfig) -> EndpointClient:
         """Equal configurations share settings, and with them session tickets."""
-        transport = transport_options(config, streams=config.max_incoming_streams)
+        transport = transport_options(config)
         core = core_options(config)
         tls: dict[str, Any] = {
             "alpn_protocols": list(config.alpn_protocols),
@@ -372,7 +370,7 @@ class NativeEngine:
             "ca_certs": config.ca_certs or None,
             "certfile": config.certfile or None,
             "keyfile": config.keyfile or None,
-            "certificate_hashes": list(getattr(config, "server_certificate_hashes", None) or ()),
+            "certificate_hashes": config.certificate_digests,
             "key_log_file": os.environ.get("SSLKEYLOGFILE") or None,
         }
         key = tuple(repr(part) for part in (transport, core, tls, _stamps(tls)))
@@ -394,11 +392,10 @@ MAX_CLIENT_SETTINGS = 64
 
 def server_settings(config: ServerConfig) -> EndpointServer:
     verify_mode = ssl.CERT_NONE if config.verify_mode is None else config.verify_mode
-    streams = max(config.max_incoming_streams, config.max_streams_per_connection)
     return EndpointServer(
         certfile=config.certfile,
         keyfile=config.keyfile,
-        transport=EndpointTransport(**transport_options(config, streams=streams)),
+        transport=EndpointTransport(**transport_options(config)),
         core=CoreConfig(
             is_client=False,
             max_sessions=config.max_sessions,
@@ -410,42 +407,44 @@ def server_settings(config: ServerConfig) -> EndpointServer:
         ca_certs=config.ca_certs or None,
         key_log_file=os.environ.get("SSLKEYLOGFILE") or None,
         max_connections=config.max_connections,
-        retry=bool(getattr(config, "retry", False)),
+        retry=config.retry,
     )
 
 
-def transport_options(config: ClientConfig | ServerConfig, *, streams: int) -> dict[str, Any]:
-    window = config.flow_control_window_size
-    if config.flow_control_window_auto_scale:
-        window = max(window, SCALED_WINDOW)
+def transport_options(config: ClientConfig | ServerConfig) -> dict[str, Any]:
     keep_alive = None
     if config.keep_alive:
         keep_alive = min(config.connection_keepalive_timeout, config.connection_idle_timeout / 2)
-    algorithm = config.congestion_control_algorithm
     return {
-        "congestion_control_algorithm": "reno" if algorithm == "new_reno" else algorithm,
+        "congestion_control_algorithm": config.congestion_control_algorithm,
         "idle_timeout": config.connection_idle_timeout,
         "keep_alive_interval": keep_alive,
-        "stream_receive_window": window,
-        "receive_window": CONNECTION_WINDOWS * window,
-        "send_window": 2 * window,
-        "max_streams_bidi": streams + EXTRA_STREAMS,
-        "max_streams_uni": streams + EXTRA_STREAMS,
-        "close_timeout": getattr(config, "close_timeout", None),
+        "stream_receive_window": config.quic_stream_receive_window,
+        "receive_window": config.quic_receive_window,
+        "send_window": config.quic_send_window,
+        "max_streams_bidi": config.quic_max_concurrent_bidi_streams + EXTRA_STREAMS,
+        "max_streams_uni": config.quic_max_concurrent_uni_streams + EXTRA_STREAMS,
+        "mtu_discovery": config.mtu_discovery,
+        "incoming_datagrams": config.max_incoming_datagrams,
+        "outgoing_datagrams": config.max_outgoing_datagrams,
+        "close_timeout": config.close_timeout,
     }
 
 
 def core_options(config: ClientConfig | ServerConfig) -> dict[str, Any]:
     scale = config.flow_control_window_auto_scale
     return {
+        "strict": config.strict,
         "initial_max_data": config.initial_max_data,
         "initial_max_streams_bidi": config.initial_max_streams_bidi,
         "initial_max_streams_uni": config.initial_max_streams_uni,
         "max_data_window": max(config.flow_control_window_size, SCALED_WINDOW) if scale else 0,
-        "max_streams_window": config.max_incoming_streams if scale else 0,
+        "max_streams_window": config.quic_max_concurrent_bidi_streams if scale else 0,
         "max_early_streams": config.max_pending_events_per_session,
         "max_early_datagrams": config.max_total_pending_events,
         "early_timeout": config.pending_event_ttl,
+        "close_timeout": config.close_timeout,
+        "max_field_section_size": config.max_field_section_size,
     }
 
 
