@@ -85,6 +85,23 @@ def test_the_section_limits_hold_at_the_limit_and_one_past_it() -> None:
             assert caught.value.code == 0x107
 
 
+def test_only_harmless_lines_are_remembered() -> None:
+    def remembered(section: bytes) -> bool:
+        for _ in range(3):
+            native.section_decode(section)
+        return native.section_decode(section)[0] is native.section_decode(section)[0]
+
+    assert remembered(native.section_encode([(b"origin", b"https://remembered.example")]))
+    assert remembered(native.section_encode([(b"x-remembered", b"1")]))
+    for name in (b"cookie", b"set-cookie", b"authorization", b"proxy-authorization"):
+        assert not remembered(native.section_encode([(name, b"secret")]))
+    assert not remembered(b"\x00\x00" + b"\x31n\x01v")  # never indexed
+    limit, framing = 64, 3  # flags with a length, the name, a length
+    for size, expected in ((limit - framing, True), (limit - framing + 1, False)):
+        section = native.section_encode([(b"n", b"v" * size)], huffman=False)
+        assert (len(section) - 2 <= limit, remembered(section)) == (expected, expected)
+
+
 @pytest.mark.parametrize(
     "fields", [[b"name"], [(b"name",)], [("name", "value")], [(b"name", "value")], [None]]
 )

@@ -47,11 +47,10 @@ pub fn decode(buf: &[u8]) -> Option<(u64, usize)> {
 /// Append the shortest encoding of a `value` that is known to be in range: an identifier of
 /// [`crate::codes`], a length, a stream id, or a number that came out of [`decode`].
 ///
-/// Anything else goes through [`check`] or [`try_encode`] first. A value above [`MAX`] is a bug of
-/// the caller; it is written as [`MAX`], so that the output stays parseable.
+/// Anything else goes through [`check`] or [`try_encode`] first. A value above [`MAX`] cannot be
+/// said; it is written as [`MAX`], so that the output stays parseable.
 #[inline]
 pub fn encode(value: u64, out: &mut Vec<u8>) {
-    debug_assert!(value <= MAX, "{}", Overflow(value));
     match len(value) {
         1 => out.push(value as u8),
         2 => out.extend_from_slice(&(value as u16 | 0x4000).to_be_bytes()),
@@ -105,5 +104,7 @@ mod tests {
         assert_eq!(out.len(), 8);
         assert_eq!(try_encode(MAX + 1, &mut out), Err(Overflow(MAX + 1)));
         assert_eq!(out.len(), 8);
+        encode(u64::MAX, &mut out);
+        assert_eq!(decode(&out[8..]), Some((MAX, 8)));
     }
 }
