@@ -36,6 +36,9 @@ class StreamOpeners:
         """The id of a new stream; None when the session ends first."""
         future: asyncio.Future[int | None] = self._loop.create_future()
         self._waiters.append(future)
+        if len(self._waiters) == 1:
+            # The engine tells of room only after it has been asked and had none.
+            self.serve()
         try:
             return await future
         except asyncio.CancelledError:
