@@ -74,10 +74,10 @@ class MemoryStream:
         self._change()
 
     async def abort(self, *, code: int = 0) -> None:
-        if not self.is_closed:
+        if not self.finished and self.aborted is None:
             self.aborted = code
             self.peer.buffer.clear()
-        self._change()
+        await self.stop_receiving(error_code=code)
 
     async def stop_receiving(self, *, error_code: int = 0) -> None:
         self.stopped = True

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pywebtransport._reading import read_chunk
+from pywebtransport._messages import finish, read_chunk
 from pywebtransport.constants import DEFAULT_MAX_MESSAGE_SIZE, ErrorCodes
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.rpc.batch import RpcBatch
@@ -464,13 +464,11 @@ class RpcManager:
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
-            with suppress(WebTransportError):
-                if abort:
+            if abort:
+                with suppress(WebTransportError):
                     await self._stream.abort(code=ErrorCodes.APP_INVALID_REQUEST)
-                else:
-                    await self._stream.close()
-                    # Nobody reads any more, so the peer need not send.
-                    await self._stream.stop_receiving()
+            else:
+                await finish(self._stream)
         finally:
             self._closed.set()
 
