@@ -8,7 +8,7 @@ not there raises ``CertificateError``.
 from __future__ import annotations
 
 import copy
-import math
+import os
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -21,6 +21,7 @@ from pywebtransport.types import Headers, MiddlewareProtocol
 
 __all__ = ["BaseConfig", "ClientConfig", "ProxyConfig", "ServerConfig"]
 
+MAX_SECONDS = 10**9
 SHA256_SIZE = 32
 
 
@@ -136,6 +137,7 @@ class BaseConfig:
         "initial_max_streams_bidi",
         "initial_max_streams_uni",
     )
+    _SWITCHES: ClassVar[tuple[str, ...]] = ("mtu_discovery", "strict")
     _OPAQUE: ClassVar[tuple[str, ...]] = ()
     """Lists of callables: copied as lists, their members shared."""
 
@@ -182,12 +184,14 @@ class BaseConfig:
 
     def validate(self) -> None:
         """Check every field that can be wrong."""
-        _each(self, self._TIMES, _is_time, "must be a finite number of seconds > 0")
+        _each(self, self._TIMES, _is_time, f"must be seconds > 0 and <= {MAX_SECONDS}")
         for name in self._OPTIONAL_TIMES:
             if getattr(self, name) is not None:
-                _each(self, (name,), _is_time, "must be a finite number of seconds > 0 or None")
-        _each(self, self._COUNTS, _is_count, "must be an integer > 0")
-        _each(self, self._CREDITS, _is_credit, "must be an integer from 0 to 2**62 - 1")
+                reason = f"must be seconds > 0 and <= {MAX_SECONDS}, or None to wait for ever"
+                _each(self, (name,), _is_time, reason)
+        _each(self, self._COUNTS, _is_count, "must be an integer > 0 and < 2**62")
+        _each(self, self._CREDITS, _is_credit, "must be an integer >= 0 and < 2**62")
+        _each(self, self._SWITCHES, _is_switch, "must be True or False")
         if not self.alpn_protocols or not _is_names(self.alpn_protocols):
             reason = "must be a list of names that is not empty"
             raise invalid_config(key="alpn_protocols", value=self.alpn_protocols, reason=reason)
@@ -222,15 +226,19 @@ class BaseConfig:
 
     def _check_files(self) -> None:
         certfile, keyfile = getattr(self, "certfile", None), getattr(self, "keyfile", None)
+        files = {"ca_certs": self.ca_certs, "certfile": certfile, "keyfile": keyfile}
+        for name, path in files.items():
+            if path is not None and not isinstance(path, str | os.PathLike):
+                raise invalid_config(key=name, value=path, reason="must be the path of a file")
         if bool(certfile) != bool(keyfile):
             raise invalid_config(
                 key="certfile/keyfile",
                 value=(certfile, keyfile),
                 reason="both must be provided together",
             )
-        for path in (self.ca_certs, certfile, keyfile):
+        for path in files.values():
             if path and not Path(path).is_file():
-                raise certificate_not_found(path=path)
+                raise certificate_not_found(path=str(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +274,7 @@ class ClientConfig(BaseConfig):
         if not isinstance(self.headers, Mapping):
             raise invalid_config(key="headers", value=self.headers, reason="must be a dictionary")
         headers = {str(name).lower(): str(value) for name, value in self.headers.items()}
-        headers.setdefault(c.USER_AGENT_HEADER, self.user_agent)
+        headers.setdefault(c.USER_AGENT_HEADER, str(self.user_agent))
         object.__setattr__(self, "headers", headers)
         super().__post_init__()
 
@@ -312,14 +320,22 @@ class ClientConfig(BaseConfig):
             reason = "must be an integer >= 0"
             raise invalid_config(key="max_retries", value=self.max_retries, reason=reason)
         if not _is_time(self.retry_backoff) or self.retry_backoff < 1:
-            reason = "must be a finite number >= 1.0"
+            reason = f"must be a number >= 1.0 and <= {MAX_SECONDS}"
             raise invalid_config(key="retry_backoff", value=self.retry_backoff, reason=reason)
-        if self.proxy is not None and not _is_time(self.proxy.connect_timeout):
-            raise invalid_config(
-                key="proxy.connect_timeout",
-                value=self.proxy.connect_timeout,
-                reason="must be a finite number of seconds > 0",
-            )
+        if self.proxy is not None:
+            if not isinstance(self.proxy, ProxyConfig):
+                reason = "must be a ProxyConfig or None"
+                raise invalid_config(key="proxy", value=self.proxy, reason=reason)
+            if not _is_time(self.proxy.connect_timeout):
+                raise invalid_config(
+                    key="proxy.connect_timeout",
+                    value=self.proxy.connect_timeout,
+                    reason=f"must be seconds > 0 and <= {MAX_SECONDS}",
+                )
+        hashes = self.server_certificate_hashes
+        if hashes is not None and not isinstance(hashes, list | tuple):
+            reason = "must be a list of SHA-256 digests or None"
+            raise invalid_config(key="server_certificate_hashes", value=hashes, reason=reason)
         _ = self.certificate_digests  # a hash that is not one raises
 
 
@@ -344,6 +360,7 @@ class ServerConfig(BaseConfig):
     _TIMES = (*BaseConfig._TIMES, "session_cleanup_interval")
     _COUNTS = (*BaseConfig._COUNTS, "max_sessions", "max_streams_per_connection")
     _OPAQUE = ("middleware",)
+    _SWITCHES = (*BaseConfig._SWITCHES, "retry")
 
     @classmethod
     def create_for_development(
@@ -389,10 +406,13 @@ class ServerConfig(BaseConfig):
     def validate(self) -> None:
         """Check every field that can be wrong."""
         super().validate()
-        if not self.bind_host:
+        if not isinstance(self.bind_host, str) or not self.bind_host:
             reason = "must be a host name or an address"
             raise invalid_config(key="bind_host", value=self.bind_host, reason=reason)
         self._check_range("bind_port", 1, 65535)
+        if not isinstance(self.middleware, list | tuple):
+            reason = "must be a list of middleware"
+            raise invalid_config(key="middleware", value=self.middleware, reason=reason)
         self._check_choice("verify_mode", tuple(ssl.VerifyMode))
 
 
@@ -410,10 +430,11 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return _is_int(value) and value > 0
+    return _is_credit(value) and value > 0
 
 
 def _is_credit(value: Any) -> bool:
+    # What fits into a variable-length integer (RFC 9000 §16).
     return _is_int(value) and 0 <= value <= c.MAX_STREAM_ID
 
 
@@ -423,7 +444,11 @@ def _is_names(value: Any) -> bool:
 
 def _is_time(value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and value > 0 and math.isfinite(value)
+    return is_number and 0 < value <= MAX_SECONDS
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
 
 
 def _digest(value: Any) -> bytes:

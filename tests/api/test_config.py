@@ -200,6 +200,50 @@ def test_bad_certificate_hashes(value: Any) -> None:
     assert error.config_value == value
 
 
+GARBAGE: list[Any] = [
+    None,
+    [],
+    [1],
+    [None],
+    {},
+    {1: 2},
+    (),
+    "",
+    "x",
+    b"x",
+    "a\0b",
+    -1,
+    1.5,
+    float("nan"),
+    10**30,
+    True,
+    object(),
+    len,
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [(config, f.name) for config in CONFIGS for f in dataclasses.fields(config)],
+)
+def test_whatever_is_given_the_error_is_the_documented_one(
+    config: type[BaseConfig], name: str
+) -> None:
+    for value in GARBAGE:
+        try:
+            made = config(**{name: value})
+        except (ConfigurationError, CertificateError) as error:
+            assert name in str(error) or str(value) in str(error)
+        else:
+            made.copy().validate()
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_files_may_be_path_objects(config: type[BaseConfig], tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    assert config(ca_certs=tmp_path / "x").ca_certs == tmp_path / "x"  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_frozen(config: type[BaseConfig]) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
