@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any, cast
@@ -209,6 +210,18 @@ async def test_removed_member_is_not_watched_any_more(kind_of: Callable[[], Kind
         assert member.get_stats()["total_handlers"] == 0
         await kind.add(member)
         assert len(manager) == 1
+
+
+@pytest.mark.parametrize("kind_of", KINDS)
+async def test_removed_member_is_not_kept_alive(kind_of: Callable[[], Kind]) -> None:
+    kind = kind_of()
+    async with kind.manager:
+        member = kind.make(1)
+        seen = weakref.ref(member)
+        await kind.add(member)
+        await kind.remove(member)
+        del member
+        assert seen() is None
 
 
 @pytest.mark.parametrize("kind_of", KINDS)
