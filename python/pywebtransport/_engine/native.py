@@ -14,6 +14,7 @@ import asyncio
 import builtins
 import contextlib
 import errno
+import logging
 import os
 import socket
 import ssl
@@ -23,8 +24,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 
 from pywebtransport._engine.base import EngineConnection, EngineListener
+from pywebtransport._engine.driver import core_config
 from pywebtransport._native import (
-    CoreConfig,
     Endpoint,
     EndpointClient,
     EndpointConnection,
@@ -41,39 +42,81 @@ from pywebtransport.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from pywebtransport.config import ClientConfig, ServerConfig
+    from pywebtransport.config import BaseConfig, ClientConfig, ServerConfig
     from pywebtransport.types import Address
 
 __all__ = ["ENGINE", "NativeConnection", "NativeEngine", "NativeListener"]
 
 ATTEMPT_DELAY = 0.25
 """Seconds between attempts at the addresses of one name (RFC 8305 §5)."""
-CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48, 113, 116})
-"""TLS alerts about a certificate (RFC 8446 §6.2)."""
+CLIENT_FIELDS = (
+    "alpn_protocols",
+    "ca_certs",
+    "certfile",
+    "close_timeout",
+    "congestion_control_algorithm",
+    "connection_idle_timeout",
+    "connection_keepalive_timeout",
+    "flow_control_window_auto_scale",
+    "flow_control_window_size",
+    "initial_max_data",
+    "initial_max_streams_bidi",
+    "initial_max_streams_uni",
+    "keep_alive",
+    "keyfile",
+    "max_field_section_size",
+    "max_incoming_datagrams",
+    "max_outgoing_datagrams",
+    "max_pending_events_per_session",
+    "max_total_pending_events",
+    "mtu_discovery",
+    "pending_event_ttl",
+    "quic_max_concurrent_bidi_streams",
+    "quic_max_concurrent_uni_streams",
+    "quic_receive_window",
+    "quic_send_window",
+    "quic_stream_receive_window",
+    "server_certificate_hashes",
+    "strict",
+    "verify_mode",
+)
+"""What of a configuration a connection is made from."""
+CONNECT_STREAMS = 16
+"""Bidirectional streams allowed beside those of the application, for requests."""
+CRITICAL_STREAMS = 8
+"""Unidirectional streams allowed beside those of the application: control, QPACK, GREASE."""
 CRYPTO_ERROR = 0x100
-EXTRA_STREAMS = 16
-"""QUIC streams beyond the application's: CONNECT, control and QPACK streams."""
+"""First of the QUIC codes that carry a TLS alert (RFC 9001 §4.8)."""
 H3_NO_ERROR = 0x100
 IDLE_SOCKET_TIMEOUT = 1.0
 """How long a client socket without connections waits for the next one."""
-SCALED_WINDOW = 2_500_000
-"""What a session's data window scales up to when scaling is on."""
+MAX_CLIENT_SETTINGS = 64
+"""Distinct client configurations whose trust stores and tickets are remembered."""
+MAX_STREAM_HEADER = 16
+"""A stream's window has room for its header beside the application's bytes."""
+NO_APPLICATION_PROTOCOL = 120
+"""TLS alert (RFC 7301 §3.2)."""
+PEER_CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48, 116})
+"""TLS alerts by which a server refuses a client's certificate (RFC 8446 §6.2)."""
 VERIFY_MODES = {
     ssl.CERT_NONE: "none",
     ssl.CERT_OPTIONAL: "optional",
     ssl.CERT_REQUIRED: "required",
 }
 
+logger = logging.getLogger(__name__)
+
 
 class NativeConnection(EndpointConnection):
     """``EngineConnection``, nearly all of it in Rust."""
 
-    __slots__ = ("_gone", "_on_lost", "_ready")
+    __slots__ = ("_gone", "_on_lost", "_peer", "_ready")
 
     def __init__(self) -> None:
         self._ready: asyncio.Future[None] | None = None
         self._gone: list[asyncio.Future[None]] = []
         self._on_lost: Callable[[], None] | None = None
+        self._peer: Address = ("", 0)
 
     def connected(self) -> None:
         """The endpoint says: the handshake is complete."""
@@ -83,7 +126,7 @@ class NativeConnection(EndpointConnection):
     def lost(self, code: int, reason: str, by: str, kind: str) -> None:
         """The endpoint says: the connection is gone, and the sink has been told."""
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(connect_error(code, reason, by, kind))
+            self._ready.set_exception(connect_error(self._peer, code, reason, by, kind))
         for waiter in self._gone:
             if not waiter.done():
                 waiter.set_result(None)
@@ -97,8 +140,9 @@ class NativeConnection(EndpointConnection):
             self._gone.append(waiter)
             await waiter
 
-    async def wait_connected(self, on_lost: Callable[[], None]) -> None:
+    async def wait_connected(self, peer: Address, on_lost: Callable[[], None]) -> None:
         """Client: until the handshake is complete; raises what ended it."""
+        self._peer = peer
         self._on_lost = on_lost
         self._ready = asyncio.get_running_loop().create_future()
         await self._ready
@@ -238,7 +282,7 @@ class NativeListener:
     async def close(self) -> None:
         for reactor in self._reactors:
             if not reactor.is_closed:
-                reactor.endpoint.close_connections(H3_NO_ERROR, "server closed")
+                reactor.endpoint.close_connections(H3_NO_ERROR, "")
         try:
             for reactor in self._reactors:
                 if not reactor.is_closed:
@@ -274,18 +318,20 @@ class NativeEngine:
         try:
             for address in await resolve(loop, host, port):
                 try:
-                    reactor = Reactor(
-                        loop=loop,
-                        address=address,
-                        port=port,
-                        server=server,
-                        on_connection=on_connection,
-                    )
+                    with certificate_errors(config.certfile):
+                        reactor = Reactor(
+                            loop=loop,
+                            address=address,
+                            port=port,
+                            server=server,
+                            on_connection=on_connection,
+                        )
                 except OSError as error:
                     # A name like "localhost" may have addresses this machine does not.
                     if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and reactors:
                         continue
-                    raise
+                    text = f"cannot listen on {address}:{port}: {error.strerror}"
+                    raise OSError(error.errno, text) from error
                 reactors.append(reactor)
                 port = reactor.endpoint.local_address[1]
         except BaseException:
@@ -348,11 +394,7 @@ class NativeEngine:
                 f"cannot connect to {name!r}: {error}", remote_address=remote
             ) from error
         try:
-            await connection.wait_connected(lambda: sockets.leave(version))
-        except WebTransportError as error:
-            if isinstance(error, ConnectionError):
-                error.remote_address = remote
-            raise
+            await connection.wait_connected(remote, lambda: sockets.leave(version))
         except asyncio.CancelledError:
             connection.close(code=H3_NO_ERROR, reason="")
             raise
@@ -360,119 +402,117 @@ class NativeEngine:
 
     def _client_settings(self, config: ClientConfig) -> EndpointClient:
         """Equal configurations share settings, and with them session tickets."""
-        transport = transport_options(config)
-        core = core_options(config)
-        tls: dict[str, Any] = {
-            "alpn_protocols": list(config.alpn_protocols),
-            "verify_mode": VERIFY_MODES[
-                ssl.CERT_REQUIRED if config.verify_mode is None else config.verify_mode
-            ],
-            "ca_certs": config.ca_certs or None,
-            "certfile": config.certfile or None,
-            "keyfile": config.keyfile or None,
-            "certificate_hashes": config.certificate_digests,
-            "key_log_file": os.environ.get("SSLKEYLOGFILE") or None,
-        }
-        key = tuple(repr(part) for part in (transport, core, tls, _stamps(tls)))
+        key = (
+            os.environ.get("SSLKEYLOGFILE"),
+            *(repr(getattr(config, field)) for field in CLIENT_FIELDS),
+            *(stamp(path) for path in (config.ca_certs, config.certfile, config.keyfile)),
+        )
         client = self._clients.get(key)
         if client is None:
             if len(self._clients) >= MAX_CLIENT_SETTINGS:
                 self._clients.pop(next(iter(self._clients)))
-            client = self._clients[key] = EndpointClient(
-                transport=EndpointTransport(**transport),
-                core=CoreConfig(is_client=True, grease_seed=grease_seed(), **core),
-                **tls,
-            )
+            client = self._clients[key] = client_settings(config)
         return client
 
 
-MAX_CLIENT_SETTINGS = 64
-"""Distinct client configurations whose trust stores and tickets are remembered."""
+def client_settings(config: ClientConfig) -> EndpointClient:
+    verify_mode = ssl.CERT_REQUIRED if config.verify_mode is None else config.verify_mode
+    return EndpointClient(
+        transport=transport(config),
+        core=core_config(config, is_client=True),
+        alpn_protocols=config.alpn_protocols,
+        verify_mode=VERIFY_MODES[verify_mode],
+        ca_certs=config.ca_certs or None,
+        certificate_hashes=config.certificate_digests,
+        certfile=config.certfile or None,
+        keyfile=config.keyfile or None,
+        key_log_file=key_log_file(),
+    )
 
 
 def server_settings(config: ServerConfig) -> EndpointServer:
-    verify_mode = ssl.CERT_NONE if config.verify_mode is None else config.verify_mode
     return EndpointServer(
         certfile=config.certfile,
         keyfile=config.keyfile,
-        transport=EndpointTransport(**transport_options(config)),
-        core=CoreConfig(
-            is_client=False,
-            max_sessions=config.max_sessions,
-            grease_seed=grease_seed(),
-            **core_options(config),
-        ),
-        alpn_protocols=list(config.alpn_protocols),
-        verify_mode=VERIFY_MODES[verify_mode],
+        transport=transport(config),
+        core=core_config(config, is_client=False),
+        alpn_protocols=config.alpn_protocols,
+        verify_mode=VERIFY_MODES[config.verify_mode],
         ca_certs=config.ca_certs or None,
-        key_log_file=os.environ.get("SSLKEYLOGFILE") or None,
+        key_log_file=key_log_file(),
         max_connections=config.max_connections,
         retry=config.retry,
     )
 
 
-def transport_options(config: ClientConfig | ServerConfig) -> dict[str, Any]:
+def transport(config: BaseConfig) -> EndpointTransport:
     keep_alive = None
     if config.keep_alive:
         keep_alive = min(config.connection_keepalive_timeout, config.connection_idle_timeout / 2)
-    return {
-        "congestion_control_algorithm": config.congestion_control_algorithm,
-        "idle_timeout": config.connection_idle_timeout,
-        "keep_alive_interval": keep_alive,
-        "stream_receive_window": config.quic_stream_receive_window,
-        "receive_window": config.quic_receive_window,
-        "send_window": config.quic_send_window,
-        "max_streams_bidi": config.quic_max_concurrent_bidi_streams + EXTRA_STREAMS,
-        "max_streams_uni": config.quic_max_concurrent_uni_streams + EXTRA_STREAMS,
-        "mtu_discovery": config.mtu_discovery,
-        "incoming_datagrams": config.max_incoming_datagrams,
-        "outgoing_datagrams": config.max_outgoing_datagrams,
-        "close_timeout": config.close_timeout,
-    }
+    algorithm = config.congestion_control_algorithm
+    return EndpointTransport(
+        congestion_control_algorithm="reno" if algorithm == "new_reno" else algorithm,
+        idle_timeout=config.connection_idle_timeout,
+        keep_alive_interval=keep_alive,
+        stream_receive_window=config.quic_stream_receive_window + MAX_STREAM_HEADER,
+        receive_window=config.quic_receive_window,
+        send_window=config.quic_send_window,
+        max_streams_bidi=config.quic_max_concurrent_bidi_streams + CONNECT_STREAMS,
+        max_streams_uni=config.quic_max_concurrent_uni_streams + CRITICAL_STREAMS,
+        mtu_discovery=config.mtu_discovery,
+        incoming_datagrams=config.max_incoming_datagrams,
+        outgoing_datagrams=config.max_outgoing_datagrams,
+        close_timeout=config.close_timeout,
+    )
 
 
-def core_options(config: ClientConfig | ServerConfig) -> dict[str, Any]:
-    scale = config.flow_control_window_auto_scale
-    return {
-        "strict": config.strict,
-        "initial_max_data": config.initial_max_data,
-        "initial_max_streams_bidi": config.initial_max_streams_bidi,
-        "initial_max_streams_uni": config.initial_max_streams_uni,
-        "max_data_window": max(config.flow_control_window_size, SCALED_WINDOW) if scale else 0,
-        "max_streams_window": config.quic_max_concurrent_bidi_streams if scale else 0,
-        "max_early_streams": config.max_pending_events_per_session,
-        "max_early_datagrams": config.max_total_pending_events,
-        "early_timeout": config.pending_event_ttl,
-        "close_timeout": config.close_timeout,
-        "max_field_section_size": config.max_field_section_size,
-    }
+def key_log_file() -> str | None:
+    """The file SSLKEYLOGFILE names, if it can be written."""
+    path = os.environ.get("SSLKEYLOGFILE")
+    if not path:
+        return None
+    try:
+        with open(path, "ab"):
+            return path
+    except OSError as error:
+        logger.warning("cannot log TLS secrets to %s: %s", path, error)
+        return None
 
 
-def grease_seed() -> int:
-    return int.from_bytes(os.urandom(8))
-
-
-def connect_error(code: int, reason: str, by: str, kind: str) -> WebTransportError:
+def connect_error(remote: Address, code: int, reason: str, by: str, kind: str) -> WebTransportError:
     """What ended a handshake, in the words of the package."""
+    peer = f"{remote[0]}:{remote[1]}"
     if kind == "tls":
         alert = code - CRYPTO_ERROR
-        if alert in CERTIFICATE_ALERTS:
-            whose = "the server's" if by == "local" else "our"
+        said = reason or f"TLS alert {alert}"
+        if by == "local" and reason.startswith("invalid peer certificate"):
             return CertificateError(
-                f"{whose} certificate was refused: {reason or f'TLS alert {alert}'}",
-                certificate_error=reason or f"TLS alert {alert}",
+                f"the certificate of {peer} is not accepted: {said}",
+                error_code=code,
+                certificate_error=said,
+            )
+        if by == "remote" and alert in PEER_CERTIFICATE_ALERTS:
+            return CertificateError(
+                f"{peer} does not accept our certificate: {said}",
+                error_code=code,
+                certificate_error=said,
             )
         return HandshakeError(
-            f"TLS handshake failed: {reason or f'alert {alert}'}", handshake_stage="tls"
+            f"TLS handshake with {peer} failed: {said}",
+            error_code=code,
+            handshake_stage="alpn" if alert == NO_APPLICATION_PROTOCOL else "tls",
         )
     if kind == "version":
-        return HandshakeError("the server speaks no QUIC version of ours", handshake_stage="quic")
+        return HandshakeError(f"{peer} speaks no QUIC version of ours", handshake_stage="quic")
     if kind == "idle":
-        return TimeoutError("the server did not answer", operation="handshake")
+        return TimeoutError(f"no answer from {peer}", operation="connect")
     if kind == "unreachable":
-        return ConnectionError(f"the server cannot be reached: {reason}")
+        return ConnectionError(f"cannot reach {peer}: {reason}", remote_address=remote)
     return ConnectionError(
-        f"the connection was closed during the handshake: code {code:#x} {reason!r}"
+        f"{peer} closed the connection during the handshake, code {code:#x}: "
+        f"{reason or 'no reason given'}",
+        error_code=code,
+        remote_address=remote,
     )
 
 
@@ -543,16 +583,13 @@ async def first_success(
             unused.close()
 
 
-def _stamps(tls: dict[str, Any]) -> list[tuple[int, int] | None]:
-    """Files of a configuration as they are now: a replaced file is another configuration."""
-    stamps: list[tuple[int, int] | None] = []
-    for field in ("ca_certs", "certfile", "keyfile"):
-        try:
-            stat = os.stat(tls[field])
-            stamps.append((stat.st_mtime_ns, stat.st_size))
-        except (OSError, TypeError):
-            stamps.append(None)
-    return stamps
+def stamp(path: str | None) -> tuple[int, int] | None:
+    """A file as it is now: a replaced file makes another configuration."""
+    try:
+        stat = os.stat(path or "")
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 ENGINE = NativeEngine()

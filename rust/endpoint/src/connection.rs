@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pywt_core::{Action, Dir, Event as CoreEvent, SessionId, StreamId, Transport};
+use pywt_core::{Action, Dir, Event as CoreEvent, SessionId, SessionState, StreamId, Transport};
 use pywt_quic::{Close, CloseKind, DatagramRefused, Event, Side};
 use rustc_hash::FxHashMap;
 
@@ -486,10 +486,21 @@ impl Connection {
             Phase::Closing { .. } | Phase::Closed => return,
         }
         let time = self.time(now);
+        // Session codes have 32 bits, those of QUIC 62.
+        let session_code = (code & u64::from(u32::MAX)) as u32;
         let open: Vec<SessionId> = self.core.sessions().collect();
         for session in open {
-            // One that is only requested has no CLOSE; the end of the connection tells the peer.
-            let _ = self.core.close_session(session, 0, reason, time);
+            let is_request = self.quic.side() == Side::Server
+                && self
+                    .core
+                    .session(session)
+                    .is_some_and(|view| view.state == SessionState::Connecting);
+            // One that ends by itself meanwhile has ended, which is what was wanted.
+            let _ended = if is_request {
+                self.core.reject(session, HTTP_UNAVAILABLE, &[], time)
+            } else {
+                self.core.close_session(session, session_code, reason, time)
+            };
         }
         self.settle(now);
         if self.is_closed() {
@@ -498,14 +509,9 @@ impl Connection {
         self.phase = Phase::Closing {
             code,
             reason: reason.to_owned(),
-            deadline: now + self.close_patience(),
+            deadline: now + self.options.close_timeout,
         };
         self.proceed_with_close(now);
-    }
-
-    /// A few round trips, for a capsule to arrive and its answer to come back past a loss.
-    fn close_patience(&self) -> Duration {
-        (self.quic.rtt() * 6 + Duration::from_millis(200)).min(self.options.close_timeout)
     }
 
     fn proceed_with_close(&mut self, now: Instant) {
@@ -606,6 +612,8 @@ fn core_dir(dir: pywt_quic::Dir) -> Dir {
     }
 }
 
+/// RFC 9110 §15.6.4.
+const HTTP_UNAVAILABLE: u16 = 503;
 /// RFC 9114 §8.1.
 const H3_NO_ERROR: u64 = 0x100;
 /// RFC 9114 §8.1.

@@ -30,8 +30,7 @@ impl DatagramQueue {
         dropped
     }
 
-    /// Whether appending `len` bytes would drop something.
-    pub(crate) fn is_full_for(&self, len: usize, limits: DatagramLimits) -> bool {
+    fn is_full_for(&self, len: usize, limits: DatagramLimits) -> bool {
         self.items.len() >= limits.count.max(1)
             || (!self.items.is_empty() && self.bytes + len > limits.bytes)
     }

@@ -63,7 +63,8 @@ impl Reactor {
         for batch in 0..MAX_RECEIVE_BATCHES {
             let endpoint = &mut self.endpoint;
             match self.socket.receive(|packet| endpoint.receive(packet)) {
-                Ok(Batch::Full) => {}
+                // Digested batch by batch, so that queues inside QUIC stay small.
+                Ok(Batch::Full) => self.endpoint.drive(now),
                 Ok(Batch::Last) => break,
                 Ok(Batch::Empty) => {
                     if batch == 0 {

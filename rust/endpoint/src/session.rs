@@ -158,12 +158,6 @@ impl Connection {
             .map_or(0, |limit| limit.saturating_sub(prefix))
     }
 
-    /// Whether sending `len` bytes would drop an older datagram, which flushing may avoid.
-    pub fn is_datagram_queue_full(&self, len: usize) -> bool {
-        self.outgoing
-            .is_full_for(len + MAX_PREFIX, self.options.outgoing_datagrams)
-    }
-
     /// Queues one datagram. False: the queue was full and the oldest was dropped.
     pub fn send_datagram(&mut self, session: SessionId, data: &[u8]) -> Result<bool, Error> {
         self.check_alive()?;
@@ -200,37 +194,29 @@ impl Connection {
         Ok(entry.datagram_prefix.clone())
     }
 
-    /// Takes the oldest received datagram. `None`: `DatagramsReadable` follows.
-    pub fn receive_datagram(&mut self, session: SessionId) -> Result<Option<Bytes>, Error> {
-        let entry = self
-            .sessions
-            .get_mut(&session)
-            .ok_or(Error::Session(session))?;
+    /// Takes the oldest received datagram. `None`: `DatagramsReadable` follows, unless the session
+    /// has ended.
+    pub fn receive_datagram(&mut self, session: SessionId) -> Option<Bytes> {
+        let entry = self.sessions.get_mut(&session)?;
         let data = entry.datagrams.pop();
         entry.datagram_wanted = data.is_none();
-        Ok(data)
+        data
     }
 
-    /// Takes up to `max` received datagrams, oldest first. None: `DatagramsReadable` follows.
-    pub fn receive_datagrams(
-        &mut self,
-        session: SessionId,
-        max: usize,
-    ) -> Result<Vec<Bytes>, Error> {
-        let entry = self
-            .sessions
-            .get_mut(&session)
-            .ok_or(Error::Session(session))?;
+    /// Takes up to `max` received datagrams, oldest first. None: `DatagramsReadable` follows,
+    /// unless the session has ended.
+    pub fn receive_datagrams(&mut self, session: SessionId, max: usize) -> Vec<Bytes> {
+        let Some(entry) = self.sessions.get_mut(&session) else {
+            return Vec::new();
+        };
         let count = entry.datagrams.len().min(max);
         let taken: Vec<Bytes> = std::iter::from_fn(|| entry.datagrams.pop())
             .take(count)
             .collect();
-        entry.datagram_wanted = taken.is_empty();
-        Ok(taken)
+        entry.datagram_wanted = taken.is_empty() && max > 0;
+        taken
     }
 }
 
 /// RFC 9114 §8.1.
 const H3_REQUEST_CANCELLED: u64 = 0x10c;
-/// A quarter stream id is one varint.
-const MAX_PREFIX: usize = 8;

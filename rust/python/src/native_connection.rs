@@ -1,5 +1,6 @@
 //! `EndpointConnection`: one connection of the native engine, as the engine seam wants it.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -78,12 +79,14 @@ impl EndpointConnection {
             return Ok(None);
         };
         let mut local = reactor.local_address();
-        if let Some(ip) = reactor
-            .endpoint()
-            .connection(place.key)
-            .and_then(|connection| connection.quic().local_ip())
-        {
-            local.set_ip(ip);
+        let Some(connection) = reactor.endpoint().connection(place.key) else {
+            return Ok(Some(address(local)));
+        };
+        if local.ip().is_unspecified() {
+            let remote = connection.quic().remote_address();
+            if let Some(ip) = connection.quic().local_ip().or_else(|| source_ip(remote)) {
+                local.set_ip(ip);
+            }
         }
         Ok(Some(address(local)))
     }
@@ -206,10 +209,10 @@ impl EndpointConnection {
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let max = usize::try_from(max_size).unwrap_or(usize::MAX);
         let mut chunks = Vec::new();
-        let read = self.with(py, |connection, now| {
-            Ok(connection.stream_read(stream_id, max, &mut chunks, now))
+        let read = self.read(py, |connection, now| {
+            connection.stream_read(stream_id, max, &mut chunks, now)
         })?;
-        match read {
+        match read.unwrap_or(Read::End) {
             Read::Data(total) => join(py, &chunks, total).map(Some),
             Read::Nothing => Ok(None),
             Read::End => Ok(Some(PyBytes::new(py, b""))),
@@ -275,11 +278,16 @@ impl EndpointConnection {
         data: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         if let Ok(bytes) = data.cast::<PyBytes>() {
-            return self.send_datagram_slice(py, session_id, bytes.as_bytes());
+            let slice = bytes.as_bytes();
+            return self.with(py, |connection, _| {
+                connection.send_datagram(session_id, slice)
+            });
         }
         let buffer = PyBuffer::<u8>::get(data)?;
         with_slice(py, &buffer, |slice| {
-            self.send_datagram_slice(py, session_id, slice)
+            self.with(py, |connection, _| {
+                connection.send_datagram(session_id, slice)
+            })
         })
     }
 
@@ -288,8 +296,8 @@ impl EndpointConnection {
         py: Python<'py>,
         session_id: u64,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let data = self.with(py, |connection, _| connection.receive_datagram(session_id))?;
-        Ok(data.map(|data| PyBytes::new(py, &data)))
+        let data = self.read(py, |connection, _| connection.receive_datagram(session_id))?;
+        Ok(data.flatten().map(|data| PyBytes::new(py, &data)))
     }
 
     fn receive_datagrams<'py>(
@@ -298,10 +306,16 @@ impl EndpointConnection {
         session_id: u64,
         max_count: usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        let taken = self.with(py, |connection, _| {
+        let taken = self.read(py, |connection, _| {
             connection.receive_datagrams(session_id, max_count)
         })?;
-        PyList::new(py, taken.iter().map(|data| PyBytes::new(py, data)))
+        PyList::new(
+            py,
+            taken
+                .unwrap_or_default()
+                .iter()
+                .map(|data| PyBytes::new(py, data)),
+        )
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -496,12 +510,34 @@ impl EndpointConnection {
             .ok_or_else(|| PyRuntimeError::new_err("not a connection of an endpoint"))
     }
 
-    /// Runs a call on the connection, then asks the event loop for what came of it.
+    /// Runs a call that reads; `None` when the connection is gone.
+    fn read<T>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&mut Connection, Instant) -> T,
+    ) -> PyResult<Option<T>> {
+        match self.run(py, |connection, now| Ok(call(connection, now)))? {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Closed) => Ok(None),
+            Err(error) => Err(exception(py, &error)),
+        }
+    }
+
+    /// Runs a call on the connection, with its errors as the seam's exceptions.
     fn with<T>(
         &self,
         py: Python<'_>,
         call: impl FnOnce(&mut Connection, Instant) -> Result<T, Error>,
     ) -> PyResult<T> {
+        self.run(py, call)?.map_err(|error| exception(py, &error))
+    }
+
+    /// Runs a call on the connection, then asks the event loop for what came of it.
+    fn run<T>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&mut Connection, Instant) -> Result<T, Error>,
+    ) -> PyResult<Result<T, Error>> {
         let place = self.place()?;
         let mut state = place.endpoint.bind(py).get().lock()?;
         let result = match state.endpoint() {
@@ -513,27 +549,7 @@ impl EndpointConnection {
         let wishes = state.wishes(py);
         drop(state);
         wishes.grant(py);
-        result.map_err(|error| exception(py, &error))
-    }
-
-    /// A full queue is sent from first: dropping is for when the network takes no more.
-    fn send_datagram_slice(&self, py: Python<'_>, session_id: u64, data: &[u8]) -> PyResult<bool> {
-        let place = self.place()?;
-        {
-            let mut state = place.endpoint.bind(py).get().lock()?;
-            if let Some(reactor) = state.reactor() {
-                let full = reactor
-                    .endpoint()
-                    .connection(place.key)
-                    .is_some_and(|connection| connection.is_datagram_queue_full(data.len()));
-                if full {
-                    state.transmit();
-                }
-            }
-        }
-        self.with(py, |connection, _| {
-            connection.send_datagram(session_id, data)
-        })
+        Ok(result)
     }
 }
 
@@ -695,6 +711,17 @@ fn too_large(py: Python<'_>, size: usize, limit: usize) -> PyErr {
         Ok(error) => PyErr::from_value(error),
         Err(failed) => failed,
     }
+}
+
+/// The address this machine sends from to `remote`; nothing is sent to find out.
+fn source_ip(remote: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match remote {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let probe = UdpSocket::bind((any, 0)).ok()?;
+    probe.connect(remote).ok()?;
+    Some(probe.local_addr().ok()?.ip())
 }
 
 /// Header fields from a mapping.
