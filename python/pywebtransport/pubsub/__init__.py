@@ -27,6 +27,8 @@ from pywebtransport.pubsub.exceptions import (
     SubscriptionFailedError,
 )
 from pywebtransport.pubsub.manager import PubSubManager, PubSubStats
+from pywebtransport.pubsub.nats import NatsBackplane
+from pywebtransport.pubsub.redis import RedisBackplane
 from pywebtransport.pubsub.subscriber import SlowSubscriberPolicy, SubscriberStats
 from pywebtransport.pubsub.subscription import Message, Subscription
 
@@ -35,11 +37,13 @@ __all__ = [
     "BrokerStats",
     "LocalBackplane",
     "Message",
+    "NatsBackplane",
     "NotSubscribedError",
     "PubSubBroker",
     "PubSubError",
     "PubSubManager",
     "PubSubStats",
+    "RedisBackplane",
     "SlowSubscriberPolicy",
     "SubscriberStats",
     "Subscription",

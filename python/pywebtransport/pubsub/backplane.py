@@ -21,13 +21,16 @@ Deliver: TypeAlias = Callable[[str, str, bytes], bool]
 """Called with pattern, topic and data. True: a queue fills up, let the loop run."""
 
 
-class Backplane(EventEmitter, ABC):
+class Backplane(ABC):
     """One topic space. Messages of one publisher keep their order for each pattern.
 
-    A backplane with a server emits, with ``{"url": ..., "error": ...}`` as data,
+    A backplane with a server emits on :attr:`events`, with ``{"url": ..., "error": ...}`` as data,
     CONNECTION_ESTABLISHED each time it has (again) connected and renewed its subscriptions,
     CONNECTION_LOST when that connection broke, and CONNECTION_FAILED for each attempt in vain.
     """
+
+    def __init__(self) -> None:
+        self.events = EventEmitter()
 
     @abstractmethod
     async def start(self, deliver: Deliver) -> None:

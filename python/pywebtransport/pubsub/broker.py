@@ -154,7 +154,7 @@ class PubSubBroker:
 
     @property
     def backplane(self) -> Backplane:
-        """Emits CONNECTION_LOST and CONNECTION_ESTABLISHED when it speaks to a server."""
+        """Its ``events`` say when it loses its server and when it has it back."""
         return self._backplane
 
     @property

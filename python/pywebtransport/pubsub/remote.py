@@ -1,0 +1,264 @@
+"""What backplanes with a server share: the outbox, the wanted patterns, and the reconnecting.
+
+Nothing is lost while the server is away: what is published waits in the outbox, and when that is
+full its publishers wait. A batch whose confirmation was lost with the connection is sent again, so
+after an outage a message may arrive twice; it never arrives out of its publisher's order.
+Messages that others publish while this process is not connected do not reach it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Protocol
+
+from pywebtransport.pubsub.backplane import Backplane, Deliver
+from pywebtransport.pubsub.exceptions import PubSubError
+from pywebtransport.types import EventType
+
+__all__ = ["BackplaneLink", "RemoteBackplane"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PREFIX = "pywebtransport"
+DEFAULT_MAX_WAITING = 10_000
+"""Messages in the outbox."""
+DEFAULT_MAX_WAITING_BYTES = 16 << 20
+"""Bytes in the outbox."""
+DEFAULT_MIN_RETRY_DELAY = 0.1
+DEFAULT_MAX_RETRY_DELAY = 5.0
+"""Seconds between two attempts to connect; the delay doubles from one to the other."""
+
+CONNECT_TIMEOUT = 10.0
+STOP_TIMEOUT = 5.0
+"""Seconds in which the outbox must be sent when the backplane stops."""
+BATCH_SIZE = 500
+"""Messages that one confirmation is for."""
+
+
+class BackplaneLink(Protocol):
+    """One connection to the server. Any exception means that it is broken."""
+
+    async def subscribe(self, patterns: Sequence[str]) -> None:
+        """Ask for the messages of these."""
+
+    async def unsubscribe(self, patterns: Sequence[str]) -> None:
+        """Ask for them no more."""
+
+    async def confirm(self) -> None:
+        """Wait until the server has done all that was asked before."""
+
+    async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Send a batch; wait until the server has it."""
+
+    async def receive(self) -> None:
+        """Deliver messages until the connection breaks, then raise."""
+
+    async def close(self) -> None:
+        """Give everything back; the connection may be broken already."""
+
+
+class RemoteBackplane(Backplane):
+    """A backplane whose messages go through a server; it connects in the background."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_waiting: int = DEFAULT_MAX_WAITING,
+        max_waiting_bytes: int = DEFAULT_MAX_WAITING_BYTES,
+        min_retry_delay: float = DEFAULT_MIN_RETRY_DELAY,
+        max_retry_delay: float = DEFAULT_MAX_RETRY_DELAY,
+    ) -> None:
+        super().__init__()
+        if min(max_waiting, max_waiting_bytes) <= 0:
+            raise ValueError("the limits of a backplane must be positive")
+        if not 0 < min_retry_delay <= max_retry_delay:
+            raise ValueError("min_retry_delay must be positive and at most max_retry_delay")
+        self._url = url
+        self._max_waiting = max_waiting
+        self._max_waiting_bytes = max_waiting_bytes
+        self._retry_delays = (min_retry_delay, max_retry_delay)
+        self._outbox: deque[tuple[str, bytes]] = deque()
+        self._outbox_bytes = 0
+        self._wanted: dict[str, asyncio.Future[None]] = {}
+        self._changes: deque[tuple[str, asyncio.Future[None] | None]] = deque()
+        """Subscriptions (with a future) and their ends (without) that the server is not told."""
+        self._outbox_filled = asyncio.Event()
+        self._outbox_sent = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._is_connected = False
+        self._is_stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    async def _connect(self, deliver: Deliver) -> BackplaneLink:
+        """A new connection to the server, or any exception."""
+
+    @property
+    def is_connected(self) -> bool:
+        return self._is_connected
+
+    @property
+    def messages_waiting(self) -> int:
+        return len(self._outbox)
+
+    async def start(self, deliver: Deliver) -> None:
+        if self._task is None and not self._is_stopping:
+            self._task = asyncio.get_running_loop().create_task(self._run(deliver))
+
+    def subscribe(self, pattern: str) -> asyncio.Future[None]:
+        active: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._is_stopping:
+            active.set_exception(_stopped())
+            return active
+        self._wanted[pattern] = active
+        self._changes.append((pattern, active))
+        self._changed.set()
+        return active
+
+    def unsubscribe(self, pattern: str) -> None:
+        if self._wanted.pop(pattern, None) is not None:
+            self._changes.append((pattern, None))
+            self._changed.set()
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        size = len(topic) + len(data)
+        while not self._has_room(size):
+            self._outbox_sent.clear()
+            await self._outbox_sent.wait()
+        self._outbox.append((topic, data))
+        self._outbox_bytes += size
+        self._outbox_filled.set()
+
+    def _has_room(self, size: int) -> bool:
+        if self._is_stopping:
+            raise _stopped()
+        return not self._outbox or (
+            len(self._outbox) < self._max_waiting
+            and self._outbox_bytes + size <= self._max_waiting_bytes
+        )
+
+    async def stop(self) -> None:
+        self._is_stopping = True
+        self._outbox_sent.set()
+        task, self._task = self._task, None
+        if task is not None:
+            with suppress(asyncio.TimeoutError):
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    while self._outbox and self._is_connected:
+                        self._outbox_sent.clear()
+                        await self._outbox_sent.wait()
+            if self._outbox:
+                logger.warning("%d messages to %s are lost", len(self._outbox), self._url)
+            task.cancel()
+            await asyncio.wait([task])
+        for active in self._wanted.values():
+            if not active.done():
+                active.set_exception(_stopped())
+                active.exception()
+        await self.events.close()
+
+    async def _run(self, deliver: Deliver) -> None:
+        shortest, longest = self._retry_delays
+        delay = shortest
+        while True:
+            try:
+                link = await asyncio.wait_for(self._connect(deliver), CONNECT_TIMEOUT)
+            except Exception as error:
+                logger.warning("cannot connect to %s: %s", self._url, _describe(error))
+                self._tell(EventType.CONNECTION_FAILED, error)
+            else:
+                try:
+                    await self._serve(link)
+                except Exception as error:
+                    broken = _first(error)
+                    if self._is_connected:
+                        delay = shortest
+                        logger.warning("lost %s: %s", self._url, _describe(broken))
+                        self._is_connected = False
+                        self._tell(EventType.CONNECTION_LOST, broken)
+                    else:
+                        logger.warning("cannot use %s: %s", self._url, _describe(broken))
+                        self._tell(EventType.CONNECTION_FAILED, broken)
+                finally:
+                    self._is_connected = False
+                    self._outbox_sent.set()
+                    await link.close()
+            # Processes that lost the server together do not all come back at the same moment.
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(2 * delay, longest)
+
+    async def _serve(self, link: BackplaneLink) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(link.receive())
+            tasks.create_task(self._work(link))
+
+    async def _work(self, link: BackplaneLink) -> None:
+        self._changes.clear()
+        wanted = dict(self._wanted)
+        if wanted:
+            await link.subscribe(list(wanted))
+        await link.confirm()
+        self._activate(wanted.values())
+        self._is_connected = True
+        logger.info("connected to %s, %d subscriptions", self._url, len(wanted))
+        self._tell(EventType.CONNECTION_ESTABLISHED, None)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._send(link))
+            tasks.create_task(self._apply_changes(link))
+
+    async def _send(self, link: BackplaneLink) -> None:
+        while True:
+            while not self._outbox:
+                self._outbox_filled.clear()
+                await self._outbox_filled.wait()
+            batch = list(islice(self._outbox, BATCH_SIZE))
+            await link.publish(batch)
+            # Only now: a connection that breaks before leaves the batch to the next one.
+            for topic, data in batch:
+                self._outbox.popleft()
+                self._outbox_bytes -= len(topic) + len(data)
+            self._outbox_sent.set()
+
+    async def _apply_changes(self, link: BackplaneLink) -> None:
+        while True:
+            while not self._changes:
+                self._changed.clear()
+                await self._changed.wait()
+            changes = list(self._changes)
+            self._changes.clear()
+            for pattern, active in changes:
+                await (link.unsubscribe if active is None else link.subscribe)([pattern])
+            await link.confirm()
+            self._activate(active for _, active in changes if active is not None)
+
+    @staticmethod
+    def _activate(futures: Iterable[asyncio.Future[None]]) -> None:
+        for active in futures:
+            if not active.done():
+                active.set_result(None)
+
+    def _tell(self, event_type: EventType, error: BaseException | None) -> None:
+        data = {"url": self._url, "error": None if error is None else _describe(error)}
+        self.events.emit_nowait(event_type=event_type, data=data, source=self)
+
+
+def _stopped() -> PubSubError:
+    return PubSubError("the backplane is stopped")
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _describe(error: BaseException) -> str:
+    return str(error) or type(error).__name__
