@@ -312,6 +312,7 @@ def _limits(config: ClientConfig | ServerConfig, handshake_timeout: float) -> Li
         handshake_timeout=handshake_timeout,
         close_timeout=config.close_timeout,
         keep_alive_interval=config.connection_keepalive_timeout if config.keep_alive else None,
+        has_session_credit=config.initial_max_data > 0,
     )
 
 

@@ -221,6 +221,7 @@ class AioquicConnection:
         if self._is_gone:
             return
         if self._close_info is None:
+            self._driver.set_rtt(self._quic.rtt)
             self._driver.handle_timeout(self._loop.time())
             self._look_for_end()
         packets = self._quic.datagrams_to_send(now=self._loop.time())
@@ -496,7 +497,7 @@ class AioquicConnection:
         data = stream.take(max_size)
         if self._close_info is None:
             self._driver.stream_consumed(stream_id, len(data), self._loop.time())
-            if self._quic.stream_consumed(stream_id, len(data)):
+            if self._quic.stream_consumed(stream_id, len(data)) or self._limits.has_session_credit:
                 self._flush_soon()
             if stream.is_read_ended:
                 self._inbound.release(stream_id, stream)

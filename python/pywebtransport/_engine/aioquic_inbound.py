@@ -37,6 +37,8 @@ class Limits:
     close_timeout: float
     """How long a closing connection waits for the peers of its sessions."""
     keep_alive_interval: float | None
+    has_session_credit: bool
+    """Sessions offer the peer credit of their own, which has to be renewed as well."""
 
 
 class Inbound:

@@ -191,18 +191,27 @@ class WebTransportSendStream(StreamBase):
             await self._wait_accepted(link, chunk)
 
     async def _wait_accepted(self, link: Dispatcher, chunk: Chunk) -> None:
-        future = chunk.future
-        assert future is not None
         waits = link.writes
         started = link.time()
-        waits.add(future, started)
-        try:
-            expired = await future
-        except BaseException:
-            self._abandon(chunk)
-            raise
-        finally:
-            waits.discard(future)
+        while True:
+            future = chunk.future
+            assert future is not None
+            sent = self._bytes_sent
+            waits.add(future, link.time())
+            try:
+                expired = await future
+            except BaseException:
+                self._abandon(chunk)
+                raise
+            finally:
+                waits.discard(future)
+            if expired and (self._backlog is None or chunk not in self._backlog):
+                # It went, or was dropped, in the turn of the loop in which the time ran out.
+                expired = False
+            if not expired or self._bytes_sent == sent:
+                break
+            # Some credit came, so the peer reads: the time runs anew.
+            chunk.future = link.create_future()
         elapsed = link.time() - started
         costs = self._costs or self._count()
         costs.total_write_time += elapsed
