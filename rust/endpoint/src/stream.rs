@@ -198,11 +198,16 @@ impl Connection {
         let total = data.len();
         let mut written = 0;
         loop {
-            let stream = self
+            let Some(stream) = self
                 .streams
                 .get_mut(&id)
                 .filter(|stream| stream.sending && matches!(stream.owner, Owner::Session(_)))
-                .ok_or(Error::StreamFinished(id))?;
+            else {
+                if self.is_stop_untold(id) {
+                    return Ok(written);
+                }
+                return Err(Error::StreamFinished(id));
+            };
             if !stream.unsent.is_empty() {
                 // Even the header waits for credit.
                 stream.write_wanted = true;
@@ -257,15 +262,21 @@ impl Connection {
                     stream.write_wanted = true;
                     return Ok(written);
                 }
-                WriteState::Stopped(_) | WriteState::Unknown => {
-                    return Err(Error::StreamFinished(id));
-                }
+                // QUIC's event, and with it `StreamStopped` and the code, is still to come.
+                WriteState::Stopped(_) => return Ok(written),
+                WriteState::Unknown => return Err(Error::StreamFinished(id)),
             }
         }
         if fin && written == total {
             self.finish_stream(id, now);
         }
         Ok(written)
+    }
+
+    /// Whether the driver has yet to hear that the peer stopped this stream.
+    fn is_stop_untold(&self, id: StreamId) -> bool {
+        let told = |n: &Notification| matches!(n, Notification::StreamStopped { stream, .. } if *stream == id);
+        self.notifications.iter().any(told)
     }
 
     fn finish_stream(&mut self, id: StreamId, now: Instant) {

@@ -64,7 +64,7 @@ impl Default for TransportOptions {
             congestion: Congestion::default(),
             datagram_receive_buffer: 1024 * 1024,
             datagram_send_buffer: 256 * 1024,
-            initial_streams: 100,
+            initial_streams: 128,
             keep_alive_interval: None,
             max_idle_timeout: Some(Duration::from_secs(30)),
             max_mtu: 1452,
