@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -471,9 +471,16 @@ impl State {
         }
         if let Some(deadline) = endpoint.next_timeout() {
             // Only an earlier deadline needs the loop; a later one is found when the timer fires.
-            if self.armed.is_none_or(|armed| deadline < armed) {
-                self.armed = Some(deadline);
+            // Event loops count milliseconds, and some fire at once what is due in less than one:
+            // rounded up, a timer never fires in vain.
+            if self
+                .armed
+                .is_none_or(|armed| deadline + TIMER_PRECISION < armed)
+            {
                 let delay = deadline.saturating_duration_since(Instant::now());
+                let millis = u64::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
+                let delay = Duration::from_millis(millis).max(TIMER_PRECISION);
+                self.armed = Some(deadline);
                 wishes.arm = Some((hooks.object.clone_ref(py), delay.as_secs_f64()));
             }
         }
@@ -499,6 +506,9 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<EndpointServer>()?;
     m.add_class::<EndpointTransport>()
 }
+
+/// How exactly an event loop's timer fires.
+const TIMER_PRECISION: Duration = Duration::from_millis(1);
 
 fn closed() -> PyErr {
     PyOSError::new_err("the endpoint is closed")
