@@ -331,7 +331,7 @@ async def _resolve(
             text = f"cannot resolve {host!r}: {error.strerror}"
             raise OSError(errno.EADDRNOTAVAIL, text) from error
         raise ConnectionError(
-            f"cannot resolve {host!r}: {error.strerror}", remote_address=(host, port)
+            f"cannot resolve {host!r}: {error.strerror}", remote_address=(host or "", port)
         ) from error
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 

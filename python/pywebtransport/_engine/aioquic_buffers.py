@@ -102,10 +102,12 @@ class StreamBuffers:
 class SessionBuffers:
     """Datagrams that arrived, and the writers that wait for the session's credit."""
 
-    __slots__ = ("_bytes", "_datagrams", "_max_count", "blocked", "reader_waits")
+    __slots__ = ("_bytes", "_datagrams", "_max_count", "blocked", "dropped", "reader_waits")
 
     def __init__(self, max_datagrams: int) -> None:
         self.blocked: list[int] = []
+        self.dropped = 0
+        """Datagrams that had to go for newer ones."""
         self.reader_waits = False
         self._datagrams: deque[bytes] = deque()
         self._bytes = 0
@@ -119,6 +121,7 @@ class SessionBuffers:
         while len(self._datagrams) > self._max_count or self._bytes > MAX_DATAGRAM_BYTES:
             self._bytes -= len(self._datagrams.popleft())
             dropped += 1
+        self.dropped += dropped
         return dropped
 
     def take(self, max_count: int) -> list[bytes]:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AioquicConnection"]
 
+CLOSE_GRACE = 0.1
+"""Seconds a server waits after the peer's last FIN. Browsers send it before the page has been told,
+and a CONNECTION_CLOSE right behind takes code and reason from the page."""
 EMPTY_CONNECTION_TIMEOUT = 1.0
 """A server closes a connection this long after its last session: browsers just leave it."""
 EXPORTER_LABEL = b"EXPORTER-WebTransport"
@@ -86,6 +89,7 @@ class AioquicConnection:
         self._handshake_deadline: float | None = self._last_activity + limits.handshake_timeout
         self._empty_deadline: float | None = None
         self._close_deadline: float | None = None
+        self._is_heard = False
         self._close_request: tuple[int, str] | None = None
         self._close_info: CloseInfo | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -330,9 +334,18 @@ class AioquicConnection:
         if not is_idle:
             self._empty_deadline = None
         elif self._close_request is not None:
-            self._close_quic(*self._close_request)
+            self._close_when_heard()
         elif self._empty_deadline is None:
             self._empty_deadline = self._loop.time() + EMPTY_CONNECTION_TIMEOUT
+
+    def _close_when_heard(self) -> None:
+        """The peer has ended its side of the last session."""
+        assert self._close_request is not None
+        if self.is_client or not self._inbound.had_session:
+            self._close_quic(*self._close_request)
+        elif not self._is_heard and self._close_deadline is not None:
+            self._is_heard = True
+            self._close_deadline = min(self._close_deadline, self._loop.time() + CLOSE_GRACE)
 
     def _close_quic(self, code: int, reason: str) -> None:
         self._quic.close(error_code=code, reason_phrase=reason)
@@ -570,6 +583,10 @@ class AioquicConnection:
     def receive_datagram(self, session_id: int) -> bytes | None:
         taken = self.receive_datagrams(session_id, 1)
         return taken[0] if taken else None
+
+    def datagrams_dropped(self, session_id: int) -> int:
+        session = self._inbound.sessions.get(session_id)
+        return 0 if session is None else session.dropped
 
     def receive_datagrams(self, session_id: int, max_count: int) -> list[bytes]:
         session = self._inbound.sessions.get(session_id)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from aioquic.buffer import Buffer
+from aioquic._buffer import Buffer
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import (
@@ -193,11 +193,10 @@ class ServerRouter:
         self, endpoint: ServerEndpoint, header: QuicHeader, retried_id: bytes | None
     ) -> AioquicConnection:
         """A new connection; ``retried_id``: the id its client used before Retry."""
-        if retried_id is None:
-            ids = header.destination_cid, None
-        else:
-            ids = retried_id, header.destination_cid
-        connection = self._create(endpoint, self.configuration, *ids)
+        retry_id = None if retried_id is None else header.destination_cid
+        connection = self._create(
+            endpoint, self.configuration, retried_id or header.destination_cid, retry_id
+        )
         self.connections.add(connection)
         self._add_id(header.destination_cid, connection)
         self._add_id(connection.connection_id, connection)

@@ -6,7 +6,7 @@ What differs from aioquic 1.7:
   (:meth:`Quic.stream_consumed`), and credit for streams when it is done with one
   (:meth:`Quic.release_stream`). aioquic doubles its windows as data arrives.
 * A packet costs what it carries. aioquic visits every open stream for every packet.
-* RESET_STREAM_AT (draft-ietf-quic-reliable-stream-reset) is announced, received and sent.
+* RESET_STREAM_AT is announced, received and sent (:mod:`.aioquic_reset`).
 * The TLS exporter secret is kept, for ``export_keying_material``.
 * :attr:`Quic.close_event` says at once that CONNECTION_CLOSE arrived; aioquic reports it after
   the draining period.
@@ -23,17 +23,15 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from aioquic import tls
-from aioquic.buffer import UINT_VAR_MAX_SIZE, Buffer, size_uint_var
+from aioquic._buffer import Buffer
+from aioquic.buffer import size_uint_var
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
-    EPOCHS,
     MAX_STREAM_DATA_FRAME_CAPACITY,
     STOP_SENDING_FRAME_CAPACITY,
     Limit,
-    QuicConnection,
-    QuicConnectionError,
     QuicConnectionState,
     QuicNetworkPath,
     QuicReceiveContext,
@@ -41,10 +39,8 @@ from aioquic.quic.connection import (
     stream_is_unidirectional,
 )
 from aioquic.quic.packet import (
-    QuicErrorCode,
     QuicFrameType,
     QuicPacketType,
-    QuicStreamFrame,
 )
 from aioquic.quic.packet_builder import (
     QuicDeliveryState,
@@ -53,18 +49,15 @@ from aioquic.quic.packet_builder import (
     QuicSentPacket,
 )
 from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
-from aioquic.quic.stream import FinalSizeError, QuicStream
+from aioquic.quic.stream import QuicStream
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from pywebtransport._engine.aioquic_reset import ReliableResets
 from pywebtransport._engine.aioquic_stream import Stream
 
 __all__ = ["Quic"]
 
-RESET_STREAM_AT_FRAME = 0x24
-RESET_STREAM_AT_PARAMETERS = (0x1D, 0x17F7586D2CB571)
-"""Transport parameters that announce frame 0x24: of reliable-stream-reset-08 and later, of -05."""
-RESET_STREAM_AT_FRAME_CAPACITY = 1 + 4 * UINT_VAR_MAX_SIZE
 DATA_SPACE = 8
 """With less room than this, a packet takes no further STREAM frame."""
 SIGNAL_SPACE = 80
@@ -92,10 +85,10 @@ class Recovery(QuicPacketRecovery):
         super()._on_packets_lost(packets=lost, **details)
 
 
-class Quic(QuicConnection):
+class Quic(ReliableResets):
     """One QUIC connection of the aioquic engine."""
 
-    _streams: dict[int, Stream]
+    _streams: dict[int, Stream]  # type: ignore[assignment]  # every stream is one of ours
     _loss: Recovery
 
     def __init__(
@@ -124,7 +117,12 @@ class Quic(QuicConnection):
             value=max_streams_uni,
         )
         self._max_datagrams = max_datagrams
-        self._streams_window = {False: max_streams_bidi, True: max_streams_uni}
+        # Streams are announced by the eighth: browsers fail at a limit, they do not wait.
+        self._limits = (
+            (self._local_max_data, 1),
+            (self._local_max_streams_bidi, max(1, max_streams_bidi // 8)),
+            (self._local_max_streams_uni, max(1, max_streams_uni // 8)),
+        )
         self._active: dict[int, Stream] = {}
         """Streams with something to send, in the order in which they are served."""
         self._starved: dict[int, Stream] = {}
@@ -137,8 +135,6 @@ class Quic(QuicConnection):
         self._exporter_secret: bytes | None = None
         self._exporter_hash: hashes.HashAlgorithm = hashes.SHA256()
 
-        self.peer_resets_at = False
-        """Whether the peer takes RESET_STREAM_AT."""
         self.kept = 0
         """Stream bytes written that the peer has not acknowledged."""
         self.drained: dict[int, Stream] = {}
@@ -158,10 +154,6 @@ class Quic(QuicConnection):
             peer_completed_address_validation=not configuration.is_client,
             send_probe=self._send_probe,
         )
-
-        # aioquic keeps its table of frame handlers under a private, mangled name.
-        handlers = cast(dict[int, Any], self.__dict__["_QuicConnection__frame_handlers"])
-        handlers[RESET_STREAM_AT_FRAME] = (self._handle_reset_stream_at_frame, EPOCHS("01"))
 
     # state of the connection
 
@@ -275,7 +267,7 @@ class Quic(QuicConnection):
             return False
         limit = self._stream_limit(stream_id)
         limit.value += 1
-        return self._grants_enough(limit, self._streams_window[stream_is_unidirectional(stream_id)])
+        return limit.value - limit.sent >= self._limits[1 + stream_is_unidirectional(stream_id)][1]
 
     def stream_consumed(self, stream_id: int, size: int) -> bool:
         """The application read this much; true when a limit is to be announced for it."""
@@ -337,14 +329,12 @@ class Quic(QuicConnection):
         super()._handle_stream_frame(context, frame_type, buf)
         if len(self._events) > reported:
             event = cast(events.StreamDataReceived, self._events[-1])
-            self._after_stream_data(self._streams[event.stream_id], event)
-
-    def _after_stream_data(self, stream: Stream, event: events.StreamDataReceived) -> None:
-        if stream.reliable_reset is not None:
-            event.end_stream = False
-            self._apply_reliable_reset(stream)
-        elif stream.receiver.is_finished:
-            self.activate(stream)
+            stream = self._streams[event.stream_id]
+            if stream.reliable_reset is not None:
+                event.end_stream = False
+                self._apply_reliable_reset(stream)
+            elif stream.receiver.is_finished:
+                self.activate(stream)
 
     def _handle_reset_stream_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
@@ -368,50 +358,6 @@ class Quic(QuicConnection):
         stream.is_credit_settled = True
         self._raise_max_data()
         self.activate(stream)
-
-    def _handle_reset_stream_at_frame(
-        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
-    ) -> None:
-        """reliable-stream-reset-10 §4; it acts on the receiving state like a FIN (§5)."""
-        stream_id = buf.pull_uint_var()
-        code = buf.pull_uint_var()
-        final_size = buf.pull_uint_var()
-        reliable_size = buf.pull_uint_var()
-
-        def refuse(error: QuicErrorCode, reason: str) -> QuicConnectionError:
-            return QuicConnectionError(int(error), frame_type, reason)
-
-        if reliable_size > final_size:
-            raise refuse(QuicErrorCode.FRAME_ENCODING_ERROR, "Reliable size beyond final size")
-        self._assert_stream_can_receive(frame_type, stream_id)
-        stream = cast(Stream, self._get_or_create_stream(frame_type, stream_id))
-        arrived = max(0, final_size - stream.receiver.highest_offset)
-        if (
-            final_size > stream.max_stream_data_local
-            or self._local_max_data.used + arrived > self._local_max_data.value
-        ):
-            raise refuse(QuicErrorCode.FLOW_CONTROL_ERROR, "Over data limit")
-        if stream.reliable_reset is not None:
-            if stream.reliable_reset[0] != code:
-                raise refuse(QuicErrorCode.STREAM_STATE_ERROR, "Reset with another code")
-            reliable_size = min(reliable_size, stream.reliable_reset[1])
-        was_finished = stream.receiver.is_finished
-        try:
-            stream.receiver.handle_frame(QuicStreamFrame(offset=final_size, fin=True))
-        except FinalSizeError as error:
-            raise refuse(QuicErrorCode.FINAL_SIZE_ERROR, str(error)) from None
-        self._local_max_data.used += arrived
-        if not was_finished:
-            stream.reliable_reset = (code, reliable_size)
-            self._apply_reliable_reset(stream)
-
-    def _apply_reliable_reset(self, stream: Stream) -> None:
-        code, reliable_size = cast(tuple[int, int], stream.reliable_reset)
-        if stream.receiver.starting_offset() < reliable_size:
-            return
-        stream.reliable_reset = None
-        stream.receiver.is_finished = True
-        self._receiving_ended(stream, code)
 
     def _handle_stop_sending_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
@@ -490,22 +436,36 @@ class Quic(QuicConnection):
             builder.start_packet(QuicPacketType.ONE_RTT, crypto)
             if ack_due or (space.ack_at is not None and self._has_payload()):
                 self._write_ack_frame(builder=builder, space=space, now=now)
-            if self._handshake_complete:
-                self._write_path_frames(builder, network_path, now)
-                self._write_connection_limits(builder=builder, space=space)
-            self._write_due_credit(builder)
-            self._write_pings(builder)
-            crypto_stream = self._crypto_streams[tls.Epoch.ONE_RTT]
-            if not crypto_stream.sender.buffer_is_empty:
-                self._write_crypto_frame(builder=builder, space=space, stream=crypto_stream)
-            self._write_datagrams(builder)
-            self._write_streams(builder, space)
+            try:
+                self._fill_packet(builder, network_path, space, now)
+            except QuicPacketBuilderStop:
+                if builder.packet_is_empty:
+                    raise  # not even one frame: the congestion window is used up
             if builder.packet_is_empty:
                 return
             self._loss._pacer.update_after_send(now=now)
 
     def _has_payload(self) -> bool:
         return bool(self._active or self._datagrams_pending)
+
+    def _fill_packet(
+        self,
+        builder: QuicPacketBuilder,
+        network_path: QuicNetworkPath,
+        space: QuicPacketSpace,
+        now: float,
+    ) -> None:
+        """Frames by their urgency, until there are no more or one does not fit."""
+        if self._handshake_complete:
+            self._write_path_frames(builder, network_path, now)
+            self._write_connection_limits(builder=builder, space=space)
+        self._write_due_credit(builder)
+        self._write_pings(builder)
+        crypto_stream = self._crypto_streams[tls.Epoch.ONE_RTT]
+        if not crypto_stream.sender.buffer_is_empty:
+            self._write_crypto_frame(builder=builder, space=space, stream=crypto_stream)
+        self._write_datagrams(builder)
+        self._write_streams(builder, space)
 
     def _write_path_frames(
         self, builder: QuicPacketBuilder, path: QuicNetworkPath, now: float
@@ -533,13 +493,8 @@ class Quic(QuicConnection):
             del self._retire_connection_ids[0]
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
-        bidi, uni = self._local_max_streams_bidi, self._local_max_streams_uni
-        for limit, due in (
-            (self._local_max_data, self._local_max_data.value != self._local_max_data.sent),
-            (bidi, self._grants_enough(bidi, self._streams_window[False])),
-            (uni, self._grants_enough(uni, self._streams_window[True])),
-        ):
-            if due:
+        for limit, step in self._limits:
+            if limit.value - limit.sent >= step:
                 buf = builder.start_frame(
                     limit.frame_type,
                     capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
@@ -548,11 +503,6 @@ class Quic(QuicConnection):
                 )
                 buf.push_uint_var(min(limit.value, MAX_PROMISED_STREAMS))
                 limit.sent = limit.value
-
-    @staticmethod
-    def _grants_enough(limit: Limit, window: int) -> bool:
-        """Announce streams by the eighth of a window: browsers fail at a limit, never wait."""
-        return limit.value - limit.sent >= max(1, window // 8)
 
     def _write_due_credit(self, builder: QuicPacketBuilder) -> None:
         while self._credit_due:
@@ -649,63 +599,7 @@ class Quic(QuicConnection):
         buf.push_uint_var(frame.stream_id)
         buf.push_uint_var(frame.error_code)
 
-    def _write_reset_stream_frame(self, builder: QuicPacketBuilder, stream: QuicStream) -> None:
-        """RESET_STREAM, or RESET_STREAM_AT with the header beside it in the same packet.
-
-        aioquic sends no stream data after a reset, so every copy of the frame brings the
-        reliable part along. Its size is the header and, where there is one, a byte more:
-        quic-go 0.62 loses a stream whose reliable size is exactly its header.
-        """
-        stream = cast(Stream, stream)
-        sender = stream.sender
-        head = stream.head if self.peer_resets_at and stream.header_size else b""
-        beyond = max(0, len(head) - sender.highest_offset)
-        if (
-            not head
-            or len(head) > stream.max_stream_data_remote
-            or beyond > self._remote_max_data - self._remote_max_data_used
-        ):
-            super()._write_reset_stream_frame(builder, stream)
-            return
-        capacity = RESET_STREAM_AT_FRAME_CAPACITY + 2 + UINT_VAR_MAX_SIZE + len(head)
-        buf = builder.start_frame(
-            QuicFrameType.STREAM_BASE | 2, capacity=capacity, handler=sender.on_reset_delivery
-        )
-        buf.push_uint_var(stream.stream_id)
-        buf.push_uint_var(len(head))
-        buf.push_bytes(head)
-        self._remote_max_data_used += beyond
-        sender.highest_offset += beyond
-        frame = sender.get_reset_frame()
-        buf.push_uint_var(RESET_STREAM_AT_FRAME)
-        buf.push_uint_var(frame.stream_id)
-        buf.push_uint_var(frame.error_code)
-        buf.push_uint_var(frame.final_size)
-        buf.push_uint_var(len(head))
-
     # handshake
-
-    def _serialize_transport_parameters(self) -> bytes:
-        buf = Buffer(capacity=16 * len(RESET_STREAM_AT_PARAMETERS))
-        for parameter in RESET_STREAM_AT_PARAMETERS:
-            buf.push_uint_var(parameter)
-            buf.push_uint_var(0)
-        return super()._serialize_transport_parameters() + buf.data
-
-    def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
-        super()._parse_transport_parameters(data, from_session_ticket)
-        buf = Buffer(data=data)
-        while not buf.eof():
-            parameter = buf.pull_uint_var()
-            value = buf.pull_bytes(buf.pull_uint_var())
-            if parameter in RESET_STREAM_AT_PARAMETERS:
-                if value:
-                    raise QuicConnectionError(
-                        error_code=QuicErrorCode.TRANSPORT_PARAMETER_ERROR,
-                        frame_type=QuicFrameType.CRYPTO,
-                        reason_phrase="reset_stream_at has a value",
-                    )
-                self.peer_resets_at = True
 
     def _update_traffic_key(
         self,
@@ -717,7 +611,7 @@ class Quic(QuicConnection):
         if epoch is tls.Epoch.ONE_RTT and self._exporter_secret is None:
             # RFC 8446 §7.1: the transcript ends with the server's Finished, as it does when
             # either side installs its first application key.
-            schedule = self.tls.key_schedule
+            schedule = cast(tls.KeySchedule, self.tls.key_schedule)
             self._exporter_secret = schedule.derive_secret(b"exp master")
             self._exporter_hash = schedule.algorithm
         super()._update_traffic_key(direction, epoch, cipher_suite, secret)

@@ -121,7 +121,7 @@ class Driver:
         self._is_draining = False
         self._is_closed = False
         self._prefixes: dict[int, bytes] = {}
-        own = {
+        own: dict[str, Callable[..., None]] = {
             "close_connection": self._close_connection,
             "reset_stream": self._reset_stream,
             "send_stream": quic.send_stream_data,
@@ -170,6 +170,13 @@ class Driver:
         try:
             self.core.handle_timeout(now)
             self.drain()
+        except (CoreClosed, CorePanic) as error:
+            self.fail(error)
+
+    def set_rtt(self, rtt: float) -> None:
+        """The smoothed round-trip time, by which session windows are tuned."""
+        try:
+            self.core.set_rtt(rtt)
         except (CoreClosed, CorePanic) as error:
             self.fail(error)
 
