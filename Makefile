@@ -69,6 +69,12 @@ demo: build ## a server and a client over loopback, with figures; ends by itself
 demo-server: build ## a server that a browser can reach; prints what to paste
 	$(BIN)/python -m examples.demo_server
 
+# ---------------------------------------------------------------- documentation
+
+.PHONY: docs
+docs: $(VENV)/.dev build ## write docs/reference/api from the docstrings
+	$(BIN)/python docs/generate_reference.py
+
 # ---------------------------------------------------------------- tests
 
 .PHONY: test lint types test-rust test-python test-browser test-interop bench-codec

@@ -28,7 +28,7 @@ async def main() -> None:
     async def accept(event: Event) -> None:
         assert event.data is not None
         server_side.accept_webtransport_session(
-            stream_id=event.data["stream_id"], session_id=event.data["session_id"]
+            stream_id=event.data["control_stream_id"], session_id=event.data["session_id"]
         )
 
     server_side.on(event_type=EventType.SESSION_REQUEST, handler=accept)

@@ -30,8 +30,11 @@ class ProxyConfig:
     """An HTTP proxy that a client's packets go through; the URL needs a host and a port."""
 
     url: str
+    """``http://host:port``."""
     headers: Headers = field(default_factory=dict)
+    """Fields for the proxy."""
     connect_timeout: float = c.DEFAULT_PROXY_CONNECT_TIMEOUT
+    """How long reaching the proxy may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class BaseConfig:
     """What clients and servers have in common. Times in seconds, sizes in bytes."""
 
     alpn_protocols: list[str] = field(default_factory=lambda: list(c.DEFAULT_ALPN_PROTOCOLS))
+    """What TLS offers; ``h3`` is the one that carries WebTransport."""
     ca_certs: str | None = None
     """PEM file with the authorities that a peer's certificate is checked against."""
     close_timeout: float = c.DEFAULT_CLOSE_TIMEOUT
@@ -46,23 +50,31 @@ class BaseConfig:
     congestion_control_algorithm: str = c.DEFAULT_CONGESTION_CONTROL_ALGORITHM
     """``"reno"``, ``"cubic"`` or, on the native engine, ``"bbr"``."""
     connection_cleanup_interval: float = c.DEFAULT_CONNECTION_CLEANUP_INTERVAL
+    """How often managers look for connections that have ended."""
     connection_idle_check_interval: float = c.DEFAULT_CONNECTION_IDLE_CHECK_INTERVAL
+    """How often managers look for connections that are idle."""
     connection_idle_timeout: float = c.DEFAULT_CONNECTION_IDLE_TIMEOUT
     """Silence that ends a connection; the peer may ask for less."""
     connection_keepalive_timeout: float = c.DEFAULT_CONNECTION_KEEPALIVE_TIMEOUT
     """PING after this much silence, when ``keep_alive`` is on."""
     debug: bool = c.DEFAULT_DEBUG
+    """For the application: nothing here reads it."""
     engine: str | None = None
     """``"native"`` or ``"aioquic"``; None: PYWEBTRANSPORT_ENGINE, else the default engine."""
     flow_control_window_auto_scale: bool = c.DEFAULT_FLOW_CONTROL_WINDOW_AUTO_SCALE
+    """Whether the windows of a session grow as they are used."""
     flow_control_window_size: int = c.DEFAULT_FLOW_CONTROL_WINDOW_SIZE
     """The data window of a session, where session flow control is spoken."""
     initial_max_data: int = c.DEFAULT_INITIAL_MAX_DATA
     """This and the next two at 0: session flow control is not offered, QUIC's limits apply."""
     initial_max_streams_bidi: int = c.DEFAULT_INITIAL_MAX_STREAMS_BIDI
+    """Bidirectional streams of a session the peer may open at first."""
     initial_max_streams_uni: int = c.DEFAULT_INITIAL_MAX_STREAMS_UNI
+    """Unidirectional streams of a session the peer may open at first."""
     keep_alive: bool = c.DEFAULT_KEEP_ALIVE
+    """Whether PINGs keep an idle connection open."""
     log_level: str = c.DEFAULT_LOG_LEVEL
+    """For the application: loggers under ``pywebtransport`` are its to configure."""
     max_datagram_size: int = c.DEFAULT_MAX_DATAGRAM_SIZE
     """The largest DATAGRAM frame that is accepted."""
     max_field_section_size: int = c.DEFAULT_MAX_FIELD_SECTION_SIZE
@@ -74,8 +86,11 @@ class BaseConfig:
     max_outgoing_datagrams: int = c.DEFAULT_MAX_OUTGOING_DATAGRAMS
     """Datagrams of a connection that wait for room in a packet; the oldest are dropped."""
     max_pending_events_per_session: int = c.DEFAULT_MAX_PENDING_EVENTS_PER_SESSION
+    """Streams that may wait for a session that is not established."""
     max_stream_buffer_size: int = c.MAX_BUFFER_SIZE
+    """Unsent bytes of one stream above which writes wait."""
     max_total_pending_events: int = c.DEFAULT_MAX_TOTAL_PENDING_EVENTS
+    """Datagrams that may wait for sessions that are not established."""
     mtu_discovery: bool = c.DEFAULT_MTU_DISCOVERY
     """Whether packets larger than 1200 bytes are tried (RFC 8899)."""
     pending_event_ttl: float = c.DEFAULT_PENDING_EVENT_TTL
@@ -83,6 +98,7 @@ class BaseConfig:
     quic_max_concurrent_bidi_streams: int = c.DEFAULT_QUIC_MAX_CONCURRENT_BIDI_STREAMS
     """Streams the peer may have open on a connection at once."""
     quic_max_concurrent_uni_streams: int = c.DEFAULT_QUIC_MAX_CONCURRENT_UNI_STREAMS
+    """As ``quic_max_concurrent_bidi_streams``, unidirectional."""
     quic_receive_window: int = c.DEFAULT_QUIC_RECEIVE_WINDOW
     """Unread bytes the peer may have outstanding on all streams of a connection together."""
     quic_send_window: int = c.DEFAULT_QUIC_SEND_WINDOW
@@ -90,15 +106,23 @@ class BaseConfig:
     quic_stream_receive_window: int = c.DEFAULT_QUIC_STREAM_RECEIVE_WINDOW
     """Unread bytes the peer may have outstanding on one stream."""
     read_timeout: float | None = c.DEFAULT_READ_TIMEOUT
+    """How long a read waits for data; None: for ever."""
     rpc_concurrency_limit: int = c.DEFAULT_RPC_CONCURRENCY_LIMIT
+    """For the application: ``RpcManager`` has an argument of its own."""
     stream_buffer_size: int = c.DEFAULT_BUFFER_SIZE
+    """No effect but this: ``max_stream_buffer_size`` must be at least as large."""
     stream_cleanup_interval: float = c.DEFAULT_STREAM_CLEANUP_INTERVAL
+    """How often managers look for streams that have ended."""
     stream_creation_timeout: float = c.DEFAULT_STREAM_CREATION_TIMEOUT
+    """How long opening a stream waits for the peer to allow it."""
     stream_flow_control_increment_bidi: int = c.DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_BIDI
+    """No effect: limits are raised as streams end."""
     stream_flow_control_increment_uni: int = c.DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_UNI
+    """No effect: limits are raised as streams end."""
     strict: bool = c.DEFAULT_STRICT
     """Refuse what the drafts forbid but deployed peers do."""
     write_timeout: float | None = c.DEFAULT_WRITE_TIMEOUT
+    """How long a write waits without any progress; None: for ever."""
     wt_available_protocols: list[str] | None = None
     """Application protocols offered (client) or chosen from (server), most wanted first."""
 
@@ -250,22 +274,36 @@ class ClientConfig(BaseConfig):
     """
 
     auto_reconnect: bool = c.DEFAULT_AUTO_RECONNECT
+    """No effect: ``ReconnectingClient`` is what reconnects."""
     certfile: str | None = None
+    """PEM certificate for servers that ask for one; goes with ``keyfile``."""
     connect_timeout: float = c.DEFAULT_CONNECT_TIMEOUT
+    """How long name resolution, handshake and session request may take."""
     headers: Headers = field(default_factory=dict)
+    """Fields of every session request."""
     keyfile: str | None = None
+    """PEM key of ``certfile``, unencrypted."""
     max_connections: int = c.DEFAULT_CLIENT_MAX_CONNECTIONS
+    """Connections of one client at once."""
     max_retries: int = c.DEFAULT_MAX_RETRIES
+    """Attempts after the first that failed."""
     max_retry_delay: float = c.DEFAULT_MAX_RETRY_DELAY
+    """The longest pause between two attempts."""
     max_streams: int = c.DEFAULT_MAX_STREAMS
+    """Streams of one session that are open at once, opened here."""
     proxy: ProxyConfig | None = None
+    """None: packets go to the host."""
     retry_backoff: float = c.DEFAULT_RETRY_BACKOFF
+    """By how much the pause grows with each attempt."""
     retry_delay: float = c.DEFAULT_RETRY_DELAY
+    """The pause before the first further attempt."""
     server_certificate_hashes: list[bytes | str] | None = None
     """SHA-256 of the certificates that are trusted instead of asking an authority: 32 bytes, or
     64 hexadecimal digits with or without colons."""
     user_agent: str = c.DEFAULT_USER_AGENT
+    """The ``user-agent`` of requests that name none."""
     verify_mode: ssl.VerifyMode | None = c.DEFAULT_CLIENT_VERIFY_MODE
+    """Whether the server's certificate is checked; ``CERT_NONE`` is for tests."""
 
     _TIMES = (*BaseConfig._TIMES, "connect_timeout", "max_retry_delay", "retry_delay")
     _COUNTS = (*BaseConfig._COUNTS, "max_streams")
@@ -344,18 +382,29 @@ class ServerConfig(BaseConfig):
     """Settings of a server. The certificate may be missing until it listens."""
 
     access_log: bool = c.DEFAULT_ACCESS_LOG
+    """Whether each session is logged, at its opening and its end."""
     bind_host: str = c.DEFAULT_BIND_HOST
+    """A name or an address."""
     bind_port: int = c.DEFAULT_DEV_PORT
+    """A UDP port."""
     certfile: str = c.DEFAULT_CERTFILE
+    """PEM chain, leaf first."""
     keyfile: str = c.DEFAULT_KEYFILE
+    """PEM key of ``certfile``, unencrypted."""
     max_connections: int = c.DEFAULT_SERVER_MAX_CONNECTIONS
+    """Connections at once; more are refused."""
     max_sessions: int = c.DEFAULT_MAX_SESSIONS
+    """Sessions of all connections at once; more are answered with status 429."""
     max_streams_per_connection: int = c.DEFAULT_MAX_STREAMS_PER_CONNECTION
+    """Streams of one session that are open at once, opened here."""
     middleware: list[MiddlewareProtocol] = field(default_factory=list)
+    """Asked before the handler of every request of a ``ServerApp``, in this order."""
     retry: bool = c.DEFAULT_RETRY
     """Validate a client's address with a Retry packet before anything is kept for it."""
     session_cleanup_interval: float = c.DEFAULT_SESSION_CLEANUP_INTERVAL
+    """How often the manager looks for sessions that have ended."""
     verify_mode: ssl.VerifyMode = c.DEFAULT_SERVER_VERIFY_MODE
+    """Whether clients are asked for a certificate that ``ca_certs`` vouches for."""
 
     _TIMES = (*BaseConfig._TIMES, "session_cleanup_interval")
     _COUNTS = (*BaseConfig._COUNTS, "max_sessions", "max_streams_per_connection")

@@ -42,26 +42,41 @@ __all__ = [
 ]
 
 Address: TypeAlias = tuple[str, int]
+"""Host and UDP port."""
 Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes that need not be copied."""
 ConnectionHandle: TypeAlias = int
+"""A number that no other connection of the process has."""
 ConnectionId: TypeAlias = str
+"""``conn_`` and a UUID."""
 Data: TypeAlias = bytes | str
+"""What can be sent; text goes as UTF-8."""
 ErrorCode: TypeAlias = int
+"""A code on the wire; an application code has 32 bits."""
 EventData: TypeAlias = Any
+"""What an event carries: a dictionary, where nothing else is said."""
 Headers: TypeAlias = dict[str, str]
+"""Field names in lower case, and their values."""
 Priority: TypeAlias = int
+"""The larger, the sooner."""
 RequestId: TypeAlias = int
+"""Numbers the requests of one connection."""
 SSLContext: TypeAlias = ssl.SSLContext
+"""The standard library's."""
 SessionId: TypeAlias = str
+"""An opaque token; not the id on the wire."""
 StreamId: TypeAlias = int
+"""A QUIC stream id, 0 to 2**62 - 1."""
 Timeout: TypeAlias = float | None
 """Seconds; ``None`` waits for ever."""
 Timestamp: TypeAlias = float
 """Seconds since the epoch, as ``time.time()`` gives them."""
 URL: TypeAlias = str
+"""``https://host:port/path?query``."""
 URLParts: TypeAlias = tuple[str, int, str]
 """Host, port, and path with its query and fragment."""
 Weight: TypeAlias = int
+"""A share, relative to the other weights."""
 
 
 class ConnectionState(StrEnum):
@@ -150,19 +165,25 @@ class MiddlewareProtocol(Protocol):
 class Serializer(Protocol):
     """Turns objects into bytes and back."""
 
-    def serialize(self, *, obj: Any) -> bytes: ...
+    def serialize(self, *, obj: Any) -> bytes:
+        """The bytes of ``obj``; SerializationError when it has none."""
 
-    def deserialize(self, *, data: bytes, obj_type: Any = None) -> Any: ...
+    def deserialize(self, *, data: bytes, obj_type: Any = None) -> Any:
+        """The object, of ``obj_type`` if that is given; SerializationError for other bytes."""
 
 
 @runtime_checkable
 class WebTransportProtocol(Protocol):
     """The shape of an asyncio datagram protocol."""
 
-    def connection_made(self, transport: Any) -> None: ...
+    def connection_made(self, transport: Any) -> None:
+        """The socket is open."""
 
-    def connection_lost(self, exc: Exception | None) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed; ``exc`` says why, None: it was asked for."""
 
-    def datagram_received(self, data: bytes, addr: Address) -> None: ...
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        """A packet came from ``addr``."""
 
-    def error_received(self, exc: Exception) -> None: ...
+    def error_received(self, exc: Exception) -> None:
+        """A packet could not be sent."""
