@@ -169,7 +169,7 @@ const scenarios = {
 
   // The page aborts its sending side, and cancels its reading side, of one stream each.
   async resetByPage({ resetCode, stopCode }) {
-    const session = await connect("/observe");
+    const session = await connect("/observe/2");
     const reset = await session.createBidirectionalStream();
     const writer = reset.writable.getWriter();
     await writer.write(encoder.encode("reset me"));
@@ -215,6 +215,10 @@ const scenarios = {
 
   async closeByServer({ path }) {
     const session = await connect(path);
+    if (path === "/close-later") {
+      const stream = await session.createBidirectionalStream();
+      await stream.writable.getWriter().write(encoder.encode("close now"));
+    }
     return outcome(session.closed.then(({ closeCode, reason }) => ({ closeCode, reason })));
   },
 

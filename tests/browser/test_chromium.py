@@ -29,11 +29,13 @@ async def test_150_unidirectional_streams_echo_on_server_streams(run: Scenarios)
     assert sorted(result["received"]) == sorted(result["sent"])
 
 
-async def test_server_opens_streams_of_both_kinds(run: Scenarios) -> None:
+async def test_server_opens_streams_of_both_kinds(run: Scenarios, laboratory: Laboratory) -> None:
     result = await run("serverStreams", count=3)
     assert sorted(result["bidirectional"]) == [f"bidirectional {i}" for i in range(3)]
     assert sorted(result["unidirectional"]) == [f"unidirectional {i}" for i in range(3)]
     assert result["closed"]["settled"] == "resolved"
+    answers = {await laboratory.observed.get() for _ in range(3)}
+    assert answers == {("answer", f"answer to bidirectional {i}") for i in range(3)}
 
 
 async def test_a_hundred_datagrams_echo(run: Scenarios) -> None:
@@ -45,6 +47,8 @@ async def test_a_hundred_datagrams_echo(run: Scenarios) -> None:
 async def test_codes_of_the_page_reach_the_server(run: Scenarios, laboratory: Laboratory) -> None:
     result = await run("resetByPage", resetCode=77, stopCode=255)
     assert result["settled"] == "resolved"
+    observed = [await laboratory.observed.get() for _ in range(2)]
+    assert observed == [("reset me", 77), ("stop me", 255)]
 
 
 async def test_reset_code_of_the_server_reaches_the_page(run: Scenarios) -> None:
@@ -63,10 +67,12 @@ async def test_stop_code_of_the_server_reaches_the_page(run: Scenarios) -> None:
 async def test_close_of_the_page_reaches_the_server(run: Scenarios, laboratory: Laboratory) -> None:
     result = await run("closeByPage", code=4242, reason="bye é")
     assert result["value"] == {"closeCode": 4242, "reason": "bye é"}
+    assert await laboratory.observed.get() == ("closed", 4242, "bye é")
 
 
-async def test_close_of_the_server_reaches_the_page(run: Scenarios) -> None:
-    result = await run("closeByServer", path="/close")
+@pytest.mark.parametrize("path", ["/close", "/close-later"])
+async def test_close_of_the_server_reaches_the_page(run: Scenarios, path: str) -> None:
+    result = await run("closeByServer", path=path)
     assert result["value"] == {"closeCode": 4242, "reason": "bye é"}
 
 

@@ -99,6 +99,8 @@ async def server(peer: Peer, tmp_path: Path) -> AsyncIterator[PeerServer]:
         yield server
     finally:
         # The end of its input is what tells a peer to stop.
+        assert process.stdin is not None
+        process.stdin.close()
         await process.communicate()
 
 

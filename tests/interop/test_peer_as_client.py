@@ -28,6 +28,8 @@ async def test_streams_that_the_server_opens(peer: Peer, laboratory: Laboratory)
         *(f"bidirectional {i}" for i in range(3)),
         *(f"unidirectional {i}" for i in range(3)),
     ]
+    answers = {await laboratory.observed.get() for _ in range(3)}
+    assert answers == {("answer", f"answer to bidirectional {i}") for i in range(3)}
 
 
 async def test_reset_code_of_the_client(peer: Peer, laboratory: Laboratory) -> None:

@@ -16,7 +16,7 @@ from pywebtransport.exceptions import ClientError, StreamError
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
 from pywebtransport.types import EventType
-from tests.interop.conftest import LIMITS, PeerServer
+from tests.interop.conftest import AIOQUIC, LIMITS, PeerServer
 
 
 @pytest_asyncio.fixture
@@ -93,15 +93,25 @@ async def test_close_of_the_client(server: PeerServer, client: WebTransportClien
 
 
 async def test_close_of_the_server(server: PeerServer, client: WebTransportClient) -> None:
-    session = await client.connect(url=f"{server.url}/close")
+    session = await client.connect(url=f"{server.url}/close-later")
     closes: list[tuple[int, str]] = []
 
     def closed(event: Event) -> None:
         closes.append((event.data["code"], event.data["reason"]))
 
     session.once(event_type=EventType.SESSION_CLOSED, handler=closed)
+    stream = await session.create_bidirectional_stream()
+    await stream.write(data=b"close now")
     await session.wait_closed()
     assert closes == [(4242, "bye é")]
+
+
+@pytest.mark.parametrize("peer", [AIOQUIC], ids=["aioquic"])
+async def test_close_in_the_packet_of_the_answer(
+    server: PeerServer, client: WebTransportClient
+) -> None:
+    with pytest.raises(ClientError, match=r"code 4242 \(bye é\)"):
+        await client.connect(url=f"{server.url}/close")
 
 
 async def test_unknown_path_is_rejected(server: PeerServer, client: WebTransportClient) -> None:

@@ -146,7 +146,7 @@ def test_module_imports_only_what_its_room_may(path: Path) -> None:
         for name in names
         if name.partition(".")[0] not in sys.stdlib_module_names | {"pywebtransport"}
     }
-    assert foreign <= {"aioquic", "cryptography", "google", "msgpack"}
+    assert foreign <= {"aioquic", "cryptography", "google", "msgpack", "nats", "redis"}
     # The protocol is spoken by rust/core alone, whatever carries it.
     assert not {
         name for name in names if name.startswith(("aioquic.h3", "aioquic.h0", "pylsqpack"))

@@ -61,13 +61,14 @@ class Laboratory:
             "/echo": echo,
             "/chat": echo,
             "/streams": self.streams,
-            "/observe": self.observe,
+            "/streams-later": self.streams_later,
             "/reset": reset,
             "/stop": stop,
             "/close": close,
-            "/close-at-once": close_at_once,
+            "/close-later": close_later,
         }.items():
             app.route(path=path)(handler)
+        app.pattern_route(pattern=r"/observe/(\d+)")(self.observe)
         await self._stack.enter_async_context(app)
         await app.server.listen()
         return self
@@ -98,8 +99,13 @@ class Laboratory:
                 await stream.write_all(data=f"unidirectional {i}".encode())
                 tasks.create_task(ask(i))
 
+    async def streams_later(self, session: WebTransportSession) -> None:
+        """The same, once the peer has opened a stream."""
+        await first_stream(session)
+        await self.streams(session)
+
     async def observe(self, session: WebTransportSession) -> None:
-        """Report the code with which the peer ends the two directions of its streams."""
+        """Report the codes with which the peer ends its streams, as many as the path says."""
 
         async def watch_stream(stream: WebTransportStream) -> None:
             text = await stream.read()
@@ -113,10 +119,13 @@ class Laboratory:
             except StreamError as error:
                 self.observed.put_nowait((text.decode(), error.error_code))
 
+        expected = int(session.path_params[0])
         async with asyncio.TaskGroup() as tasks:
-            async for stream in session.incoming_streams():
-                if isinstance(stream, WebTransportStream):
-                    tasks.create_task(watch_stream(stream))
+            async for stream in session.incoming_bidirectional_streams():
+                tasks.create_task(watch_stream(stream))
+                expected -= 1
+                if not expected:
+                    break
 
 
 async def choose_protocol(*, session: WebTransportSession) -> bool:
@@ -173,9 +182,9 @@ async def stop(session: WebTransportSession) -> None:
 
 
 async def close(session: WebTransportSession) -> None:
+    await session.close(code=CLOSE_CODE, reason=CLOSE_REASON)
+
+
+async def close_later(session: WebTransportSession) -> None:
     await first_stream(session)
-    await session.close(code=CLOSE_CODE, reason=CLOSE_REASON)
-
-
-async def close_at_once(session: WebTransportSession) -> None:
-    await session.close(code=CLOSE_CODE, reason=CLOSE_REASON)
+    await close(session)

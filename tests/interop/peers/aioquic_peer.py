@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aioquic.asyncio import QuicConnectionProtocol, connect, serve
-from aioquic.h3.connection import H3_ALPN, H3Connection
+from aioquic.h3.connection import H3_ALPN, FrameType, H3Connection
 from aioquic.h3.events import (
     DatagramReceived,
     DataReceived,
@@ -27,7 +27,7 @@ from aioquic.h3.events import (
     WebTransportStreamDataReceived,
 )
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import QuicEvent, StopSendingReceived, StreamReset
+from aioquic.quic.events import ConnectionTerminated, QuicEvent, StopSendingReceived, StreamReset
 
 APPLICATION_ERROR = 0x52E4A40FA8DB
 CLOSE_SESSION = bytes.fromhex("6843")
@@ -68,6 +68,8 @@ class Peer(QuicConnectionProtocol):
             self.stream_reset(event.stream_id, from_http(event.error_code))
         elif isinstance(event, StopSendingReceived):
             self.stream_stopped(event.stream_id, from_http(event.error_code))
+        elif isinstance(event, ConnectionTerminated):
+            self.terminated()
         for http_event in self.http.handle_event(event):
             self.http_event(http_event)
         self.transmit()
@@ -101,7 +103,13 @@ class Peer(QuicConnectionProtocol):
 
     def open(self, session_id: int, unidirectional: bool) -> int:
         assert self.http is not None
-        return self.http.create_webtransport_stream(session_id, unidirectional)
+        stream_id = self.http.create_webtransport_stream(session_id, unidirectional)
+        if not unidirectional:
+            # Not noted by aioquic itself, which would take the answer for HTTP/3 frames.
+            with self.http._get_or_create_stream(stream_id) as stream:
+                stream.frame_type = FrameType.WEBTRANSPORT_STREAM
+                stream.session_id = session_id
+        return stream_id
 
     # what a role overrides
     def headers_received(self, session_id: int, headers: dict[str, str]) -> None: ...
@@ -110,10 +118,11 @@ class Peer(QuicConnectionProtocol):
     def stream_reset(self, stream_id: int, code: int) -> None: ...
     def stream_stopped(self, stream_id: int, code: int) -> None: ...
     def session_closed(self, session_id: int, code: int, reason: str) -> None: ...
+    def terminated(self) -> None: ...
 
 
 class Server(Peer):
-    """The routes /echo, /streams, /reset, /stop and /close; anything else is 404."""
+    """The routes that `headers_received` names; anything else is 404."""
 
     paths: dict[int, str]
 
@@ -125,7 +134,7 @@ class Server(Peer):
         assert self.http is not None
         path = headers[":path"]
         say("request", path=path, protocol=headers.get(":protocol"))
-        found = path in ("/echo", "/streams", "/reset", "/stop", "/close")
+        found = path in ("/echo", "/streams", "/reset", "/stop", "/close", "/close-later")
         status = b"200" if found else b"404"
         self.http.send_headers(session_id, [(b":status", status)], end_stream=not found)
         self.paths[session_id] = path
@@ -134,7 +143,11 @@ class Server(Peer):
                 self.send(self.open(session_id, False), f"bidirectional {i}".encode(), True)
                 self.send(self.open(session_id, True), f"unidirectional {i}".encode(), True)
         elif path == "/close":
-            self.http.send_data(session_id, close_capsule(CODE, REASON), end_stream=True)
+            self.close_session(session_id)
+
+    def close_session(self, session_id: int) -> None:
+        assert self.http is not None
+        self.http.send_data(session_id, close_capsule(CODE, REASON), end_stream=True)
 
     def stream_data(self, session: int, stream: int, data: bytes, fin: bool) -> None:
         path, unidirectional = self.paths[session], bool(stream & 2)
@@ -150,6 +163,8 @@ class Server(Peer):
                 self._quic.reset_stream(stream, to_http(77))
         elif path == "/stop":
             self._quic.stop_stream(stream, to_http(55))
+        elif path == "/close-later":
+            self.close_session(session)
 
     def datagram(self, session_id: int, data: bytes) -> None:
         assert self.http is not None
@@ -163,7 +178,7 @@ class Server(Peer):
 
     def session_closed(self, session_id: int, code: int, reason: str) -> None:
         say("session_closed", code=code, reason=reason)
-        if self.paths[session_id] != "/close":
+        if not self.paths[session_id].startswith("/close"):
             self.send(session_id, b"", True)
 
 
@@ -216,6 +231,9 @@ class Client(Peer):
 
     def session_closed(self, session_id: int, code: int, reason: str) -> None:
         self.closes.put_nowait((code, reason))
+
+    def terminated(self) -> None:
+        self.closes.put_nowait((0, "the connection was closed"))
 
     async def request(self, path: str) -> tuple[int, int]:
         assert self.http is not None
@@ -271,14 +289,18 @@ async def datagrams(client: Client) -> dict[str, Any]:
 
 async def server_streams(client: Client) -> dict[str, Any]:
     await client.request("/streams")
-    # Answering a server's bidirectional stream is beyond aioquic's H3: it takes the bytes that
-    # come after its own on such a stream for HTTP frames. So the texts are only read here.
-    texts = [(await client.ended.get())[1].decode() for _ in range(6)]
+    texts = []
+    for _ in range(6):
+        stream, text = await client.ended.get()
+        texts.append(text.decode())
+        if not stream & 2:
+            client.write(stream, b"answer to " + text, True)
+    await client.closes.get()  # the server has the answers
     return {"texts": sorted(texts)}
 
 
 async def reset(client: Client) -> dict[str, Any]:
-    session, _ = await client.request("/observe")
+    session, _ = await client.request("/observe/2")
     first, second = client.open(session, False), client.open(session, False)
     client.write(first, b"reset me", False)
     await client.chunks.get()
@@ -307,11 +329,11 @@ async def stop_by_server(client: Client) -> dict[str, Any]:
 
 
 async def close(client: Client) -> dict[str, Any]:
-    session, _ = await client.request("/observe")
+    session, _ = await client.request("/observe/1")
     assert client.http is not None
     client.http.send_data(session, close_capsule(CODE, REASON), end_stream=True)
     client.transmit()
-    await client.closes.get()  # the server's own end of the CONNECT stream
+    await client.closes.get()  # the server's end of the CONNECT stream, or of the connection
     return {}
 
 
