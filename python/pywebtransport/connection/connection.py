@@ -544,6 +544,7 @@ class WebTransportConnection(EventEmitter):
             raise ConnectionError(
                 f"no session can be requested: {error}", remote_address=self.remote_address
             ) from error
+        self._refusal = None
         return self._new_session(link, control_id, path, fields, protocols)
 
     def _new_session(
@@ -606,8 +607,9 @@ class WebTransportConnection(EventEmitter):
 
     def _session_ended(self, session: SessionBase) -> None:
         self._sessions.pop(session._session_id, None)
-        if session._stats.ready_at is None:
-            self._refusal = session._close_reason or session._end_text()
+        # The answer and the end can come in one packet, before anyone saw the session ready.
+        was_refused = session._stats.ready_at is None and session._close_reason
+        self._refusal = was_refused or session._end_text()
         if self._on_session_end is not None:
             self._on_session_end(session)
         _wake(self._session_waiters)
