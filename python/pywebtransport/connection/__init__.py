@@ -7,5 +7,11 @@ from pywebtransport.connection.connection import (
     ConnectionInfo,
     WebTransportConnection,
 )
+from pywebtransport.connection.load_balancer import ConnectionLoadBalancer
 
-__all__ = ["ConnectionDiagnostics", "ConnectionInfo", "WebTransportConnection"]
+__all__ = [
+    "ConnectionDiagnostics",
+    "ConnectionInfo",
+    "ConnectionLoadBalancer",
+    "WebTransportConnection",
+]

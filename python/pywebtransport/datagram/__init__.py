@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pywebtransport.datagram.broadcaster import DatagramBroadcaster
+from pywebtransport.datagram.reliability import DatagramReliabilityLayer
 from pywebtransport.datagram.structured import StructuredDatagramTransport
 from pywebtransport.datagram.transport import (
     DatagramMessage,
@@ -11,7 +13,9 @@ from pywebtransport.datagram.transport import (
 )
 
 __all__ = [
+    "DatagramBroadcaster",
     "DatagramMessage",
+    "DatagramReliabilityLayer",
     "DatagramStats",
     "DatagramTransportDiagnostics",
     "StructuredDatagramTransport",

@@ -147,6 +147,9 @@ class WebTransportDatagramTransport(EventEmitter):
     def diagnostics(self) -> DatagramTransportDiagnostics:
         """A snapshot; the queues are ``outgoing`` and ``incoming``."""
         queues: dict[str, dict[str, int]] = {}
+        if self._link is not None:
+            dropped = self._link.engine.datagrams_dropped(self._control_id)
+            self._stats.receive_drops = max(self._stats.receive_drops, dropped)
         if self._loop is not None:
             waiting = len(self._incoming)
             empty = DatagramQueue(max_size=self._high_water_mark)

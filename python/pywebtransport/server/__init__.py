@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pywebtransport.server.app import ServerApp
+from pywebtransport.server.cluster import ServerCluster
 from pywebtransport.server.middleware import (
     MiddlewareManager,
     create_auth_middleware,
@@ -17,6 +18,7 @@ __all__ = [
     "MiddlewareManager",
     "RequestRouter",
     "ServerApp",
+    "ServerCluster",
     "ServerDiagnostics",
     "ServerStats",
     "SessionHandler",

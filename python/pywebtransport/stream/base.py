@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import StreamError
 from pywebtransport.stream.statistics import StreamDiagnostics, StreamStats
-from pywebtransport.types import EventType, StreamDirection, StreamId, StreamState
+from pywebtransport.types import (
+    EventType,
+    SessionState,
+    StreamDirection,
+    StreamId,
+    StreamState,
+)
 
 if TYPE_CHECKING:
     from pywebtransport.connection.dispatcher import Dispatcher
@@ -278,6 +284,10 @@ class StreamBase(EventEmitter):
         for future in waiters or ():
             if not future.done():
                 future.set_result(None)
+
+    def _ended_with_session(self) -> bool:
+        """Whether a reset or a stop without an application's code was the end of the session."""
+        return self._code is None and self._session._state == SessionState.CLOSED
 
     def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
         """Emit an event, if someone listens, without waiting for the handlers."""

@@ -408,7 +408,7 @@ class WebTransportReceiveStream(StreamBase):
     def _fail(self) -> NoReturn:
         self._count().read_errors += 1
         stream_id = self._stream_id
-        if self._receiving == RESET:
+        if self._receiving == RESET and not self._ended_with_session():
             code = "" if self._code is None else f" with code {self._code}"
             raise self._error(f"the peer reset stream {stream_id}{code}")
         if self._receiving == STOPPED:

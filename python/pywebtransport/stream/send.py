@@ -251,10 +251,10 @@ class WebTransportSendStream(StreamBase):
     def _refuse(self) -> NoReturn:
         self._count().write_errors += 1
         stream_id = self._stream_id
-        if self._sending == STOPPED:
+        if self._sending == STOPPED and not self._ended_with_session():
             code = "" if self._code is None else f" with code {self._code}"
             raise self._error(f"the peer asked to stop sending on stream {stream_id}{code}")
-        if self._sending == LOST:
+        if self._sending in (STOPPED, LOST):
             raise self._error(f"stream {stream_id} ended: {self._session._end_text()}")
         if self._sending == ABSENT:
             raise self._error(f"stream {stream_id} is receive only")

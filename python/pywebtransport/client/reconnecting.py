@@ -1,0 +1,136 @@
+"""A client that connects again when its session is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from types import TracebackType
+from typing import Self
+
+from pywebtransport.client.client import WebTransportClient
+from pywebtransport.events import EventEmitter
+from pywebtransport.exceptions import ClientError, ConnectionError, TimeoutError
+from pywebtransport.session.session import WebTransportSession
+from pywebtransport.types import URL, EventType
+from pywebtransport.utils import get_logger
+
+__all__ = ["ReconnectingClient"]
+
+logger = get_logger(name=__name__)
+
+
+class ReconnectingClient(EventEmitter):
+    """Keeps a session to one URL, in the background; use it with ``async with``.
+
+    After a failure it waits ``retry_delay * retry_backoff ** (failures - 1)`` seconds, at most
+    ``max_retry_delay``; after a success the count starts again. More than ``max_retries`` failures
+    in a row end it. These are fields of the client's configuration.
+
+    Emits CONNECTION_ESTABLISHED {session, attempt}, CONNECTION_LOST {url}, and CONNECTION_FAILED
+    {reason: "max_retries_exceeded", last_error}.
+
+    Args:
+        url: Where to connect.
+        client: An entered client; it is not closed here.
+    """
+
+    def __init__(self, *, url: URL, client: WebTransportClient) -> None:
+        super().__init__()
+        self._url = url
+        self._client = client
+        self._session: WebTransportSession | None = None
+        self._is_announced = False
+        self._is_closed = False
+        self._loop_task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        if self._is_closed:
+            raise ClientError("the client is closed; make a new one", target_url=self._url)
+        if self._loop_task is None:
+            self._loop_task = asyncio.create_task(self._keep_connected())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a session, it is ready, and it has been announced."""
+        return self._session is not None and self._session.is_ready and self._is_announced
+
+    async def get_session(self, *, wait_timeout: float = 5.0) -> WebTransportSession | None:
+        """The present session; None when there is none within ``wait_timeout`` seconds.
+
+        Also None, at once, when this client is closed, was not entered, or has given up.
+        """
+        try:
+            async with asyncio.timeout(wait_timeout):
+                while not self.is_connected:
+                    if self._is_closed or self._loop_task is None or self._loop_task.done():
+                        return None
+                    self._changed.clear()
+                    await self._changed.wait()
+        except builtins.TimeoutError:
+            return None
+        return self._session
+
+    async def close(self) -> None:
+        """Stop, and close the session. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._changed.set()
+        task, session = self._loop_task, self._session
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        if session is not None:
+            await session.close()
+
+    async def _keep_connected(self) -> None:
+        config = self._client.config
+        failures = 0
+        attempt = 0
+        try:
+            while True:
+                attempt += 1
+                try:
+                    self._session = await self._client.connect(url=self._url)
+                except (ConnectionError, TimeoutError, ClientError) as error:
+                    failures += 1
+                    logger.warning("attempt %d to reach %s failed: %s", attempt, self._url, error)
+                    if failures > config.max_retries or self._client.is_closed:
+                        await self.emit(
+                            event_type=EventType.CONNECTION_FAILED,
+                            data={"reason": "max_retries_exceeded", "last_error": error},
+                            source=self,
+                        )
+                        return
+                    delay = config.retry_delay * config.retry_backoff ** (failures - 1)
+                    await asyncio.sleep(min(delay, config.max_retry_delay))
+                    continue
+                failures = 0
+                await self._use(self._session, attempt)
+        finally:
+            self._changed.set()
+
+    async def _use(self, session: WebTransportSession, attempt: int) -> None:
+        """Announce a session, and its end."""
+        await self.emit(
+            event_type=EventType.CONNECTION_ESTABLISHED,
+            data={"session": session, "attempt": attempt},
+            source=self,
+        )
+        self._is_announced = True
+        self._changed.set()
+        await session.wait_closed()
+        self._is_announced = False
+        self._session = None
+        self._changed.set()
+        await self.emit(event_type=EventType.CONNECTION_LOST, data={"url": self._url}, source=self)
