@@ -79,6 +79,8 @@ enum Phase {
         code: u64,
         reason: String,
         deadline: Instant,
+        /// The peer has ended its side of the last session.
+        heard: bool,
     },
     /// Everybody was told.
     Closed,
@@ -335,8 +337,9 @@ impl Connection {
                 let Some(entry) = self.sessions.get_mut(&session) else {
                     return;
                 };
-                self.datagrams_dropped_incoming +=
-                    entry.datagrams.push(data, self.options.incoming_datagrams);
+                let dropped = entry.datagrams.push(data, self.options.incoming_datagrams);
+                entry.datagrams_dropped += dropped;
+                self.datagrams_dropped_incoming += dropped;
                 if !std::mem::take(&mut entry.datagram_wanted) {
                     return;
                 }
@@ -441,6 +444,9 @@ impl Connection {
                 return;
             }
             CoreEvent::StreamStopped { stream, code, .. } => {
+                // The code is to be heard before a write finds the stream ended.
+                self.notifications
+                    .retain(|n| !matches!(n, Notification::StreamWritable(id) if *id == stream));
                 self.notifications
                     .push(Notification::StreamStopped { stream, code });
                 self.end_half(stream, |stream| stream.sending = false);
@@ -510,6 +516,7 @@ impl Connection {
             code,
             reason: reason.to_owned(),
             deadline: now + self.options.close_timeout,
+            heard: false,
         };
         self.proceed_with_close(now);
     }
@@ -520,9 +527,18 @@ impl Connection {
                 code,
                 reason,
                 deadline,
-            } if self.core.is_idle() || *deadline <= now => {
-                let (code, reason) = (*code, std::mem::take(reason));
-                self.close_now(code, reason, now);
+                heard,
+            } => {
+                let is_idle = self.core.is_idle();
+                let is_server = self.quic.side() == Side::Server;
+                if is_idle && is_server && self.had_session && !*heard {
+                    *heard = true;
+                    *deadline = (*deadline).min(now + CLOSE_GRACE);
+                }
+                if *deadline <= now || (is_idle && !*heard) {
+                    let (code, reason) = (*code, std::mem::take(reason));
+                    self.close_now(code, reason, now);
+                }
             }
             Phase::Open if self.had_session && self.quic.side() == Side::Server => {
                 if !self.core.is_idle() {
@@ -612,6 +628,9 @@ fn core_dir(dir: pywt_quic::Dir) -> Dir {
     }
 }
 
+/// What a server waits after the peer's last FIN. Browsers send it before the page has been told,
+/// and a CONNECTION_CLOSE right behind takes code and reason from the page.
+const CLOSE_GRACE: Duration = Duration::from_millis(100);
 /// RFC 9110 §15.6.4.
 const HTTP_UNAVAILABLE: u16 = 503;
 /// RFC 9114 §8.1.
