@@ -15,6 +15,8 @@ use crate::Error;
 pub(crate) struct Session {
     /// Received datagrams nobody has taken.
     pub(crate) datagrams: DatagramQueue,
+    /// How many of them had to go for newer ones.
+    pub(crate) datagrams_dropped: u64,
     /// A receive found nothing.
     pub(crate) datagram_wanted: bool,
     /// An open failed, by `Dir as usize`.
@@ -192,6 +194,13 @@ impl Connection {
             entry.datagram_prefix = self.core.datagram_prefix(session)?;
         }
         Ok(entry.datagram_prefix.clone())
+    }
+
+    /// How many received datagrams of a session had to go for newer ones; 0 once it has ended.
+    pub fn datagrams_dropped(&self, session: SessionId) -> u64 {
+        self.sessions
+            .get(&session)
+            .map_or(0, |entry| entry.datagrams_dropped)
     }
 
     /// Takes the oldest received datagram. `None`: `DatagramsReadable` follows, unless the session

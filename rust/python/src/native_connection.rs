@@ -300,6 +300,11 @@ impl EndpointConnection {
         Ok(data.flatten().map(|data| PyBytes::new(py, &data)))
     }
 
+    fn datagrams_dropped(&self, py: Python<'_>, session_id: u64) -> PyResult<u64> {
+        let dropped = self.read(py, |connection, _| connection.datagrams_dropped(session_id))?;
+        Ok(dropped.unwrap_or_default())
+    }
+
     fn receive_datagrams<'py>(
         &self,
         py: Python<'py>,
