@@ -160,7 +160,7 @@ def test_an_untrusted_certificate_is_refused_and_a_pinned_one_accepted(
 def test_wrong_use_names_what_is_wrong(make: Make, tmp_path: Path) -> None:
     with pytest.raises(QuicConnectionError, match="a server needs a certificate"):
         QuicConnection(configuration=QuicConfiguration(is_client=False))
-    with pytest.raises(QuicConnectionError, match="vegas.* is not one of"):
+    with pytest.raises(QuicConnectionError, match=r"vegas.* is not one of"):
         QuicConnection(configuration=QuicConfiguration(congestion_control_algorithm="vegas"))
     broken = tmp_path / "broken.pem"
     broken.write_text("not a certificate")
