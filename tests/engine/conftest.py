@@ -17,7 +17,7 @@ from tests.support.certificate import Certificate, make_certificate
 
 from .observer import Observer, Pair
 
-ENGINES = ["aioquic"]
+ENGINES = ["aioquic", "native"]
 
 
 @pytest.fixture(params=ENGINES)

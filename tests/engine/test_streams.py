@@ -114,17 +114,6 @@ async def test_reset_carries_its_code(connect: Connect, end: str, code: int) -> 
     assert await sender.read_all(stream_id) == b"the other half lives"
 
 
-async def test_reset_right_after_opening_reaches_the_session(connect: Connect) -> None:
-    pair = await connect()
-    session_id = await pair.session()
-    for code in range(20):
-        stream_id = await pair.client.open(session_id, True)
-        pair.client.connection.stream_write(stream_id, b"x", False)
-        pair.client.connection.stream_reset(stream_id, code)
-        assert await pair.server.next("stream_opened") == (session_id, stream_id)
-        assert await pair.server.next("stream_reset") == (stream_id, code)
-
-
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("code", CODES)
 async def test_stop_carries_its_code(connect: Connect, end: str, code: int) -> None:

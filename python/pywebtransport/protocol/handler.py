@@ -15,7 +15,7 @@ import builtins
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pywebtransport._engine.driver import Driver, core_config, max_datagram_payload
 from pywebtransport._native import CoreError
@@ -45,10 +45,11 @@ from pywebtransport.types import (
 from pywebtransport.utils import ensure_bytes
 
 if TYPE_CHECKING:
-    from aioquic.quic.connection import QuicConnection
-    from aioquic.quic.events import QuicEvent
-
+    from pywebtransport._engine.driver import QuicConnectionLike as QuicConnection
     from pywebtransport.connection import WebTransportConnection
+
+    QuicEvent: TypeAlias = object
+    """An event of whichever library the connection is from."""
 
 __all__ = ["WebTransportProtocolHandler"]
 
@@ -460,7 +461,7 @@ class WebTransportProtocolHandler(EventEmitter):
             raise ConnectionError(f"the server allows {allowed} sessions on a connection")
 
     def _server_name(self) -> str:
-        return self._quic.configuration.server_name or "localhost"
+        return str(self._quic.configuration.server_name or "localhost")
 
     def _flush(self) -> None:
         """After a call of the application: send, and emit as soon as there is somebody to."""
