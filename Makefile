@@ -24,7 +24,7 @@ help: ## list the commands
 
 # ---------------------------------------------------------------- environment
 
-# `make demo` needs only what builds the extension; everything else needs the `dev` group.
+# `make demo` needs only what builds the extension; everything else needs the group `all`.
 $(VENV)/.build: pyproject.toml
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed; name one with PYTHON=..." >&2; exit 1; }
 	@command -v cargo >/dev/null || { echo "A Rust toolchain is needed: https://rustup.rs" >&2; exit 1; }
@@ -34,7 +34,7 @@ $(VENV)/.build: pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.build
-	$(BIN)/python $(PIP) install --group dev
+	$(BIN)/python $(PIP) install --group all
 	touch $@
 
 # Peers have dependencies of their own, so each lives in an environment of its own.
@@ -91,7 +91,8 @@ test-rust: $(VENV)/.dev ## Rust tests
 
 types: $(VENV)/.dev build ## mypy --strict, and the stub against the extension
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest pywebtransport._native --allowlist tests/packaging/stubtest-allowlist.txt
+	$(BIN)/python -m mypy.stubtest pywebtransport._native --ignore-disjoint-bases \
+		--allowlist tests/packaging/stubtest-allowlist.txt
 
 test-python: $(VENV)/.dev $(PEERS)/pywebtransport-0.8.1/.installed chromium build ## Python tests, browser and peers included
 	$(PYTEST)
