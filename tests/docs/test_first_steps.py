@@ -1,0 +1,45 @@
+"""The programs of the README and of the tutorial run as they stand there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LISTENING = "listening on"
+
+
+def programs(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_the_first_program_of_the_readme_is_short() -> None:
+    assert len(programs("README.md")[0].splitlines()) <= 12
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/echo.md"])
+async def test_server_and_client_of_the_page_talk(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    *before, server, client = [code for code in programs(page) if "import" in code]
+    for code in before:
+        exec(compile(code, page, "exec"), {"__name__": "__main__"})
+    (tmp_path / "server.py").write_text(f"import logging\nlogging.basicConfig(level=20)\n{server}")
+    (tmp_path / "client.py").write_text(client)
+    serving = await asyncio.create_subprocess_exec(sys.executable, "server.py", stderr=PIPE)
+    try:
+        assert serving.stderr is not None
+        while LISTENING not in (line := (await serving.stderr.readline()).decode()):
+            assert line, "the server ended before it listened"
+        asking = await asyncio.create_subprocess_exec(sys.executable, "client.py", stdout=PIPE)
+        output, _ = await asking.communicate()
+        assert (asking.returncode, output) == (0, b"b'hello'\n")
+    finally:
+        serving.terminate()
+        await serving.communicate()
