@@ -147,9 +147,9 @@ async def test_reset_wakes_the_reader_with_its_code(site: MakeSite, end: str) ->
 @pytest.mark.parametrize("end", ENDS)
 async def test_stop_wakes_the_writer_with_its_code(site: MakeSite, end: str) -> None:
     pair = await (await site(**LIMITS)).pair()
-    for operation in ("write", "write_all"):
+    for data in (bytes(1 << 20), memoryview(bytes(1 << 20))):
         near, far = await pair.stream(end)
-        waiter = await blocked(getattr(near, operation)(data=bytes(1 << 20)))
+        waiter = await blocked(near.write(data=data))
         await far.stop_receiving(error_code=55)
         with pytest.raises(StreamError, match="55") as caught:
             await within(waiter)

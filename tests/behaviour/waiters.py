@@ -15,7 +15,7 @@ from pywebtransport.exceptions import (
 )
 from pywebtransport.session import WebTransportSession
 
-from .site import Pair, blocked, within
+from .site import Pair, at_rest, blocked, within
 
 LIMITS: dict[str, Any] = {
     "quic_max_concurrent_bidi_streams": 24,
@@ -72,11 +72,6 @@ async def everything_waits(pair: Pair, end: str) -> dict[str, asyncio.Task[Any]]
     async def wait(name: str, awaitable: Any) -> None:
         tasks[name] = await blocked(awaitable)
 
-    async def drained(stream: Any) -> None:
-        """Written until a window stops it."""
-        while True:
-            await stream.write(data=bytes(16 * 1024))
-
     for name, operation in {
         "read": lambda stream: stream.read(),
         "read_all": lambda stream: stream.read_all(),
@@ -84,7 +79,7 @@ async def everything_waits(pair: Pair, end: str) -> dict[str, asyncio.Task[Any]]
         "readline": lambda stream: stream.readline(),
         "readuntil": lambda stream: stream.readuntil(separator=b"--"),
         "stream.wait_closed": lambda stream: stream.wait_closed(),
-        "write": drained,
+        "write": lambda stream: stream.write(data=bytes(1 << 20)),
         "write_all": lambda stream: stream.write_all(data=bytes(1 << 20)),
     }.items():
         near, far = await pair.stream(end)
@@ -92,6 +87,8 @@ async def everything_waits(pair: Pair, end: str) -> dict[str, asyncio.Task[Any]]
         if name.startswith("read"):
             # Some data first: an operation that has taken some is the harder case.
             await far.write(data=b"" if name == "read" else b"some")
+        if name.startswith("write"):
+            await at_rest(lambda stream=near: stream.diagnostics.stats.bytes_sent, 0.1)
         if name == "write":
             await wait("flush", near.flush())
     transport = await session.create_datagram_transport()

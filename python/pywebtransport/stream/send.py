@@ -102,7 +102,10 @@ class WebTransportSendStream(StreamBase):
                 return
             try:
                 accepted = link.engine.stream_write(self._stream_id, data, end_stream)
-            except (EngineClosed, SessionRefused, StreamFinished):
+            except StreamFinished:
+                self._on_stopped(None)
+                self._refuse()
+            except (EngineClosed, SessionRefused):
                 self._lose()
                 self._refuse()
             self._bytes_sent += accepted
@@ -286,7 +289,9 @@ class WebTransportSendStream(StreamBase):
                     self._backlog = None
                     self._finish_sending()
                     return
-        except (EngineClosed, SessionRefused, StreamFinished):
+        except StreamFinished:
+            return  # stream_stopped says why
+        except (EngineClosed, SessionRefused):
             self._lose()
             return
         self._backlog = None

@@ -212,7 +212,12 @@ impl EndpointConnection {
         let read = self.read(py, |connection, now| {
             connection.stream_read(stream_id, max, &mut chunks, now)
         })?;
-        match read.unwrap_or(Read::End) {
+        let gone = if self.told().closed {
+            Read::End
+        } else {
+            Read::Nothing
+        };
+        match read.unwrap_or(gone) {
             Read::Data(total) => join(py, &chunks, total).map(Some),
             Read::Nothing => Ok(None),
             Read::End => Ok(Some(PyBytes::new(py, b""))),
@@ -229,20 +234,14 @@ impl EndpointConnection {
         if let Ok(bytes) = data.cast::<PyBytes>() {
             let slice = bytes.as_bytes();
             if slice.len() < ZERO_COPY {
-                return self.with(py, |connection, now| {
-                    connection.stream_write(stream_id, Payload::Slice(slice), fin, now)
-                });
+                return self.write(py, stream_id, Payload::Slice(slice), fin);
             }
             let shared = Bytes::from_owner(PyBackedBytes::from(bytes.clone()));
-            return self.with(py, |connection, now| {
-                connection.stream_write(stream_id, Payload::Shared(shared), fin, now)
-            });
+            return self.write(py, stream_id, Payload::Shared(shared), fin);
         }
         let buffer = PyBuffer::<u8>::get(data)?;
         with_slice(py, &buffer, |slice| {
-            self.with(py, |connection, now| {
-                connection.stream_write(stream_id, Payload::Slice(slice), fin, now)
-            })
+            self.write(py, stream_id, Payload::Slice(slice), fin)
         })
     }
 
@@ -329,6 +328,7 @@ impl EndpointConnection {
         let fields = PyDict::new(py);
         fields.set_item("rtt", stats.quic.rtt.as_secs_f64())?;
         fields.set_item("cwnd", stats.quic.cwnd)?;
+        fields.set_item("bytes_in_flight", stats.quic.bytes_in_flight)?;
         fields.set_item("bytes_sent", stats.quic.bytes_sent)?;
         fields.set_item("bytes_received", stats.quic.bytes_received)?;
         fields.set_item("packets_sent", stats.quic.packets_sent)?;
@@ -524,6 +524,24 @@ impl EndpointConnection {
         match self.run(py, |connection, now| Ok(call(connection, now)))? {
             Ok(value) => Ok(Some(value)),
             Err(Error::Closed) => Ok(None),
+            Err(error) => Err(exception(py, &error)),
+        }
+    }
+
+    /// Nothing is taken while the connection is gone and nobody has been told why.
+    fn write(
+        &self,
+        py: Python<'_>,
+        stream_id: u64,
+        data: Payload<'_>,
+        fin: bool,
+    ) -> PyResult<usize> {
+        let written = self.run(py, |connection, now| {
+            connection.stream_write(stream_id, data, fin, now)
+        })?;
+        match written {
+            Ok(taken) => Ok(taken),
+            Err(Error::Closed) if !self.told().closed => Ok(0),
             Err(error) => Err(exception(py, &error)),
         }
     }

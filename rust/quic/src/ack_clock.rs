@@ -1,5 +1,5 @@
-//! When the latest acknowledged packet was sent, read off the calls to the congestion controller:
-//! quinn-proto tells nobody else about single acknowledgements.
+//! What is in flight, and when the latest acknowledged packet was sent, read off the calls to the
+//! congestion controller: quinn-proto tells nobody else.
 
 use std::any::Any;
 use std::fmt;
@@ -28,10 +28,29 @@ impl AckClock {
     }
 }
 
-/// Makes controllers of another factory that keep `clock` up to date.
+/// Makes controllers of another factory that remember what they are told.
 pub(crate) struct Observed {
     pub(crate) factory: Arc<dyn ControllerFactory + Send + Sync>,
-    pub(crate) clock: Arc<AckClock>,
+    pub(crate) clock: Option<Arc<AckClock>>,
+}
+
+/// Bytes that the peer may not have yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flight {
+    /// In flight after the latest ACK frame.
+    pub(crate) after_ack: u64,
+    /// Sent since, packets that are never acknowledged included.
+    pub(crate) since: u64,
+}
+
+/// What the controller of a connection was told, if it is one of [`Observed`].
+pub(crate) fn flight(controller: &dyn Controller) -> Flight {
+    controller
+        .clone_box()
+        .into_any()
+        .downcast::<ObservedController>()
+        .map(|observed| observed.flight)
+        .unwrap_or_default()
 }
 
 impl ControllerFactory for Observed {
@@ -39,13 +58,15 @@ impl ControllerFactory for Observed {
         Box::new(ObservedController {
             inner: self.factory.clone().build(now, current_mtu),
             clock: self.clock.clone(),
+            flight: Flight::default(),
         })
     }
 }
 
 struct ObservedController {
     inner: Box<dyn Controller>,
-    clock: Arc<AckClock>,
+    clock: Option<Arc<AckClock>>,
+    flight: Flight,
 }
 
 impl fmt::Debug for Observed {
@@ -58,6 +79,7 @@ impl fmt::Debug for Observed {
 
 impl Controller for ObservedController {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.flight.since += bytes;
         self.inner.on_sent(now, bytes, last_packet_number);
     }
 
@@ -69,7 +91,9 @@ impl Controller for ObservedController {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
-        self.clock.note(sent);
+        if let Some(clock) = &self.clock {
+            clock.note(sent);
+        }
         self.inner.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
@@ -80,6 +104,10 @@ impl Controller for ObservedController {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
+        self.flight = Flight {
+            after_ack: in_flight,
+            since: 0,
+        };
         self.inner
             .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
@@ -111,6 +139,7 @@ impl Controller for ObservedController {
         Box::new(Self {
             inner: self.inner.clone_box(),
             clock: self.clock.clone(),
+            flight: self.flight,
         })
     }
 
@@ -119,6 +148,6 @@ impl Controller for ObservedController {
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self.inner.into_any()
+        self
     }
 }

@@ -86,10 +86,10 @@ impl TransportOptions {
             Congestion::Cubic => Arc::new(CubicConfig::default()),
             Congestion::NewReno => Arc::new(NewRenoConfig::default()),
         };
-        config.congestion_controller_factory(match self.ack_clock.clone() {
-            Some(clock) => Arc::new(Observed { factory, clock }),
-            None => factory,
-        });
+        config.congestion_controller_factory(Arc::new(Observed {
+            factory,
+            clock: self.ack_clock.clone(),
+        }));
         let idle = match self.max_idle_timeout {
             None => None,
             Some(limit) => Some(IdleTimeout::try_from(limit).map_err(|_| Error::OutOfRange {

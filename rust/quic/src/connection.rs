@@ -10,6 +10,7 @@ use quinn_proto::{
     StreamEvent, StreamId, Transmit, VarInt, WriteError,
 };
 
+use crate::ack_clock::flight;
 use crate::{Close, Handle, TransportOptions};
 
 /// What happened on a connection.
@@ -90,6 +91,8 @@ pub struct Stats {
     pub min_rtt: Duration,
     /// Congestion window in bytes.
     pub cwnd: u64,
+    /// Bytes of packets with stream data that the peer may not have yet.
+    pub bytes_in_flight: u64,
     /// Path MTU in bytes.
     pub mtu: u16,
     /// Bytes sent in UDP payloads.
@@ -116,6 +119,8 @@ pub struct Connection {
     counted_as_handshake: bool,
     /// Reading has returned credit that the next transmit carries to the peer.
     flow_control: bool,
+    /// ACK frames received, and STREAM frames sent before the latest of them.
+    acknowledged: (u64, u64),
 }
 
 impl Connection {
@@ -130,12 +135,17 @@ impl Connection {
             max_streams: [options.max_streams_bidi, options.max_streams_uni],
             counted_as_handshake: true,
             flow_control: false,
+            acknowledged: (0, 0),
         }
     }
 
     /// Takes a packet that [`crate::Endpoint::receive`] routed here.
     pub fn handle_event(&mut self, event: ConnectionEvent) {
         self.inner.handle_event(event);
+        let stats = self.inner.stats();
+        if stats.frame_rx.acks != self.acknowledged.0 {
+            self.acknowledged = (stats.frame_rx.acks, stats.frame_tx.stream);
+        }
     }
 
     /// Takes note that a deadline has passed.
@@ -477,7 +487,10 @@ impl Connection {
     /// Counters and estimates.
     pub fn stats(&self) -> Stats {
         let stats = self.inner.stats();
+        let flight = flight(self.inner.congestion_state());
+        let is_sending = stats.frame_tx.stream != self.acknowledged.1;
         Stats {
+            bytes_in_flight: flight.after_ack + if is_sending { flight.since } else { 0 },
             rtt: stats.path.rtt,
             min_rtt: self.inner.min_rtt(),
             cwnd: stats.path.cwnd,
