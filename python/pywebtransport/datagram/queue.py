@@ -23,7 +23,7 @@ class DatagramQueue:
     __slots__ = ("_queues", "dropped", "max_size")
 
     def __init__(self, *, max_size: int) -> None:
-        self._queues: list[deque[Entry]] = [deque() for _ in range(PRIORITIES)]
+        self._queues: list[deque[Entry]] = []
         self.max_size = max_size
         self.dropped = 0
         """Entries that made room for others."""
@@ -33,6 +33,8 @@ class DatagramQueue:
 
     def put(self, data: bytes, priority: int = 0, ttl: float | None = None) -> bool:
         """Add an entry; False: it was refused. ``priority`` is clamped to 0..2."""
+        if not self._queues:
+            self._queues = [deque() for _ in range(PRIORITIES)]
         if len(self) >= self.max_size:
             if not self._queues[0]:
                 return False
@@ -58,5 +60,7 @@ class DatagramQueue:
 
     def stats(self) -> dict[str, int]:
         """Size, limit and entries by priority."""
-        sizes = {f"priority_{number}": len(queue) for number, queue in enumerate(self._queues)}
-        return {"size": len(self), "max_size": self.max_size, **sizes}
+        stats = {"size": len(self), "max_size": self.max_size}
+        for number in range(PRIORITIES):
+            stats[f"priority_{number}"] = len(self._queues[number]) if self._queues else 0
+        return stats

@@ -49,9 +49,9 @@ class Pending:
 class DatagramReliabilityLayer:
     """Repeats what it sends until it is acknowledged, and drops repetitions it receives.
 
-    What arrives is given out in the order of arrival, which is not always the order of sending. Both
-    sides need a layer; use it with ``async with``. The transport is kept by a weak reference and
-    stays open.
+    What arrives is given out in the order of arrival, which is not always the order of sending.
+    Both sides need a layer; use it with ``async with``. The transport is kept by a weak reference
+    and stays open.
 
     Args:
         datagram_transport: The transport below.
@@ -131,6 +131,7 @@ class DatagramReliabilityLayer:
                     self._receivers.append(future)
                     await future
                     self._active()
+            return self._received.popleft()
         except builtins.TimeoutError:
             raise TimeoutError(
                 f"no message within {timeout} s",
@@ -138,9 +139,9 @@ class DatagramReliabilityLayer:
                 operation="receive message",
             ) from None
         finally:
-            if len(self._received) > 1:
+            # Woken for a message that another task, or nobody, took: the next in turn looks.
+            if self._received:
                 self._wake()
-        return self._received.popleft()
 
     async def close(self) -> None:
         """Stop, and forget what was not acknowledged. Idempotent; the transport stays open."""
@@ -177,6 +178,7 @@ class DatagramReliabilityLayer:
                 return
 
     def _on_datagram(self, event: Event) -> None:
+        assert event.data is not None
         kind, payload = _parse(event.data["data"])
         if kind == ACK:
             if payload.isdigit():

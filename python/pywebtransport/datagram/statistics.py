@@ -74,14 +74,6 @@ class DatagramStats:
             "send_success_rate": self.send_success_rate,
         }
 
-    def count(self, size: int) -> None:
-        """One datagram of ``size`` bytes went or came."""
-        self.total_datagram_size += size
-        if size > self.max_datagram_size:
-            self.max_datagram_size = size
-        if size < self.min_datagram_size:
-            self.min_datagram_size = size
-
 
 @dataclass(frozen=True, kw_only=True)
 class DatagramTransportDiagnostics:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport.datagram.inbox import BATCH, Inbox
 from pywebtransport.datagram.message import DatagramMessage
+from pywebtransport.datagram.outbox import Outbox
 from pywebtransport.datagram.queue import DatagramQueue
 from pywebtransport.datagram.statistics import DatagramStats, DatagramTransportDiagnostics
 from pywebtransport.events import EventEmitter, EventHandler
-from pywebtransport.exceptions import DatagramError, TimeoutError, datagram_too_large
+from pywebtransport.exceptions import DatagramError
 from pywebtransport.types import Buffer, Data, EventType, SessionId
-from pywebtransport.utils import ensure_bytes, get_logger
+from pywebtransport.utils import get_logger
 
 if TYPE_CHECKING:
     from pywebtransport.connection.dispatcher import Dispatcher
@@ -32,8 +34,8 @@ __all__ = [
 
 logger = get_logger(name=__name__)
 
-BATCH = 64
-"""Datagrams taken from the engine at once."""
+CONGESTION_PAUSE = 0.001
+"""Seconds that ``send`` leaves to the network when the engine's queue is full."""
 HEARTBEAT_PRIORITY = 1
 
 
@@ -68,26 +70,21 @@ class WebTransportDatagramTransport(EventEmitter):
     ) -> None:
         super().__init__()
         self._session_id = session_id
-        self._sender = datagram_sender
-        self._max_datagram_size = max_datagram_size
         self._high_water_mark = high_water_mark
         self._sender_get_timeout = sender_get_timeout
-        self._stats = DatagramStats(session_id=session_id, created_at=time.time())
+        self._created_at = time.time()
         self._link: Dispatcher | None = None
         """The session's connection; None with a sender of its own."""
         self._control_id = -1
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
-        self._readable = False
-        """Whether the engine may have datagrams: it has not said that there are none."""
-        self._incoming: deque[tuple[bytes, float]] = deque()
-        self._outgoing: DatagramQueue | None = None
-        self._drain_handle: asyncio.Handle | None = None
-        self._receivers: deque[asyncio.Future[bool]] = deque()
+        self._inbox = Inbox(limit=high_water_mark)
+        self._outbox = Outbox(
+            sender=datagram_sender, limit=high_water_mark, max_size=max_datagram_size
+        )
         self._heartbeat: asyncio.Task[None] | None = None
-        self._send_sequence = 0
-        self._receive_sequence = 0
         self._arrivals = 0
+        self._engine_drops = 0
 
     @classmethod
     def _of_session(cls, session: SessionBase, link: Dispatcher) -> Self:
@@ -106,7 +103,15 @@ class WebTransportDatagramTransport(EventEmitter):
         transport._link = link
         transport._loop = link.loop
         transport._control_id = control_id
-        transport._readable = True
+        limit = transport._high_water_mark
+        transport._inbox = Inbox(limit=limit, link=link, control_id=control_id)
+        transport._outbox = Outbox(
+            sender=send,
+            limit=limit,
+            max_size=transport._outbox.max_size,
+            link=link,
+            control_id=control_id,
+        )
         return transport
 
     async def __aenter__(self) -> Self:
@@ -126,39 +131,36 @@ class WebTransportDatagramTransport(EventEmitter):
     @property
     def bytes_received(self) -> int:
         """Counted when the application receives."""
-        return self._stats.bytes_received
+        return self._inbox.bytes_received
 
     @property
     def bytes_sent(self) -> int:
         """Counted when a datagram is handed over or queued."""
-        return self._stats.bytes_sent
+        return self._outbox.bytes_sent
 
     @property
     def datagrams_received(self) -> int:
         """Counted when the application receives."""
-        return self._stats.datagrams_received
+        return self._inbox.received
 
     @property
     def datagrams_sent(self) -> int:
         """Counted when a datagram is handed over or queued."""
-        return self._stats.datagrams_sent
+        return self._outbox.sent
 
     @property
     def diagnostics(self) -> DatagramTransportDiagnostics:
         """A snapshot; the queues are ``outgoing`` and ``incoming``."""
         queues: dict[str, dict[str, int]] = {}
-        if self._link is not None:
-            dropped = self._link.engine.datagrams_dropped(self._control_id)
-            self._stats.receive_drops = max(self._stats.receive_drops, dropped)
         if self._loop is not None:
-            waiting = len(self._incoming)
+            waiting = len(self._inbox)
             empty = DatagramQueue(max_size=self._high_water_mark)
             queues = {
-                "outgoing": (self._outgoing or empty).stats(),
+                "outgoing": self._outbox.queue.stats(),
                 "incoming": empty.stats() | {"size": waiting, "priority_0": waiting},
             }
         return DatagramTransportDiagnostics(
-            stats=self._stats, queue_stats=queues, is_closed=self._is_closed
+            stats=self._stats(), queue_stats=queues, is_closed=self._is_closed
         )
 
     @property
@@ -190,11 +192,9 @@ class WebTransportDatagramTransport(EventEmitter):
     def max_datagram_size(self) -> int:
         """The largest payload that fits now, in bytes; 0 when the peer takes no datagrams."""
         if self._link is not None and not self._is_closed:
-            try:
-                self._max_datagram_size = self._link.engine.max_datagram_size(self._control_id)
-            except (EngineClosed, SessionRefused):
-                return self._max_datagram_size
-        return self._max_datagram_size
+            with contextlib.suppress(EngineClosed, SessionRefused):
+                self._outbox.max_size = self._link.engine.max_datagram_size(self._control_id)
+        return self._outbox.max_size
 
     @property
     def outgoing_high_water_mark(self) -> int:
@@ -209,12 +209,12 @@ class WebTransportDatagramTransport(EventEmitter):
     @property
     def receive_sequence(self) -> int:
         """The number of the next datagram that is received, from 0; not on the wire."""
-        return self._receive_sequence
+        return self._inbox.received
 
     @property
     def send_sequence(self) -> int:
         """The number of the next datagram that is sent, from 0; not on the wire."""
-        return self._send_sequence
+        return self._outbox.sent
 
     @property
     def session_id(self) -> SessionId:
@@ -243,13 +243,12 @@ class WebTransportDatagramTransport(EventEmitter):
                 is full of higher priorities, or the transport is closed.
         """
         link = self._link
-        if link is None:
-            self._enqueue(data, priority, ttl)
-            return
-        link.budget -= 1
-        if link.budget < 0:
-            await link.breathe()
-        self._send_now(link, data, priority, ttl)
+        if link is not None:
+            link.budget -= 1
+            if link.budget < 0:
+                await link.breathe()
+        if not self._send(data, priority, ttl):
+            await asyncio.sleep(CONGESTION_PAUSE)
 
     async def try_send(
         self, *, data: Data | Buffer, priority: int = 0, ttl: float | None = None
@@ -261,10 +260,7 @@ class WebTransportDatagramTransport(EventEmitter):
         """
         self._initialized()
         try:
-            if self._link is None:
-                self._enqueue(data, priority, ttl)
-            else:
-                self._send_now(self._link, data, priority, ttl)
+            self._send(data, priority, ttl)
         except DatagramError:
             return False
         return True
@@ -318,11 +314,11 @@ class WebTransportDatagramTransport(EventEmitter):
 
     def get_send_buffer_size(self) -> int:
         """How many datagrams wait in this transport to be handed over."""
-        return 0 if self._outgoing is None else len(self._outgoing)
+        return len(self._outbox.queue)
 
     async def clear_send_buffer(self) -> int:
         """Drop what waits in this transport; returns how many datagrams that were."""
-        return 0 if self._outgoing is None else self._outgoing.clear()
+        return self._outbox.queue.clear()
 
     # Receiving.
 
@@ -336,7 +332,20 @@ class WebTransportDatagramTransport(EventEmitter):
             TimeoutError: None came in time.
             DatagramError: The transport is closed or not initialized.
         """
-        return (await self._receive(timeout))[0]
+        inbox = self._inbox
+        link = self._link
+        if link is not None:
+            link.budget -= 1
+            if link.budget < 0:
+                await link.breathe()
+        if self._is_closed or self._loop is None:
+            self._open()
+        data = inbox.take()
+        while data is None:
+            await inbox.wait(timeout)
+            data = inbox.take()
+        inbox.wake_next()
+        return data
 
     async def try_receive(self) -> bytes | None:
         """Return a datagram that is there; None when there is none or the transport is closed.
@@ -345,8 +354,7 @@ class WebTransportDatagramTransport(EventEmitter):
             DatagramError: The transport is not initialized.
         """
         self._initialized()
-        entry = None if self._is_closed else self._take()
-        return None if entry is None else entry[0]
+        return None if self._is_closed else self._inbox.take()
 
     async def receive_multiple(
         self, *, max_count: int = 10, timeout: float | None = None
@@ -359,9 +367,9 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Raises what :meth:`receive` raises.
         """
-        datagrams = [(await self._receive(timeout))[0]]
-        while len(datagrams) < max_count and (entry := self._take()) is not None:
-            datagrams.append(entry[0])
+        datagrams = [await self.receive(timeout=timeout)]
+        while len(datagrams) < max_count and (data := self._inbox.take()) is not None:
+            datagrams.append(data)
         return datagrams
 
     async def receive_json(self, *, timeout: float | None = None) -> Any:
@@ -375,7 +383,7 @@ class WebTransportDatagramTransport(EventEmitter):
         try:
             return json.loads(data.decode())
         except ValueError as error:
-            self._stats.receive_errors += 1
+            self._inbox.errors += 1
             raise DatagramError(f"the datagram is not JSON: {error}") from error
 
     async def receive_with_metadata(self, *, timeout: float | None = None) -> dict[str, Any]:
@@ -384,12 +392,15 @@ class WebTransportDatagramTransport(EventEmitter):
         The metadata are those of :class:`DatagramMessage` and ``receive_time``, the seconds waited.
         Raises what :meth:`receive` raises.
         """
+        self._open()
         started = time.perf_counter()
-        data, timestamp = await self._receive(timeout)
-        message = DatagramMessage(
-            data=data, timestamp=timestamp, sequence=self._receive_sequence - 1
-        )
+        inbox = self._inbox
+        while not len(inbox) and not inbox.pull(BATCH):
+            await inbox.wait(timeout)
+        timestamp = inbox.arrived_at
+        data = await self.receive()
         waited = time.perf_counter() - started
+        message = DatagramMessage(data=data, timestamp=timestamp, sequence=inbox.received - 1)
         return {"data": data, "metadata": message.to_dict() | {"receive_time": waited}}
 
     async def receive_from_protocol(self, *, data: bytes) -> None:
@@ -406,16 +417,11 @@ class WebTransportDatagramTransport(EventEmitter):
 
     def get_receive_buffer_size(self) -> int:
         """How many datagrams wait to be received, up to the high-water mark."""
-        self._pull(self._high_water_mark)
-        return len(self._incoming)
+        return self._inbox.pull_to_limit()
 
     async def clear_receive_buffer(self) -> int:
         """Drop what waits to be received; returns how many datagrams that were."""
-        count = 0
-        while self._incoming or self._pull(BATCH):
-            count += len(self._incoming)
-            self._incoming.clear()
-        return count
+        return self._inbox.clear()
 
     # The end.
 
@@ -456,88 +462,15 @@ class WebTransportDatagramTransport(EventEmitter):
             raise DatagramError("the datagram transport is closed")
         return loop
 
-    def _send_now(
-        self, link: Dispatcher, data: Data | Buffer, priority: int, ttl: float | None
-    ) -> None:
-        stats = self._stats
-        if self._is_closed:
+    def _send(self, data: Data | Buffer, priority: int, ttl: float | None) -> bool:
+        """False: it went, and the oldest that waited was dropped for it."""
+        if self._is_closed or self._loop is None:
             self._open()
-        if ttl is not None and ttl <= 0:
-            stats.send_drops += 1
-            raise DatagramError(f"the datagram has expired: ttl={ttl}")
-        if type(data) is str:
-            data = data.encode()
-        try:
-            if not link.engine.send_datagram(self._control_id, data):  # type: ignore[arg-type]
-                # Congested: the newest is kept, the oldest was dropped.
-                stats.send_drops += 1
-        except DatagramError:
-            stats.send_failures += 1
-            raise
-        except (EngineClosed, SessionRefused) as error:
-            stats.send_failures += 1
-            raise DatagramError(f"the datagram cannot be sent: {error}") from error
-        size = len(data)
-        stats.datagrams_sent += 1
-        stats.bytes_sent += size
-        stats.count(size)
-        self._send_sequence += 1
+        is_room = self._outbox.send(data, priority, ttl)
         if self._has_listeners(EventType.DATAGRAM_SENT):
-            self._tell_sent(size, priority)
-
-    def _tell_sent(self, size: int, priority: int) -> None:
-        self.emit_nowait(
-            event_type=EventType.DATAGRAM_SENT,
-            data={"size": size, "sequence": self._send_sequence - 1, "priority": priority},
-            source=self,
-        )
-
-    def _enqueue(self, data: Data | Buffer, priority: int, ttl: float | None) -> None:
-        loop = self._open()
-        payload = ensure_bytes(data=data)
-        stats = self._stats
-        if len(payload) > self._max_datagram_size:
-            stats.send_failures += 1
-            raise datagram_too_large(size=len(payload), max_size=self._max_datagram_size)
-        if ttl is not None and ttl <= 0:
-            stats.send_drops += 1
-            raise DatagramError(f"the datagram has expired: ttl={ttl}")
-        if self._outgoing is None:
-            self._outgoing = DatagramQueue(max_size=self._high_water_mark)
-        dropped = self._outgoing.dropped
-        if not self._outgoing.put(payload, priority, ttl):
-            stats.send_drops += 1
-            raise DatagramError(
-                f"the outgoing queue is full: high_water_mark={self._high_water_mark}"
-            )
-        stats.send_drops += self._outgoing.dropped - dropped
-        stats.datagrams_sent += 1
-        stats.bytes_sent += len(payload)
-        stats.count(len(payload))
-        self._send_sequence += 1
-        if self._drain_handle is None:
-            self._drain_handle = loop.call_soon(self._hand_over)
-        if self._has_listeners(EventType.DATAGRAM_SENT):
-            self._tell_sent(len(payload), priority)
-
-    def _hand_over(self) -> None:
-        """Hand over what was queued in this turn of the loop."""
-        self._drain_handle = None
-        stats = self._stats
-        while self._outgoing is not None and (entry := self._outgoing.take()) is not None:
-            data, queued_at, ttl = entry
-            if ttl is not None and time.time() - queued_at > ttl:
-                stats.send_drops += 1
-                continue
-            started = time.perf_counter()
-            try:
-                self._sender(data)
-            except Exception as error:
-                stats.send_failures += 1
-                logger.warning("datagram of %d bytes could not be sent: %s", len(data), error)
-            elapsed = time.perf_counter() - started
-            stats.total_send_time += elapsed
-            stats.max_send_time = max(stats.max_send_time, elapsed)
+            info = {"size": len(data), "sequence": self._outbox.sent - 1, "priority": priority}
+            self.emit_nowait(event_type=EventType.DATAGRAM_SENT, data=info, source=self)
+        return is_room
 
     async def _beat(self, interval: float) -> None:
         while not self._is_closed:
@@ -549,92 +482,11 @@ class WebTransportDatagramTransport(EventEmitter):
                 logger.debug("heartbeat not sent: %s", error)
             await asyncio.sleep(interval)
 
-    async def _receive(self, timeout: float | None) -> tuple[bytes, float]:
-        loop = self._open()
-        link = self._link
-        if link is not None:
-            link.budget -= 1
-            if link.budget < 0:
-                await link.breathe()
-        entry = None if self._receivers else self._take()
-        if entry is not None:
-            return entry
-        return await self._wait(loop, timeout)
-
-    async def _wait(
-        self, loop: asyncio.AbstractEventLoop, timeout: float | None
-    ) -> tuple[bytes, float]:
-        started = loop.time()
-        future: asyncio.Future[bool] = loop.create_future()
-        timer = None if timeout is None else loop.call_later(timeout, _expire, future)
-        try:
-            while True:
-                self._receivers.append(future)
-                if self._readable and self._receivers[0] is future:
-                    self._on_readable()
-                if await future:
-                    self._stats.receive_errors += 1
-                    raise TimeoutError(
-                        f"no datagram within {timeout} s",
-                        timeout_duration=timeout,
-                        operation="receive datagram",
-                    )
-                self._open()
-                entry = self._take()
-                if entry is not None:
-                    elapsed = loop.time() - started
-                    self._stats.total_receive_time += elapsed
-                    if elapsed > self._stats.max_receive_time:
-                        self._stats.max_receive_time = elapsed
-                    return entry
-                if timer is not None:
-                    timer.cancel()
-                future = loop.create_future()
-                if timeout is not None:
-                    timer = loop.call_at(started + timeout, _expire, future)
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if future in self._receivers:
-                self._receivers.remove(future)
-            if self._incoming or self._readable:
-                self._wake()
-
-    def _take(self) -> tuple[bytes, float] | None:
-        if not self._incoming and not (self._readable and self._pull(BATCH)):
-            return None
-        entry = self._incoming.popleft()
-        size = len(entry[0])
-        stats = self._stats
-        stats.datagrams_received += 1
-        stats.bytes_received += size
-        stats.count(size)
-        self._receive_sequence += 1
-        return entry
-
-    def _pull(self, count: int) -> bool:
-        """Take what the engine has, as long as fewer than ``count`` wait here."""
-        link = self._link
-        room = count - len(self._incoming)
-        if link is None or not self._readable or room <= 0 or self._is_closed:
-            return False
-        datagrams = link.engine.receive_datagrams(self._control_id, room)
-        if not datagrams:
-            self._readable = False
-            return False
-        now = time.time()
-        self._incoming.extend([(data, now) for data in datagrams])
-        return True
-
     def _arrived(self, datagrams: list[bytes]) -> None:
         """Queue datagrams, tell listeners, wake a receiver."""
-        now = time.time()
+        self._inbox.put(datagrams)
         is_heard = self._has_listeners(EventType.DATAGRAM_RECEIVED)
         for data in datagrams:
-            if len(self._incoming) >= self._high_water_mark:
-                self._incoming.popleft()
-                self._stats.receive_drops += 1
-            self._incoming.append((data, now))
             if is_heard:
                 info = {
                     "data": data,
@@ -645,50 +497,54 @@ class WebTransportDatagramTransport(EventEmitter):
                 }
                 self.emit_nowait(event_type=EventType.DATAGRAM_RECEIVED, data=info, source=self)
             self._arrivals += 1
-        self._wake()
 
     def _on_readable(self) -> None:
         """The engine has datagrams."""
-        self._readable = True
+        self._inbox.is_readable = True
         if self._has_listeners(EventType.DATAGRAM_RECEIVED):
             self._tell_arrivals()
         else:
-            self._wake()
+            self._inbox.wake()
 
     def _tell_arrivals(self) -> None:
-        link = self._link
-        if link is None or not self._has_listeners(EventType.DATAGRAM_RECEIVED):
-            return
-        while self._readable and not self._is_closed:
-            datagrams = link.engine.receive_datagrams(self._control_id, BATCH)
-            if not datagrams:
-                self._readable = False
-            else:
+        if self._has_listeners(EventType.DATAGRAM_RECEIVED):
+            while datagrams := self._inbox.receive_new():
                 self._arrived(datagrams)
 
-    def _wake(self) -> None:
-        while self._receivers:
-            future = self._receivers.popleft()
-            if not future.done():
-                future.set_result(False)
-                return
-
     def _close(self) -> None:
+        self._engine_drops = self._receive_drops()
         self._is_closed = True
-        if self._drain_handle is not None:
-            self._drain_handle.cancel()
-            self._drain_handle = None
-        if self._outgoing is not None:
-            self._stats.send_drops += self._outgoing.clear()
-        self._incoming.clear()
+        self._outbox.close()
+        self._inbox.close()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
-        for future in self._receivers:
-            if not future.done():
-                future.set_result(False)
-        self._receivers.clear()
 
+    def _receive_drops(self) -> int:
+        """Of the engine; the last figure once its session has ended."""
+        if self._link is not None and not self._is_closed:
+            with contextlib.suppress(EngineClosed, SessionRefused):
+                dropped = self._link.engine.datagrams_dropped(self._control_id)
+                self._engine_drops = max(self._engine_drops, dropped)
+        return self._engine_drops
 
-def _expire(future: asyncio.Future[bool]) -> None:
-    if not future.done():
-        future.set_result(True)
+    def _stats(self) -> DatagramStats:
+        inbox, outbox = self._inbox, self._outbox
+        return DatagramStats(
+            session_id=self._session_id,
+            created_at=self._created_at,
+            datagrams_sent=outbox.sent,
+            bytes_sent=outbox.bytes_sent,
+            send_failures=outbox.failures,
+            send_drops=outbox.drops,
+            datagrams_received=inbox.received,
+            bytes_received=inbox.bytes_received,
+            receive_drops=inbox.dropped + self._receive_drops(),
+            receive_errors=inbox.errors,
+            total_send_time=outbox.total_time,
+            total_receive_time=inbox.total_wait,
+            max_send_time=outbox.max_time,
+            max_receive_time=inbox.max_wait,
+            min_datagram_size=min(outbox.smallest, inbox.smallest),
+            max_datagram_size=max(outbox.largest, inbox.largest),
+            total_datagram_size=outbox.bytes_sent + inbox.bytes_received,
+        )

@@ -1,0 +1,147 @@
+"""The sending side of a datagram transport."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING
+
+from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport.datagram.queue import DatagramQueue
+from pywebtransport.exceptions import DatagramError, datagram_too_large
+from pywebtransport.types import Buffer, Data
+from pywebtransport.utils import ensure_bytes, get_logger
+
+if TYPE_CHECKING:
+    from pywebtransport.connection.dispatcher import Dispatcher
+
+__all__ = ["Outbox"]
+
+logger = get_logger(name=__name__)
+
+
+class Outbox:
+    """Hands datagrams to a session's engine at once, or to a sender by priority.
+
+    For a sender they are queued until the end of the event loop's turn.
+    """
+
+    __slots__ = (
+        "_control_id",
+        "_handle",
+        "_link",
+        "_sender",
+        "bytes_sent",
+        "drops",
+        "failures",
+        "largest",
+        "max_size",
+        "max_time",
+        "queue",
+        "sent",
+        "smallest",
+        "total_time",
+    )
+
+    def __init__(
+        self,
+        *,
+        sender: Callable[[bytes], None],
+        limit: int,
+        max_size: int,
+        link: Dispatcher | None = None,
+        control_id: int = -1,
+    ) -> None:
+        self._sender = sender
+        self._link = link
+        self._control_id = control_id
+        self._handle: asyncio.Handle | None = None
+        self.queue = DatagramQueue(max_size=limit)
+        self.max_size = max_size
+        self.sent = 0
+        self.bytes_sent = 0
+        self.failures = 0
+        self.drops = 0
+        self.smallest: float = inf
+        self.largest = 0
+        self.total_time = 0.0
+        """Seconds in the sender."""
+        self.max_time = 0.0
+
+    def send(self, data: Data | Buffer, priority: int, ttl: float | None) -> bool:
+        """Hand over or queue one datagram; False: for that the engine dropped its oldest.
+
+        Raises:
+            DatagramError: It is too large, has expired, or finds no room.
+        """
+        if ttl is not None and ttl <= 0:
+            self.drops += 1
+            raise DatagramError(f"the datagram has expired: ttl={ttl}")
+        link = self._link
+        if link is None:
+            self._enqueue(ensure_bytes(data=data), priority, ttl)
+            return True
+        if type(data) is str:
+            data = data.encode()
+        try:
+            is_room = link.engine.send_datagram(self._control_id, data)  # type: ignore[arg-type]
+        except DatagramError:
+            self.failures += 1
+            raise
+        except (EngineClosed, SessionRefused) as error:
+            self.failures += 1
+            raise DatagramError(f"the datagram cannot be sent: {error}") from error
+        if not is_room:
+            self.drops += 1
+        self._count(len(data))
+        return is_room
+
+    def close(self) -> None:
+        """Drop what waits."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        self.drops += self.queue.clear()
+
+    def _enqueue(self, data: bytes, priority: int, ttl: float | None) -> None:
+        if len(data) > self.max_size:
+            self.failures += 1
+            raise datagram_too_large(size=len(data), max_size=self.max_size)
+        dropped = self.queue.dropped
+        if not self.queue.put(data, priority, ttl):
+            self.drops += 1
+            raise DatagramError(
+                f"the outgoing queue is full: high_water_mark={self.queue.max_size}"
+            )
+        self.drops += self.queue.dropped - dropped
+        if self._handle is None:
+            self._handle = asyncio.get_running_loop().call_soon(self._hand_over)
+        self._count(len(data))
+
+    def _hand_over(self) -> None:
+        """Give the sender what was queued in this turn of the loop."""
+        self._handle = None
+        while (entry := self.queue.take()) is not None:
+            data, queued_at, ttl = entry
+            if ttl is not None and time.time() - queued_at > ttl:
+                self.drops += 1
+                continue
+            started = time.perf_counter()
+            try:
+                self._sender(data)
+            except Exception as error:
+                self.failures += 1
+                logger.warning("datagram of %d bytes could not be sent: %s", len(data), error)
+            elapsed = time.perf_counter() - started
+            self.total_time += elapsed
+            self.max_time = max(self.max_time, elapsed)
+
+    def _count(self, size: int) -> None:
+        self.sent += 1
+        self.bytes_sent += size
+        if size > self.largest:
+            self.largest = size
+        if size < self.smallest:
+            self.smallest = size
