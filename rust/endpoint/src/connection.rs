@@ -222,7 +222,7 @@ impl Connection {
             }
             Event::Closed(close) => {
                 let code = (close.kind == CloseKind::Application).then_some(close.code);
-                self.end(code, close, now);
+                self.end(code, close);
             }
             Event::StreamsOpened(dir) => {
                 while let Some(id) = self.quic.accept(dir) {
@@ -296,14 +296,11 @@ impl Connection {
                 Action::SendStream { id, data, fin } => self.send_internal(id, data, fin),
                 Action::ResetStream { id, code } => {
                     self.quic.reset(id, code);
-                    self.end_half(id, |stream| stream.sending = false);
+                    self.end_unowned(id, |stream| stream.sending = false);
                 }
                 Action::StopSending { id, code } => {
                     self.quic.stop(id, code);
-                    self.end_half(id, |stream| {
-                        stream.receiving = false;
-                        stream.head = Bytes::new();
-                    });
+                    self.end_unowned(id, |stream| stream.receiving = false);
                 }
                 Action::CloseConnection { code, reason } => {
                     self.close_now(code, reason, now);
@@ -435,22 +432,19 @@ impl Connection {
                 Notification::StreamOpened { session, stream }
             }
             CoreEvent::StreamReset { stream, code, .. } => {
-                self.notifications
-                    .push(Notification::StreamReset { stream, code });
-                self.end_half(stream, |stream| {
-                    stream.receiving = false;
-                    stream.head = Bytes::new();
-                });
-                return;
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.receiving = false;
+                    entry.reset_untold = true;
+                    entry.head = Bytes::new();
+                }
+                Notification::StreamReset { stream, code }
             }
             CoreEvent::StreamStopped { stream, code, .. } => {
-                // The code is to be heard before a write finds the stream ended.
-                self.notifications
-                    .retain(|n| !matches!(n, Notification::StreamWritable(id) if *id == stream));
-                self.notifications
-                    .push(Notification::StreamStopped { stream, code });
-                self.end_half(stream, |stream| stream.sending = false);
-                return;
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.sending = false;
+                    entry.stop_untold = true;
+                }
+                Notification::StreamStopped { stream, code }
             }
             CoreEvent::StreamsAvailable { session, dir } => {
                 let wanted = self
@@ -467,19 +461,41 @@ impl Connection {
         self.notifications.push(notification);
     }
 
-    /// Ends one half of a stream and wakes whoever waits for it.
-    fn end_half(&mut self, id: StreamId, end: impl FnOnce(&mut Stream)) {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        end(stream);
-        if !stream.receiving && std::mem::take(&mut stream.read_wanted) {
-            self.notifications.push(Notification::StreamReadable(id));
+    /// Ends one half of a stream that no session has; what ends the streams of sessions is told
+    /// by events.
+    fn end_unowned(&mut self, id: StreamId, end: impl FnOnce(&mut Stream)) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            if !matches!(stream.owner, Owner::Session(_)) {
+                end(stream);
+                self.forget_if_over(id);
+            }
         }
-        if !stream.sending && std::mem::take(&mut stream.write_wanted) {
-            self.notifications.push(Notification::StreamWritable(id));
+    }
+
+    /// The application is being told. Reads and writes go by it only from now on, so that nobody
+    /// takes a reset for an end; whoever tried meanwhile is woken.
+    pub(crate) fn told(&mut self, notification: &Notification) {
+        match *notification {
+            Notification::StreamReset { stream: id, .. } => {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.reset_untold = false;
+                    if std::mem::take(&mut stream.read_wanted) {
+                        self.notifications.push(Notification::StreamReadable(id));
+                    }
+                }
+                self.forget_if_over(id);
+            }
+            Notification::StreamStopped { stream: id, .. } => {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.stop_untold = false;
+                    if std::mem::take(&mut stream.write_wanted) {
+                        self.notifications.push(Notification::StreamWritable(id));
+                    }
+                }
+                self.forget_if_over(id);
+            }
+            _ => {}
         }
-        self.forget_if_over(id);
     }
 
     /// Ends the connection with an application code. Sessions still open are closed first, and
@@ -561,11 +577,11 @@ impl Connection {
         }
         self.quic.close(now, code, &reason);
         self.wants_transmit = true;
-        self.end(None, Close::local(code, reason), now);
+        self.end(None, Close::local(code, reason));
     }
 
     /// Tells everybody, once, that the connection is gone.
-    pub(crate) fn end(&mut self, code: Option<u64>, close: Close, _now: Instant) {
+    pub(crate) fn end(&mut self, code: Option<u64>, close: Close) {
         if self.is_closed() {
             return;
         }
@@ -573,8 +589,6 @@ impl Connection {
         self.core.handle_closed(code, &close.reason);
         while self.core.poll_action().is_some() {}
         self.take_events();
-        self.streams = FxHashMap::default();
-        self.sessions = FxHashMap::default();
         self.outgoing = DatagramQueue::default();
         self.notifications.push(Notification::Closed(close));
     }

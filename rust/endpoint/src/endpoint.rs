@@ -43,7 +43,7 @@ pub struct Endpoint {
     /// Connections that may have packets to send, in turn.
     sending: VecDeque<usize>,
     deadlines: Deadlines,
-    notifications: Vec<(ConnectionKey, Notification)>,
+    notifications: VecDeque<(ConnectionKey, Notification)>,
     epoch: Instant,
 }
 
@@ -66,7 +66,7 @@ impl Endpoint {
             touched: Vec::new(),
             sending: VecDeque::new(),
             deadlines: Deadlines::default(),
-            notifications: Vec::new(),
+            notifications: VecDeque::new(),
             epoch: now,
         }
     }
@@ -212,14 +212,23 @@ impl Endpoint {
         self.quic.connections()
     }
 
-    /// What the application should know, in order.
-    pub fn take_notifications(&mut self, into: &mut Vec<(ConnectionKey, Notification)>) {
-        into.append(&mut self.notifications);
+    /// The next thing the application should know. Tell it before anything else is called.
+    pub fn poll_notification(&mut self) -> Option<(ConnectionKey, Notification)> {
+        let (key, notification) = self.notifications.pop_front()?;
+        if matches!(
+            notification,
+            Notification::StreamReset { .. } | Notification::StreamStopped { .. }
+        ) && self.peer(key.slot).is_some_and(|peer| peer.key == key)
+        {
+            self.guard(key.slot, |connection| connection.told(&notification));
+            self.after(key.slot);
+        }
+        Some((key, notification))
     }
 
-    /// Whether somebody should be told something.
-    pub fn has_notifications(&self) -> bool {
-        !self.notifications.is_empty()
+    /// How many things the application should know.
+    pub fn notifications(&self) -> usize {
+        self.notifications.len()
     }
 
     /// Whether packets may be waiting to be sent.
@@ -266,7 +275,7 @@ impl Endpoint {
 
     /// The network says that packets to `remote` do not arrive. ICMP is easily forged, so it only
     /// ends handshakes of ours.
-    pub fn handle_unreachable(&mut self, remote: SocketAddr, reason: &str, now: Instant) {
+    pub fn handle_unreachable(&mut self, remote: SocketAddr, reason: &str) {
         let slots: Vec<usize> = self
             .peers
             .iter()
@@ -282,7 +291,7 @@ impl Endpoint {
             .collect();
         for slot in slots {
             self.guard(slot, |connection| {
-                connection.end(None, Close::unreachable(reason), now);
+                connection.end(None, Close::unreachable(reason));
             });
             self.abandon(slot);
         }
@@ -324,7 +333,7 @@ impl Endpoint {
             self.notifications
                 .extend(told.into_iter().map(|notification| (key, notification)));
             for session in sessions {
-                self.notifications.push((
+                self.notifications.push_back((
                     key,
                     Notification::SessionClosed {
                         session,
@@ -335,7 +344,8 @@ impl Endpoint {
                 ));
             }
             let close = Close::internal("internal error, please report this");
-            self.notifications.push((key, Notification::Closed(close)));
+            self.notifications
+                .push_back((key, Notification::Closed(close)));
         }
         self.abandon(slot);
     }
@@ -417,12 +427,11 @@ mod tests {
         let broken = connect(&mut endpoint);
         let result: Result<(), Error> = endpoint.with(broken, |_| panic!("a defect"));
         assert_eq!(result, Err(Error::Internal));
-        let mut told = Vec::new();
-        endpoint.take_notifications(&mut told);
         assert!(matches!(
-            told.as_slice(),
-            [(key, Notification::Closed(close))] if *key == broken && close.code == 1
+            endpoint.poll_notification(),
+            Some((key, Notification::Closed(close))) if key == broken && close.code == 1
         ));
+        assert_eq!(endpoint.poll_notification(), None);
         assert!(endpoint.connection(broken).is_none());
         assert!(endpoint.connection(healthy).is_some());
         assert_eq!(endpoint.connections(), 1);

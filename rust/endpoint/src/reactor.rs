@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use pywt_quic::{Batch, Socket, Transmit};
 
-use crate::{ConnectionKey, Endpoint, Notification};
+use crate::Endpoint;
 
 /// An endpoint and its socket.
 pub struct Reactor {
@@ -69,18 +69,18 @@ impl Reactor {
                 Ok(Batch::Empty) => {
                     if batch == 0 {
                         // Woken for an error that no call has met.
-                        self.take_errors(None, now);
+                        self.take_errors(None);
                     }
                     break;
                 }
                 // An error of the socket is one the network reported for an earlier packet.
-                Err(error) => self.take_errors(Some(&error), now),
+                Err(error) => self.take_errors(Some(&error)),
             }
         }
         self.endpoint.drive(now);
     }
 
-    fn take_errors(&mut self, noticed: Option<&io::Error>, now: Instant) {
+    fn take_errors(&mut self, noticed: Option<&io::Error>) {
         self.erred |= noticed.is_some();
         for _ in 0..MAX_ERRORS {
             let Some(unreachable) = self.socket.take_error(noticed) else {
@@ -89,7 +89,7 @@ impl Reactor {
             self.erred = true;
             if is_unreachable(unreachable.error) {
                 self.endpoint
-                    .handle_unreachable(unreachable.remote, &unreachable.reason, now);
+                    .handle_unreachable(unreachable.remote, &unreachable.reason);
             }
         }
     }
@@ -109,7 +109,7 @@ impl Reactor {
     pub fn flush(&mut self) -> Flushed {
         let now = Instant::now();
         if let Some(transmit) = self.unsent.take() {
-            if let Some(blocked) = self.send(transmit, now) {
+            if let Some(blocked) = self.send(transmit) {
                 return blocked;
             }
         }
@@ -122,14 +122,14 @@ impl Reactor {
             let Some(transmit) = transmit else {
                 return Flushed::Done;
             };
-            if let Some(blocked) = self.send(transmit, now) {
+            if let Some(blocked) = self.send(transmit) {
                 return blocked;
             }
         }
         Flushed::More
     }
 
-    fn send(&mut self, transmit: Transmit, now: Instant) -> Option<Flushed> {
+    fn send(&mut self, transmit: Transmit) -> Option<Flushed> {
         for attempt in 0..2 {
             match self.socket.send(&transmit, &self.buffer) {
                 Ok(()) => return None,
@@ -142,20 +142,15 @@ impl Reactor {
                     // The first error may belong to an earlier packet; a second one is this
                     // packet's own. Losing it is what QUIC is made for, but a handshake that
                     // cannot leave this machine is over.
-                    self.take_errors(Some(&e), now);
+                    self.take_errors(Some(&e));
                     if attempt == 1 && is_unreachable(e.kind()) {
                         self.endpoint
-                            .handle_unreachable(transmit.destination, &e.to_string(), now);
+                            .handle_unreachable(transmit.destination, &e.to_string());
                     }
                 }
             }
         }
         None
-    }
-
-    /// What the application should know, in order.
-    pub fn take_notifications(&mut self, into: &mut Vec<(ConnectionKey, Notification)>) {
-        self.endpoint.take_notifications(into);
     }
 }
 

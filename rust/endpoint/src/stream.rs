@@ -37,6 +37,10 @@ pub(crate) struct Stream {
     pub(crate) write_wanted: bool,
     /// The end comes after `head`; QUIC has nothing more.
     pub(crate) ended: bool,
+    /// The peer has reset the stream, and the application has yet to be told.
+    pub(crate) reset_untold: bool,
+    /// The peer has stopped the stream, and the application has yet to be told.
+    pub(crate) stop_untold: bool,
     /// Payload that came with the header.
     pub(crate) head: Bytes,
     /// Session credit granted and not used.
@@ -76,7 +80,7 @@ pub enum Read {
     Data(usize),
     /// Nothing yet; `StreamReadable` follows.
     Nothing,
-    /// The end, or a reset that was notified.
+    /// The end, or a reset of which the application has been told.
     End,
 }
 
@@ -104,6 +108,8 @@ impl Stream {
             read_wanted: false,
             write_wanted: false,
             ended: false,
+            reset_untold: false,
+            stop_untold: false,
             head: Bytes::new(),
             credit: 0,
             written: 0,
@@ -137,7 +143,12 @@ impl Connection {
             return Read::End;
         };
         if !stream.receiving || !matches!(stream.owner, Owner::Session(_)) {
-            return Read::End;
+            if !stream.reset_untold {
+                return Read::End;
+            }
+            // That it is no ordinary end comes first.
+            stream.read_wanted = true;
+            return Read::Nothing;
         }
         let head = stream.head.split_to(stream.head.len().min(max));
         let mut taken = head.len();
@@ -153,11 +164,11 @@ impl Connection {
             fin = matches!(state, ReadState::Finished | ReadState::Unknown);
             stream.ended = fin;
             if let ReadState::Reset(code) = state {
-                stream.receiving = false;
+                stream.read_wanted = true;
                 let time = self.time(now);
                 self.core.handle_stream_reset(id, code, None, time);
                 self.settle(now);
-                return Read::End;
+                return Read::Nothing;
             }
         }
         let outcome = match taken {
@@ -198,16 +209,19 @@ impl Connection {
         let total = data.len();
         let mut written = 0;
         loop {
-            let Some(stream) = self
+            let stream = self
                 .streams
                 .get_mut(&id)
-                .filter(|stream| stream.sending && matches!(stream.owner, Owner::Session(_)))
-            else {
-                if self.is_stop_untold(id) {
-                    return Ok(written);
+                .filter(|stream| matches!(stream.owner, Owner::Session(_)))
+                .ok_or(Error::StreamFinished(id))?;
+            if !stream.sending {
+                if !stream.stop_untold {
+                    return Err(Error::StreamFinished(id));
                 }
-                return Err(Error::StreamFinished(id));
-            };
+                // Why it is so comes first.
+                stream.write_wanted = true;
+                return Ok(written);
+            }
             if !stream.unsent.is_empty() {
                 // Even the header waits for credit.
                 stream.write_wanted = true;
@@ -263,7 +277,10 @@ impl Connection {
                     return Ok(written);
                 }
                 // QUIC's event, and with it `StreamStopped` and the code, is still to come.
-                WriteState::Stopped(_) => return Ok(written),
+                WriteState::Stopped(_) => {
+                    stream.write_wanted = true;
+                    return Ok(written);
+                }
                 WriteState::Unknown => return Err(Error::StreamFinished(id)),
             }
         }
@@ -271,12 +288,6 @@ impl Connection {
             self.finish_stream(id, now);
         }
         Ok(written)
-    }
-
-    /// Whether the driver has yet to hear that the peer stopped this stream.
-    fn is_stop_untold(&self, id: StreamId) -> bool {
-        let told = |n: &Notification| matches!(n, Notification::StreamStopped { stream, .. } if *stream == id);
-        self.notifications.iter().any(told)
     }
 
     fn finish_stream(&mut self, id: StreamId, now: Instant) {
@@ -476,10 +487,9 @@ impl Connection {
 
     /// Drops the entry of a stream whose halves have both ended, here and in the core.
     pub(crate) fn forget_if_over(&mut self, id: StreamId) {
-        let over = self
-            .streams
-            .get(&id)
-            .is_some_and(|stream| !stream.receiving && !stream.sending);
+        let over = self.streams.get(&id).is_some_and(|stream| {
+            !(stream.receiving || stream.sending || stream.reset_untold || stream.stop_untold)
+        });
         if over {
             if let Some(stream) = self.streams.remove(&id) {
                 if stream.owner != Owner::Core {

@@ -33,9 +33,7 @@ impl Host {
         self.reactor.on_readable();
         self.reactor.on_timeout();
         assert_ne!(self.reactor.flush(), Flushed::Blocked);
-        let mut batch = Vec::new();
-        self.reactor.take_notifications(&mut batch);
-        for (key, notification) in batch {
+        while let Some((key, notification)) = self.reactor.endpoint().poll_notification() {
             self.key.get_or_insert(key);
             self.seen.push(notification);
         }

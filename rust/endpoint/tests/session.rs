@@ -326,6 +326,46 @@ fn reset_and_stop_reach_the_other_side_with_their_codes() {
 }
 
 #[test]
+fn a_reset_is_told_before_a_read_finds_the_end() {
+    let mut pair = Pair::with_session(&Setup::default());
+    let now = pair.now;
+    let id = pair
+        .client
+        .call(|c| c.open_stream(0, Dir::Bidi, now))
+        .unwrap()
+        .unwrap();
+    pair.client.write(id, b"hello", false, now).unwrap();
+    pair.settle();
+    pair.server.take();
+    let now = pair.now;
+    assert_eq!(pair.server.read(id, now).0, b"hello");
+    pair.client.call(|c| c.stream_reset(id, 77, now)).unwrap();
+    pair.client.call(|c| c.stream_stop(id, 78, now)).unwrap();
+    pair.deliver_quietly();
+    // Both have arrived, and nobody has been told.
+    let now = pair.now;
+    assert_eq!(pair.server.read(id, now).1, Read::Nothing);
+    assert_eq!(pair.server.write(id, b"x", false, now), Ok(0));
+    let told = pair.server.take();
+    let at = |n: &Notification| told.iter().position(|told| told == n).unwrap();
+    let reset = Notification::StreamReset {
+        stream: id,
+        code: Some(77),
+    };
+    let stopped = Notification::StreamStopped {
+        stream: id,
+        code: Some(78),
+    };
+    assert!(at(&reset) < at(&Notification::StreamReadable(id)));
+    assert!(at(&stopped) < at(&Notification::StreamWritable(id)));
+    assert_eq!(pair.server.read(id, now).1, Read::End);
+    assert_eq!(
+        pair.server.write(id, b"x", false, now),
+        Err(Error::StreamFinished(id))
+    );
+}
+
+#[test]
 fn datagrams_go_both_ways_and_the_oldest_are_dropped() {
     let mut setup = Setup::default();
     setup.server.incoming_datagram_count = 3;
@@ -475,7 +515,14 @@ fn a_close_lets_the_peer_read_how_its_session_ended() {
             Ok(())
         })
         .unwrap();
+    // The server waits for the client's FIN and a little more.
     pair.settle();
+    assert!(!pair
+        .server
+        .take()
+        .iter()
+        .any(|n| matches!(n, Notification::Closed(_))));
+    pair.advance(Duration::from_millis(200));
     let told = pair.client.take();
     assert!(matches!(
         &told[0],

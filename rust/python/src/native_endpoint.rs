@@ -41,7 +41,6 @@ pub(crate) struct State {
     blocked: bool,
     writable_watched: bool,
     armed: Option<Instant>,
-    batch: Vec<(ConnectionKey, Notification)>,
 }
 
 struct Hooks {
@@ -123,7 +122,6 @@ impl Endpoint {
                 blocked: false,
                 writable_watched: false,
                 armed: None,
-                batch: Vec::new(),
             }),
         })
     }
@@ -233,10 +231,9 @@ impl Endpoint {
         let this = slf.get();
         let mut state = this.lock()?;
         state.flush_scheduled = false;
-        let batch = state.take_batch();
-        if !batch.is_empty() {
+        if state.notifications() > 0 {
             drop(state);
-            Self::dispatch(slf, batch)?;
+            Self::dispatch(slf)?;
             state = this.lock()?;
         }
         state.transmit();
@@ -340,12 +337,11 @@ impl Endpoint {
     /// After packets or time: tells the sinks, and sends now or soon.
     fn digest<'a>(slf: &'a Bound<'_, Self>, mut state: MutexGuard<'a, State>) -> PyResult<()> {
         let py = slf.py();
-        let batch = state.take_batch();
-        if batch.is_empty() {
+        if state.notifications() == 0 {
             state.transmit();
         } else {
             drop(state);
-            Self::dispatch(slf, batch)?;
+            Self::dispatch(slf)?;
             state = slf.get().lock()?;
         }
         let wishes = state.wishes(py);
@@ -354,47 +350,39 @@ impl Endpoint {
         Ok(())
     }
 
-    fn dispatch(
-        slf: &Bound<'_, Self>,
-        mut batch: Vec<(ConnectionKey, Notification)>,
-    ) -> PyResult<()> {
+    /// Tells the sinks what they should know by now; what they bring about is told next time.
+    fn dispatch(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let mut current: Option<(ConnectionKey, Bound<'_, EndpointConnection>)> = None;
-        for (key, notification) in batch.drain(..) {
-            let cached = current.take().filter(|(cached, _)| *cached == key);
-            let connection = match cached {
-                Some((_, connection)) => connection,
-                None => {
-                    let known = this
-                        .lock()?
-                        .connections
-                        .get(&key)
-                        .map(|connection| connection.clone_ref(py));
-                    match known {
-                        Some(connection) => connection.into_bound(py),
-                        None if notification == Notification::Connected => {
-                            match Self::accept(slf, key) {
-                                Ok(connection) => connection,
-                                Err(error) => {
-                                    error.write_unraisable(py, None);
-                                    continue;
-                                }
-                            }
-                        }
-                        None => continue,
-                    }
-                }
+        let count = this.lock()?.notifications();
+        for _ in 0..count {
+            let mut state = this.lock()?;
+            let Some((key, notification)) =
+                state.endpoint().and_then(Connections::poll_notification)
+            else {
+                break;
             };
-            if matches!(notification, Notification::Closed(_)) {
-                this.lock()?.connections.remove(&key);
-            }
+            let known = if matches!(notification, Notification::Closed(_)) {
+                state.connections.remove(&key)
+            } else {
+                state
+                    .connections
+                    .get(&key)
+                    .map(|connection| connection.clone_ref(py))
+            };
+            drop(state);
+            let connection = match known {
+                Some(connection) => connection.into_bound(py),
+                None if notification == Notification::Connected => match Self::accept(slf, key) {
+                    Ok(connection) => connection,
+                    Err(error) => {
+                        error.write_unraisable(py, None);
+                        continue;
+                    }
+                },
+                None => continue,
+            };
             connection.get().tell(&connection, notification);
-            current = Some((key, connection));
-        }
-        let mut state = this.lock()?;
-        if state.batch.capacity() == 0 {
-            state.batch = batch;
         }
         Ok(())
     }
@@ -432,15 +420,9 @@ impl State {
         self.reactor.as_mut()
     }
 
-    fn take_batch(&mut self) -> Vec<(ConnectionKey, Notification)> {
-        let mut batch = std::mem::take(&mut self.batch);
-        if let Some(reactor) = &mut self.reactor {
-            reactor.take_notifications(&mut batch);
-        }
-        if batch.is_empty() {
-            self.batch = std::mem::take(&mut batch);
-        }
-        batch
+    fn notifications(&mut self) -> usize {
+        self.endpoint()
+            .map_or(0, |endpoint| endpoint.notifications())
     }
 
     pub(crate) fn transmit(&mut self) {
@@ -460,7 +442,7 @@ impl State {
         }
         let endpoint = reactor.endpoint();
         let wants_flush =
-            endpoint.has_notifications() || (endpoint.wants_transmit() && !self.blocked);
+            endpoint.notifications() > 0 || (endpoint.wants_transmit() && !self.blocked);
         if wants_flush && !self.flush_scheduled {
             self.flush_scheduled = true;
             wishes.schedule = Some(hooks.schedule_flush.clone_ref(py));

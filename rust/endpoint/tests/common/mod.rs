@@ -95,9 +95,7 @@ impl Side {
     }
 
     fn collect(&mut self) {
-        let mut batch = Vec::new();
-        self.endpoint.take_notifications(&mut batch);
-        for (key, notification) in batch {
+        while let Some((key, notification)) = self.endpoint.poll_notification() {
             self.key.get_or_insert(key);
             self.seen.push(notification);
         }
@@ -124,6 +122,7 @@ pub struct Pair {
     pub latency: Duration,
     pub drop_if: Box<dyn FnMut(u64) -> bool>,
     sent: u64,
+    quiet: bool,
 }
 
 impl Pair {
@@ -137,6 +136,7 @@ impl Pair {
             latency: Duration::from_millis(5),
             drop_if: Box::new(|_| false),
             sent: 0,
+            quiet: false,
         };
         pair.server.endpoint.serve(server_setup(setup)).unwrap();
         let key = pair
@@ -197,6 +197,13 @@ impl Pair {
         ));
     }
 
+    /// Moves packets until nothing is in flight, telling nobody anything.
+    pub fn deliver_quietly(&mut self) {
+        self.quiet = true;
+        self.settle();
+        self.quiet = false;
+    }
+
     fn transmit(&mut self) {
         let mut buffer = Vec::new();
         for side in [&mut self.client, &mut self.server] {
@@ -217,7 +224,9 @@ impl Pair {
                 }
                 buffer.clear();
             }
-            side.collect();
+            if !self.quiet {
+                side.collect();
+            }
         }
     }
 
@@ -245,7 +254,9 @@ impl Pair {
             side.endpoint.drive(now);
             for side in [&mut self.client, &mut self.server] {
                 side.endpoint.handle_timeouts(now);
-                side.collect();
+                if !self.quiet {
+                    side.collect();
+                }
             }
         }
         panic!("the pair does not settle");
