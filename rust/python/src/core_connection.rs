@@ -130,10 +130,12 @@ impl CoreConnection {
         reset_stream_at: bool,
         now: f64,
     ) -> PyResult<()> {
-        let mut transport = Transport::default();
-        transport.max_datagram_frame_size = max_datagram_frame_size;
-        transport.local_max_datagram_frame_size = local_max_datagram_frame_size;
-        transport.reset_stream_at = reset_stream_at;
+        let transport = Transport {
+            max_datagram_frame_size,
+            local_max_datagram_frame_size,
+            reset_stream_at,
+            ..Transport::default()
+        };
         self.0
             .run(|core| core.handle_connected(control_stream, transport, seconds(now)))
     }
