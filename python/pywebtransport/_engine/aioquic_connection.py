@@ -528,7 +528,9 @@ class AioquicConnection:
         if size:
             buffer = self._limits.stream_buffer
             connection_room = self._limits.send_window - self._quic.kept
-            room = max(0, min(size, buffer - outgoing.sender.unsent, connection_room))
+            # Without credit a stream holds nothing that other streams could have sent.
+            stream_room = min(buffer - outgoing.sender.unsent, outgoing.sender.credit)
+            room = max(0, min(size, stream_room, connection_room))
             if room:
                 accepted = self._driver.reserve_send(stream_id, room)
             if accepted < room:

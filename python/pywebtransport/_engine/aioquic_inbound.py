@@ -89,7 +89,7 @@ class Inbound:
             self._writers[stream_id] = stream
 
     def tell_writers(self) -> None:
-        """Packets took stream data, or the peer acknowledged some: writers may go on."""
+        """Packets took stream data, or the peer took some or gave credit: writers may go on."""
         quic, buffer = self._quic, self._limits.stream_buffer
         sent, quic.drained = quic.drained, {}
         for stream_id, sent_stream in sent.items():
@@ -98,6 +98,7 @@ class Inbound:
                 stream is not None
                 and stream.writer_waits is WaitsFor.BUFFER
                 and sent_stream.sender.unsent <= buffer // 2
+                and sent_stream.sender.credit > 0
             ):
                 self._tell_writable(stream_id, stream)
         room = self._limits.send_window * 3 // 4 - quic.kept

@@ -33,6 +33,11 @@ class Sender(QuicStreamSender):
         return 0 if self.is_reset else self._buffer_stop - self.highest_offset
 
     @property
+    def credit(self) -> int:
+        """Bytes that the peer takes on this stream beyond those written."""
+        return self._stream.max_stream_data_remote - self._buffer_stop
+
+    @property
     def kept(self) -> int:
         """Bytes written that the peer has not acknowledged."""
         return 0 if self.is_reset else self._buffer_stop - self._buffer_start
