@@ -77,7 +77,7 @@ docs: $(VENV)/.dev build ## write docs/reference/api from the docstrings
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test lint types test-rust test-python test-browser test-interop bench-codec
+.PHONY: test lint types test-rust test-python test-browser test-interop bench-codec bench-peers
 test: lint test-rust types test-python ## everything
 
 lint: $(VENV)/.dev ## formatting and lints, Rust and Python
@@ -102,6 +102,9 @@ test-browser: $(VENV)/.dev chromium build ## only the browser tests
 
 test-interop: $(VENV)/.dev $(PEERS)/pywebtransport-0.8.1/.installed build ## only the tests against other implementations
 	$(PYTEST) tests/interop
+
+bench-peers: $(VENV)/.dev build ## this library beside its peers, end to end (half an hour)
+	$(BIN)/python benches/peers/run.py
 
 bench-codec: $(VENV)/.dev build ## codecs: native against aioquic and pylsqpack
 	$(PYTEST) benches/codec --benchmark-enable

@@ -136,11 +136,26 @@ def plot(data: dict[str, Any]) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def write(results: Path) -> None:
+PAGE = """# Side by side with its peers
+
+Made by `make bench-peers`; the raw figures are in
+[benches/results/peers.json](../benches/results/peers.json). What each workload does is in
+[benches/peers/client.py](../benches/peers/client.py).
+
+![times better, by workload](peers.svg)
+
+"""
+
+
+def write(results: Path, pages: Path | None = None) -> None:
+    """The table and the plot beside the raw figures, and as a page in ``pages``."""
     data = json.loads(results.read_text())
-    text = table(data)
+    text, drawing = table(data), plot(data)
     results.with_suffix(".md").write_text(text)
-    results.with_suffix(".svg").write_text(plot(data))
+    results.with_suffix(".svg").write_text(drawing)
+    if pages is not None:
+        (pages / "peers.md").write_text(PAGE + text)
+        (pages / "peers.svg").write_text(drawing)
     print("\n" + text)
 
 

@@ -2,7 +2,8 @@
 
 Every round runs every contender once (A B A B ...), each workload with a fresh server and
 client process, at equal stream allowances. Writes ``benches/results/peers.json`` (every raw
-figure, the machine and the versions), ``peers.md`` and ``peers.svg`` beside it.
+figure, the machine and the versions), ``peers.md`` and ``peers.svg`` beside it; a whole run also
+writes ``docs/peers.md`` and its plot.
 """
 
 from __future__ import annotations
@@ -247,7 +248,8 @@ def main() -> None:
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(data, indent=1) + "\n")
-    report.write(arguments.output)
+    is_whole = not arguments.only and not arguments.workload
+    report.write(arguments.output, ROOT / "docs" if is_whole else None)
 
 
 if __name__ == "__main__":
