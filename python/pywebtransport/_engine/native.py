@@ -302,6 +302,7 @@ class NativeEngine:
             weakref.WeakKeyDictionary()
         )
         self._clients: dict[tuple[Any, ...], EndpointClient] = {}
+        self._recent: tuple[ClientConfig, tuple[Any, ...], EndpointClient] | None = None
 
     async def listen(
         self,
@@ -316,7 +317,7 @@ class NativeEngine:
             server = server_settings(config)
         reactors: list[Reactor] = []
         try:
-            for address in await resolve(loop, host, port):
+            for _, address in await resolve(loop, host, port):
                 try:
                     with certificate_errors(config.certfile):
                         reactor = Reactor(
@@ -364,8 +365,8 @@ class NativeEngine:
                         f"cannot resolve {target!r}: {error}", remote_address=(target, target_port)
                     ) from error
                 attempts = [
-                    self._attempt(sockets, client, (address, target_port), host)
-                    for address in addresses
+                    self._attempt(sockets, client, version, (address, target_port), host)
+                    for version, address in addresses
                 ]
                 connection = await (attempts[0] if len(attempts) == 1 else first_success(attempts))
                 return cast(EngineConnection, connection)
@@ -377,9 +378,13 @@ class NativeEngine:
             ) from error
 
     async def _attempt(
-        self, sockets: ClientSockets, client: EndpointClient, remote: Address, name: str
+        self,
+        sockets: ClientSockets,
+        client: EndpointClient,
+        version: int,
+        remote: Address,
+        name: str,
     ) -> NativeConnection:
-        version = ip_address(remote[0].partition("%")[0]).version
         try:
             reactor = sockets.use(version)
         except OSError as error:
@@ -402,16 +407,22 @@ class NativeEngine:
 
     def _client_settings(self, config: ClientConfig) -> EndpointClient:
         """Equal configurations share settings, and with them session tickets."""
-        key = (
+        files = (
             os.environ.get("SSLKEYLOGFILE"),
-            *(repr(getattr(config, field)) for field in CLIENT_FIELDS),
-            *(stamp(path) for path in (config.ca_certs, config.certfile, config.keyfile)),
+            stamp(config.ca_certs),
+            stamp(config.certfile),
+            stamp(config.keyfile),
         )
+        # Mostly the same object comes again, and it cannot have changed.
+        if self._recent is not None and self._recent[0] is config and self._recent[1] == files:
+            return self._recent[2]
+        key = (*files, *(repr(getattr(config, field)) for field in CLIENT_FIELDS))
         client = self._clients.get(key)
         if client is None:
             if len(self._clients) >= MAX_CLIENT_SETTINGS:
                 self._clients.pop(next(iter(self._clients)))
             client = self._clients[key] = client_settings(config)
+        self._recent = (config, files, client)
         return client
 
 
@@ -536,16 +547,20 @@ def running_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
-    """The addresses of a host, in the order of preference; none twice."""
+async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[tuple[int, str]]:
+    """IP version and text of a host's addresses, in the order of preference; none twice."""
     if host in ("", "*"):
-        return ["::"]
+        return [(6, "::")]
     try:
-        ip_address(host)
+        return [(ip_address(host).version, host)]
     except ValueError:
         infos = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-        return list(dict.fromkeys(cast(str, info[4][0]) for info in infos))
-    return [host]
+    return list(
+        dict.fromkeys(
+            (6 if family == socket.AF_INET6 else 4, cast(str, address[0]))
+            for family, _, _, _, address in infos
+        )
+    )
 
 
 async def first_success(
@@ -585,8 +600,10 @@ async def first_success(
 
 def stamp(path: str | None) -> tuple[int, int] | None:
     """A file as it is now: a replaced file makes another configuration."""
+    if not path:
+        return None
     try:
-        stat = os.stat(path or "")
+        stat = os.stat(path)
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_size
