@@ -67,7 +67,9 @@ impl<T> Guarded<T> {
     /// Runs `f` on the value; a panic in it becomes [`CorePanic`] and drops the value.
     pub(crate) fn run<R>(&mut self, f: impl FnOnce(&mut T) -> R) -> PyResult<R> {
         let Some(value) = self.0.as_mut() else {
-            return Err(CoreClosed::new_err("the connection was lost to an internal error"));
+            return Err(CoreClosed::new_err(
+                "the connection was lost to an internal error",
+            ));
         };
         catch_unwind(AssertUnwindSafe(|| f(value))).map_err(|panic| {
             self.0 = None;

@@ -58,7 +58,13 @@ pub(crate) fn event(py: Python<'_>, event: Event) -> PyResult<Option<Item<'_>>> 
             (Tag::DatagramReceived as u8, session, payload(py, &data)).into_pyobject(py)
         }
         Event::GoawayReceived { id } => (Tag::GoawayReceived as u8, id).into_pyobject(py),
-        Event::SessionClosed { session, code, reason, by, error } => {
+        Event::SessionClosed {
+            session,
+            code,
+            reason,
+            by,
+            error,
+        } => {
             let by = match by {
                 ClosedBy::Local => "local",
                 ClosedBy::Remote => "remote",
@@ -69,14 +75,39 @@ pub(crate) fn event(py: Python<'_>, event: Event) -> PyResult<Option<Item<'_>>> 
         Event::SessionDraining { session } => {
             (Tag::SessionDraining as u8, session).into_pyobject(py)
         }
-        Event::SessionEstablished { session, protocol, headers, dialect } => {
+        Event::SessionEstablished {
+            session,
+            protocol,
+            headers,
+            dialect,
+        } => {
             let headers = fields(py, headers)?;
-            (Tag::SessionEstablished as u8, session, protocol, headers, dialect.name())
+            (
+                Tag::SessionEstablished as u8,
+                session,
+                protocol,
+                headers,
+                dialect.name(),
+            )
                 .into_pyobject(py)
         }
-        Event::SessionRejected { session, status, headers, error, reason } => {
+        Event::SessionRejected {
+            session,
+            status,
+            headers,
+            error,
+            reason,
+        } => {
             let headers = fields(py, headers)?;
-            (Tag::SessionRejected as u8, session, status, headers, error, reason).into_pyobject(py)
+            (
+                Tag::SessionRejected as u8,
+                session,
+                status,
+                headers,
+                error,
+                reason,
+            )
+                .into_pyobject(py)
         }
         Event::SessionRequested {
             session,
@@ -89,20 +120,33 @@ pub(crate) fn event(py: Python<'_>, event: Event) -> PyResult<Option<Item<'_>>> 
         } => {
             let headers = fields(py, headers)?;
             let tag = Tag::SessionRequested as u8;
-            (tag, session, authority, path, headers, protocols, dialect.name()).into_pyobject(py)
+            (
+                tag,
+                session,
+                authority,
+                path,
+                headers,
+                protocols,
+                dialect.name(),
+            )
+                .into_pyobject(py)
         }
         Event::SessionWritable { session } => {
             (Tag::SessionWritable as u8, session).into_pyobject(py)
         }
-        Event::SettingsReceived { dialect } => {
-            (Tag::SettingsReceived as u8, dialect.map(|dialect| dialect.name())).into_pyobject(py)
-        }
+        Event::SettingsReceived { dialect } => (
+            Tag::SettingsReceived as u8,
+            dialect.map(|dialect| dialect.name()),
+        )
+            .into_pyobject(py),
         Event::StreamData { stream, data, fin } => {
             (Tag::StreamData as u8, stream, payload(py, &data), fin).into_pyobject(py)
         }
-        Event::StreamOpened { session, stream, dir } => {
-            (Tag::StreamOpened as u8, session, stream, dir == Dir::Uni).into_pyobject(py)
-        }
+        Event::StreamOpened {
+            session,
+            stream,
+            dir,
+        } => (Tag::StreamOpened as u8, session, stream, dir == Dir::Uni).into_pyobject(py),
         Event::StreamReset { stream, code, raw } => {
             (Tag::StreamReset as u8, stream, code, raw).into_pyobject(py)
         }
