@@ -142,10 +142,6 @@ impl Connection {
     /// Takes a packet that [`crate::Endpoint::receive`] routed here.
     pub fn handle_event(&mut self, event: ConnectionEvent) {
         self.inner.handle_event(event);
-        let stats = self.inner.stats();
-        if stats.frame_rx.acks != self.acknowledged.0 {
-            self.acknowledged = (stats.frame_rx.acks, stats.frame_tx.stream);
-        }
     }
 
     /// Takes note that a deadline has passed.
@@ -156,7 +152,11 @@ impl Connection {
     /// What happened, one event at a time until `None`.
     pub fn poll(&mut self) -> Option<Event> {
         loop {
-            let event = match self.inner.poll()? {
+            let Some(event) = self.inner.poll() else {
+                self.note_acknowledged();
+                return None;
+            };
+            let event = match event {
                 quinn_proto::Event::HandshakeDataReady => continue,
                 quinn_proto::Event::Connected => Event::Connected,
                 quinn_proto::Event::ConnectionLost { reason } => Event::Closed(reason.into()),
@@ -175,6 +175,14 @@ impl Connection {
                 },
             };
             return Some(event);
+        }
+    }
+
+    /// Once per batch of packets: counters are too many to look at them for each.
+    fn note_acknowledged(&mut self) {
+        let stats = self.inner.stats();
+        if stats.frame_rx.acks != self.acknowledged.0 {
+            self.acknowledged = (stats.frame_rx.acks, stats.frame_tx.stream);
         }
     }
 
