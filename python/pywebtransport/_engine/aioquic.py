@@ -26,7 +26,6 @@ from pywebtransport._engine.aioquic_tls import (
     KeyLog,
     check_pinned,
     client_configuration,
-    load_certificate,
     server_configuration,
 )
 from pywebtransport._engine.base import CloseInfo, EngineConnection
@@ -42,7 +41,14 @@ if TYPE_CHECKING:
     from pywebtransport.config import ClientConfig, ServerConfig
     from pywebtransport.types import Address
 
-__all__ = ["ENGINE", "AioquicEngine", "AioquicListener"]
+__all__ = [
+    "ENGINE",
+    "HANDSHAKE_TIMEOUT",
+    "AioquicEngine",
+    "AioquicListener",
+    "create_quic",
+    "inbound_limits",
+]
 
 CONNECT_STREAMS = 16
 """Bidirectional streams allowed beside those of the application, for requests."""
@@ -81,7 +87,9 @@ class AioquicEngine:
         on_connection: Callable[[EngineConnection], None],
     ) -> AioquicListener:
         key_log = KeyLog.from_environment()
-        configuration = server_configuration(config, key_log=key_log)
+        configuration = server_configuration(
+            config, certfile=config.certfile, keyfile=config.keyfile, key_log=key_log
+        )
         listener = AioquicListener(config, configuration, key_log, on_connection)
         await listener.bind(host, port)
         return listener
@@ -100,7 +108,7 @@ class AioquicEngine:
         try:
             async with asyncio.timeout(config.connect_timeout):
                 addresses = await _resolve(*target)
-                return await self._connect_to_first(config, configuration, key_log, addresses)
+                return await self._connect_to_first(config, configuration, addresses)
         except builtins.TimeoutError as error:
             raise TimeoutError(
                 f"no answer from {target[0]}:{target[1]} within {config.connect_timeout} s",
@@ -112,12 +120,11 @@ class AioquicEngine:
         self,
         config: ClientConfig,
         configuration: QuicConfiguration,
-        key_log: KeyLog | None,
         addresses: list[tuple[int, tuple[Any, ...]]],
     ) -> EngineConnection:
         """One address after the other; a refusal by TLS ends it, silence only delays it."""
         for last, (family, address) in enumerate(addresses, 1 - len(addresses)):
-            attempt = _ClientAttempt(config, configuration, key_log, family, address)
+            attempt = _ClientAttempt(config, configuration, family, address)
             try:
                 async with asyncio.timeout(FIRST_ADDRESS_TIMEOUT if last else None):
                     return await attempt.run()
@@ -134,13 +141,11 @@ class _ClientAttempt:
         self,
         config: ClientConfig,
         configuration: QuicConfiguration,
-        key_log: KeyLog | None,
         family: int,
         address: tuple[Any, ...],
     ) -> None:
         self._config = config
         self._configuration = configuration
-        self._key_log = key_log
         self._family = family
         self._address = address
         self._connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -155,9 +160,9 @@ class _ClientAttempt:
             ) from error
         await endpoint.open()
         endpoint.connection = connection = AioquicConnection(
-            quic=_quic(self._config, self._configuration),
+            quic=create_quic(self._config, self._configuration),
             core_config=core_config(self._config, is_client=True),
-            limits=_limits(self._config, HANDSHAKE_TIMEOUT),
+            limits=inbound_limits(self._config, HANDSHAKE_TIMEOUT),
             endpoint=endpoint,
             on_handshake=self._on_handshake,
             on_gone=self._on_gone,
@@ -194,8 +199,6 @@ class _ClientAttempt:
 
     def _on_gone(self, connection: AioquicConnection) -> None:
         connection.release_endpoint()
-        if self._key_log is not None:
-            self._key_log.close()
         if not self._connected.done():
             self._connected.set_result(None)
 
@@ -212,7 +215,7 @@ class AioquicListener:
     ) -> None:
         self._config = config
         self._core_config = core_config(config, is_client=False)
-        self._limits = _limits(config, HANDSHAKE_TIMEOUT)
+        self._limits = inbound_limits(config, HANDSHAKE_TIMEOUT)
         self._key_log = key_log
         self._on_connection = on_connection
         self._endpoints: list[ServerEndpoint] = []
@@ -252,9 +255,9 @@ class AioquicListener:
             raise _bind_error(refused, (host, port)) from refused
 
     def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
-        fresh = server_configuration(self._config, key_log=self._key_log)
-        load_certificate(fresh, certfile=certfile, keyfile=keyfile)
-        self._router.configuration = fresh
+        self._router.configuration = server_configuration(
+            self._config, certfile=certfile, keyfile=keyfile, key_log=self._key_log
+        )
 
     async def close(self) -> None:
         self._router.is_closing = True
@@ -266,8 +269,6 @@ class AioquicListener:
             connection.leave()
         for endpoint in self._endpoints:
             endpoint.close()
-        if self._key_log is not None:
-            self._key_log.close()
 
     def _create_connection(
         self,
@@ -277,7 +278,7 @@ class AioquicListener:
         retry_id: bytes | None,
     ) -> AioquicConnection:
         return AioquicConnection(
-            quic=_quic(self._config, configuration, original_id, retry_id),
+            quic=create_quic(self._config, configuration, original_id, retry_id),
             core_config=self._core_config,
             limits=self._limits,
             endpoint=endpoint,
@@ -287,13 +288,16 @@ class AioquicListener:
         )
 
 
-def _quic(
+def create_quic(
     config: ClientConfig | ServerConfig,
     configuration: QuicConfiguration,
     original_id: bytes | None = None,
     retry_id: bytes | None = None,
+    *,
+    kind: type[Quic] = Quic,
 ) -> Quic:
-    return Quic(
+    """QUIC with the limits of the configuration; a server's with the ids of its client."""
+    return kind(
         configuration=configuration,
         max_streams_bidi=config.quic_max_concurrent_bidi_streams + CONNECT_STREAMS,
         max_streams_uni=config.quic_max_concurrent_uni_streams + CRITICAL_STREAMS,
@@ -303,7 +307,8 @@ def _quic(
     )
 
 
-def _limits(config: ClientConfig | ServerConfig, handshake_timeout: float) -> Limits:
+def inbound_limits(config: ClientConfig | ServerConfig, handshake_timeout: float) -> Limits:
+    """What a connection may keep, and for how long."""
     return Limits(
         stream_buffer=config.max_stream_buffer_size,
         send_window=config.quic_send_window,

@@ -8,7 +8,7 @@ import os
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
@@ -29,7 +29,6 @@ __all__ = [
     "KeyLog",
     "check_pinned",
     "client_configuration",
-    "load_certificate",
     "server_configuration",
 ]
 
@@ -41,41 +40,32 @@ logger = logging.getLogger(__name__)
 
 
 class KeyLog:
-    """The file SSLKEYLOGFILE names; a full disk ends the log, not the connection."""
+    """The file that SSLKEYLOGFILE names; one that cannot be written ends the log, nothing else.
 
-    def __init__(self, file: TextIO) -> None:
-        self._file: TextIO | None = file
+    It is opened for each secret, of which a connection has a few, so that no descriptor is
+    kept and the file may be moved away.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path: str | None = path
 
     @classmethod
     def from_environment(cls) -> KeyLog | None:
         path = os.environ.get("SSLKEYLOGFILE")
-        if not path:
-            return None
-        try:
-            return cls(Path(path).open("a", encoding="ascii"))
-        except OSError as error:
-            logger.warning("cannot log TLS secrets to %s: %s", path, error)
-            return None
+        return cls(path) if path else None
 
     def write(self, text: str) -> None:
-        if self._file is not None:
-            try:
-                self._file.write(text)
-                self._file.flush()
-            except OSError as error:
-                logger.warning("TLS secrets are no longer logged: %s", error)
-                self.close()
+        if self._path is None:
+            return
+        try:
+            with Path(self._path).open("a", encoding="ascii") as file:
+                file.write(text)
+        except OSError as error:
+            logger.warning("TLS secrets are not logged to %s: %s", self._path, error)
+            self._path = None
 
     def flush(self) -> None:
-        """Nothing to do: every write is flushed."""
-
-    def close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            try:
-                file.close()
-            except OSError as error:
-                logger.warning("cannot close the log of TLS secrets: %s", error)
+        """Nothing to do: what was written is in the file."""
 
 
 def client_configuration(
@@ -90,11 +80,13 @@ def client_configuration(
         _load_certificates(config.ca_certs)
         quic.load_verify_locations(cafile=config.ca_certs)
     if config.certfile and config.keyfile:
-        load_certificate(quic, certfile=config.certfile, keyfile=config.keyfile)
+        _load_certificate(quic, certfile=config.certfile, keyfile=config.keyfile)
     return quic
 
 
-def server_configuration(config: ServerConfig, *, key_log: KeyLog | None) -> QuicConfiguration:
+def server_configuration(
+    config: ServerConfig, *, certfile: str, keyfile: str, key_log: KeyLog | None
+) -> QuicConfiguration:
     if config.verify_mode == ssl.CERT_REQUIRED:
         raise ConfigurationError(
             "the aioquic engine cannot ask clients for certificates; use engine='native'",
@@ -102,7 +94,7 @@ def server_configuration(config: ServerConfig, *, key_log: KeyLog | None) -> Qui
             config_value=config.verify_mode,
         )
     quic = _configuration(config, is_client=False, key_log=key_log)
-    load_certificate(quic, certfile=config.certfile, keyfile=config.keyfile)
+    _load_certificate(quic, certfile=certfile, keyfile=keyfile)
     return quic
 
 
@@ -129,7 +121,7 @@ def _configuration(
     )
 
 
-def load_certificate(quic: QuicConfiguration, *, certfile: str, keyfile: str) -> None:
+def _load_certificate(quic: QuicConfiguration, *, certfile: str, keyfile: str) -> None:
     """Load a chain and its key; CertificateError names the file that cannot be used."""
     certificates = _load_certificates(certfile)
     data = _read(keyfile)
