@@ -388,7 +388,7 @@ class Quic(ReliableResets):
         stream_id = buf.pull_uint_var()
         buf.seek(start)
         super()._handle_max_stream_data_frame(context, frame_type, buf)
-        stream = self.drained[stream_id] = cast(Stream, self._streams[stream_id])
+        stream = self.drained[stream_id] = self._streams[stream_id]
         self.activate(stream)
 
     def _on_max_stream_data_delivery(self, delivery: QuicDeliveryState, stream: QuicStream) -> None:
