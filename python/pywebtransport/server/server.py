@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pywebtransport._engine.base import EngineConnection, EngineListener
 from pywebtransport._engine.select import get_engine
@@ -29,7 +29,15 @@ from pywebtransport.session.session import WebTransportSession
 from pywebtransport.types import Address, EventType
 from pywebtransport.utils import format_duration, inspect_certificate
 
-__all__ = ["ServerDiagnostics", "ServerStats", "WebTransportServer"]
+if TYPE_CHECKING:
+    from pywebtransport.server.protocol import WebTransportServerProtocol
+
+__all__ = [
+    "ServerDiagnostics",
+    "ServerStats",
+    "WebTransportServer",
+    "WebTransportServerProtocol",
+]
 
 # One line when a session opens and one when it closes go to this logger.
 logger = logging.getLogger("pywebtransport.server")
@@ -218,12 +226,19 @@ class WebTransportServer(EventEmitter):
     # What the engine brings.
 
     def _accept(self, engine: EngineConnection) -> None:
-        """A handshake is complete."""
-        if self._listener is None or self._connections >= self._config.max_connections:
+        """A handshake is complete on the listener's socket."""
+        self._take(engine, is_open=self._listener is not None)
+
+    def _accept_carried(self, engine: EngineConnection) -> WebTransportConnection | None:
+        """A handshake is complete on a socket of somebody else's."""
+        return self._take(engine, is_open=self._is_active)
+
+    def _take(self, engine: EngineConnection, *, is_open: bool) -> WebTransportConnection | None:
+        if not is_open or self._connections >= self._config.max_connections:
             self._stats.connections_rejected += 1
             logger.warning("connection from %s rejected: too many", engine.remote_address)
             engine.close(code=ErrorCodes.H3_EXCESSIVE_LOAD, reason="too many connections")
-            return
+            return None
         self._stats.connections_accepted += 1
         self._connections += 1
         connection = WebTransportConnection(config=self._config)
@@ -232,6 +247,7 @@ class WebTransportServer(EventEmitter):
         connection._on_end = self._connection_ended
         self._spawn(self._register(connection))
         connection._start(engine)
+        return connection
 
     async def _register(self, connection: WebTransportConnection) -> None:
         try:
@@ -297,3 +313,12 @@ class WebTransportServer(EventEmitter):
 def _peer(session: SessionBase) -> str:
     address = session._connection.remote_address
     return "-" if address is None else f"{address[0]}:{address[1]}"
+
+
+def __getattr__(name: str) -> Any:
+    """``WebTransportServerProtocol``, without loading aioquic for everybody else."""
+    if name == "WebTransportServerProtocol":
+        from pywebtransport.server.protocol import WebTransportServerProtocol
+
+        return WebTransportServerProtocol
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
