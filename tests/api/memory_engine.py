@@ -69,6 +69,7 @@ class MemoryConnection:
         self.open_now = {False: 0, True: 0}
         self.blocked: dict[tuple[int, bool], None] = {}
         self.is_closed = False
+        self._has_told_closed = False
         self.calls: list[str] = []
         self._sink: ConnectionSink | None = None
         self._early: list[tuple[str, tuple[Any, ...]]] = []
@@ -89,7 +90,8 @@ class MemoryConnection:
     def _tell_now(self, name: str, arguments: tuple[Any, ...]) -> None:
         if self._sink is None:
             self._early.append((name, arguments))
-        elif not self.is_closed or name == "closed":
+        elif not self._has_told_closed:
+            self._has_told_closed = name == "closed"
             getattr(self._sink, name)(*arguments)
 
     def _require_open(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -360,7 +361,7 @@ async def test_busy_stream_leaves_the_loop_to_others() -> None:
         for _ in range(10_000):
             await receiver.read(size=10)
         task.cancel()
-        gaps = [after - before for before, after in zip(progress, progress[1:], strict=False)]
+        gaps = [after - before for before, after in itertools.pairwise(progress)]
         print(f"{len(progress)} turns for the other task, at most {max(gaps)} reads between two")
         assert max(gaps) <= 65
 
