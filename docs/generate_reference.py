@@ -41,19 +41,22 @@ MODULES = [
     "monitor",
     "pool",
     "protocol",
+    "protocol.events",
+    "protocol.h3_engine",
     "pubsub",
     "quic",
     "quic.events",
     "rpc",
     "serializer",
     "server",
+    "server.protocol",
     "session",
     "stream",
     "types",
     "utils",
 ]
-WITHOUT_EXAMPLE = frozenset({"quic.events"})
-"""Modules whose example is their parent's."""
+WITHOUT_EXAMPLE = frozenset({"protocol.events", "quic.events"})
+"""Modules whose example is that of the module next to them."""
 
 LINE = 88
 """A signature that is longer goes over several lines."""
@@ -91,6 +94,7 @@ def text(thing: Any) -> str:
 def markdown(doc: str) -> str:
     """A docstring as Markdown."""
     doc = re.sub(r":\w+:`([\w.]+) <[\w.]+>`", r"`\1`", doc)
+    doc = re.sub(r":mod:`([\w.]+)`", r"`\1`", doc)
     doc = re.sub(r":(?:meth|func):`~?(?:\w+\.)*?(\w+(?:\.\w+)?)`", r"`\1()`", doc)
     doc = re.sub(r":\w+:`~?(?:[a-z_]\w*\.)*([\w.]+)`", r"`\1`", doc)
     doc = re.sub(r"``(.+?)``", r"`\1`", doc, flags=re.DOTALL)
@@ -345,7 +349,7 @@ def describe_class(name: str, cls: type, module_name: str) -> list[str]:
     bases = [base for base in cls.__bases__ if base in home() or base.__module__ == "builtins"]
     bases = [base for base in bases if base is not object]
     if bases:
-        lines += [f"Is a {', a '.join(link(base, module_name) for base in bases)}.", ""]
+        lines += [f"Base: {', '.join(link(base, module_name) for base in bases)}.", ""]
     if issubclass(cls, enum.Enum):
         return [*lines, markdown(text(cls)), "", *describe_enum(name, cls)]
     if is_dataclass(cls):
