@@ -1,0 +1,185 @@
+"""What only the native engine has: shared client sockets, its place in the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvloop
+
+from pywebtransport._engine.base import EngineConnection
+from pywebtransport._engine.native import IDLE_SOCKET_TIMEOUT, NativeEngine
+from pywebtransport.config import ClientConfig, ServerConfig
+from pywebtransport.exceptions import ConnectionError
+
+from .observer import Observer
+
+Make = Callable[..., Any]
+LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+
+
+def sockets() -> int:
+    """UDP sockets of this process."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            with socket.socket(fileno=os.dup(int(name))) as sock:
+                count += sock.type == socket.SOCK_DGRAM
+        except OSError:
+            continue
+    return count
+
+
+async def echo_once(client: EngineConnection, server: Observer) -> None:
+    near = Observer(client)
+    session_id = client.open_session(authority="localhost", path="/", headers={})
+    await server.next("session_requested")
+    server.connection.accept_session(session_id)
+    await near.next("session_established")
+    stream_id = await near.open(session_id)
+    await near.write(stream_id, b"ping", fin=True)
+    assert await server.next("stream_opened") == (session_id, stream_id)
+    await server.write(stream_id, await server.read_all(stream_id), fin=True)
+    assert await near.read_all(stream_id) == b"ping"
+
+
+class Lab:
+    """A listener and as many clients as a test wants, all of one engine object."""
+
+    def __init__(self, server: ServerConfig, client: ClientConfig) -> None:
+        self.engine = NativeEngine()
+        self._server = server
+        self._client = client
+        self.accepted: asyncio.Queue[Observer] = asyncio.Queue()
+
+    async def listen(self) -> None:
+        self.listener = await self.engine.listen(
+            config=self._server,
+            host="127.0.0.1",
+            port=0,
+            on_connection=lambda connection: self.accepted.put_nowait(Observer(connection)),
+        )
+
+    async def connect(self, port: int | None = None) -> EngineConnection:
+        return await self.engine.connect(
+            config=self._client,
+            host="127.0.0.1",
+            port=port or self.listener.local_address[1],
+        )
+
+
+@pytest.fixture
+def lab(server_config: Make, client_config: Make) -> Lab:
+    return Lab(server_config(), client_config())
+
+
+async def test_clients_share_a_socket_and_let_go_of_it(lab: Lab) -> None:
+    before = sockets()
+    await lab.listen()
+    clients = [await lab.connect() for _ in range(5)]
+    assert sockets() == before + 2
+    assert len({client.local_address for client in clients}) == 1
+    for client in clients:
+        client.close(code=0x100, reason="")
+        await client.wait_closed()
+    late = await lab.connect()
+    assert late.local_address == clients[0].local_address
+    late.close(code=0x100, reason="")
+    await late.wait_closed()
+    await asyncio.sleep(IDLE_SOCKET_TIMEOUT + 0.2)
+    assert sockets() == before + 1
+    again = await lab.connect()
+    again.close(code=0x100, reason="")
+    await again.wait_closed()
+    await lab.listener.close()
+    await asyncio.sleep(IDLE_SOCKET_TIMEOUT + 0.2)
+    assert sockets() == before
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_socket_works_on_after_a_refusal(lab: Lab, name: str) -> None:
+    """uvloop stops watching a socket that had an error."""
+
+    async def scenario() -> None:
+        await lab.listen()
+        first = await lab.connect()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            port = nobody.getsockname()[1]
+        for _ in range(3):
+            async with asyncio.timeout(2):
+                with pytest.raises(ConnectionError):
+                    await lab.connect(port)
+        await echo_once(first, await lab.accepted.get())
+        second = await lab.connect()
+        await echo_once(second, await lab.accepted.get())
+        await lab.listener.close()
+
+    with asyncio.Runner(loop_factory=LOOPS[name]) as runner:
+        runner.run(scenario())
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loop_that_is_closed_under_it_frees_everything(lab: Lab, name: str) -> None:
+    gc.collect()
+    before = sockets()
+    kept: list[Any] = []
+
+    async def scenario() -> None:
+        await lab.listen()
+        client = await lab.connect()
+        await echo_once(client, await lab.accepted.get())
+        kept.append(client)
+
+    with asyncio.Runner(loop_factory=LOOPS[name]) as runner:
+        runner.run(scenario())
+    (client,) = kept
+    # Nothing answers any more, and nothing fails.
+    assert client.stream_read(0, -1) == b""
+    client.close(code=0x100, reason="")
+    del client, lab.listener
+    kept.clear()
+    lab.accepted = asyncio.Queue()
+    lab.engine = NativeEngine()
+    gc.collect()
+    assert sockets() == before
+
+
+async def test_exception_of_a_sink_ends_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    await lab.listen()
+    client = await lab.connect()
+    server = await lab.accepted.get()
+    reported: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+
+    class Broken(Observer):
+        def session_established(self, *details: Any) -> None:
+            raise RuntimeError("a defect of the facade")
+
+    broken = Broken(client)
+    session_id = client.open_session(authority="localhost", path="/", headers={})
+    await server.next("session_requested")
+    server.connection.accept_session(session_id)
+    stream_id = await server.open(session_id, True)
+    assert await broken.next("stream_opened") == (session_id, stream_id)
+    assert [type(problem.exc_value) for problem in reported] == [RuntimeError]
+    await lab.listener.close()
+
+
+async def test_cancelled_connect_leaves_nothing(lab: Lab) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        before = sockets()
+        attempt = asyncio.ensure_future(lab.connect(silent.getsockname()[1]))
+        await asyncio.sleep(0.05)
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+        await asyncio.sleep(IDLE_SOCKET_TIMEOUT + 0.2)
+        assert sockets() == before
