@@ -10,10 +10,11 @@ import pytest
 
 from pywebtransport.exceptions import SessionError, StreamError
 from pywebtransport.session import WebTransportSession
+from pywebtransport.types import EventType
 
 from .conftest import MakeSite
 from .site import ENDS, at_rest, blocked, cancelled, within
-from .waiters import LIMITS, exhaust
+from .waiters import LIMITS, everything_waits, exhaust
 
 
 async def test_connect(site: MakeSite) -> None:
@@ -53,6 +54,11 @@ async def test_create_stream(site: MakeSite, end: str, direction: str) -> None:
     session, other = pair.end(end), pair.other(end)
     create = getattr(session, f"create_{direction}_stream")
     accept = getattr(other, f"accept_{direction}_stream")
+    opened: list[Any] = []
+    session.on(
+        event_type=EventType.STREAM_OPENED,
+        handler=lambda event: opened.append(event.data["stream"]),
+    )
     task = await exhaust(create)
     await cancelled(task)
     again = await blocked(create())
@@ -61,8 +67,7 @@ async def test_create_stream(site: MakeSite, end: str, direction: str) -> None:
     await stream.abort()
     if direction == "bidirectional":
         # The peer has another one to give when both sides are done with this.
-        opened = [each for each in session.connection._link.streams.values()]  # type: ignore[union-attr]
-        await opened[0].abort()  # type: ignore[attr-defined]
+        await opened[0].abort()
     fresh = await within(again)
     await fresh.write(data=b"fresh")
     await within(accept())
@@ -302,8 +307,6 @@ async def test_server_close(site: MakeSite, turns: int) -> None:
 
 
 async def test_everything_cancelled_at_once(site: MakeSite) -> None:
-    from .waiters import everything_waits
-
     pair = await (await site(**LIMITS, close_timeout=0.5)).pair()
     tasks = await everything_waits(pair, "client")
     for task in tasks.values():

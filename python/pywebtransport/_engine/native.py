@@ -259,6 +259,11 @@ class ClientSockets:
         if self._users[version] == 0 and loop is not None and not loop.is_closed():
             loop.call_later(IDLE_SOCKET_TIMEOUT, self._close_unused, version)
 
+    def close(self) -> None:
+        """Release the sockets of a loop that is closed."""
+        while self._reactors:
+            self._reactors.popitem()[1].close()
+
     def _close_unused(self, version: int) -> None:
         if self._users.get(version) == 0 and (reactor := self._reactors.pop(version, None)):
             reactor.close()
@@ -354,6 +359,9 @@ class NativeEngine:
             client = self._client_settings(config)
         sockets = self._sockets.get(loop)
         if sockets is None:
+            # A pending timer holds its loop, so a closed one does not leave by itself.
+            for ended in [each for each in self._sockets if each.is_closed()]:
+                self._sockets.pop(ended).close()
             sockets = self._sockets[loop] = ClientSockets(loop)
         target, target_port = remote or (host, port)
         try:

@@ -95,7 +95,8 @@ class Inbox:
             TimeoutError: Not within ``timeout`` seconds.
             DatagramError: The transport is closed.
         """
-        loop = asyncio.get_running_loop()
+        # The session's loop, so that asyncio tells whoever waits on another one.
+        loop = asyncio.get_running_loop() if self._link is None else self._link.loop
         started = loop.time()
         try:
             async with asyncio.timeout(timeout):
