@@ -534,6 +534,8 @@ impl Connection {
             deadline: now + self.options.close_timeout,
             heard: false,
         };
+        // Its deadline is read after it has sent.
+        self.wants_transmit = true;
         self.proceed_with_close(now);
     }
 

@@ -183,9 +183,18 @@ impl Endpoint {
         if self.peer(key.slot).is_none_or(|peer| peer.key != key) {
             return Err(Error::Closed);
         }
-        let result = self.guard(key.slot, call);
-        self.after(key.slot);
-        result.unwrap_or(Err(Error::Internal))
+        let Some(result) = self.guard(key.slot, call) else {
+            return Err(Error::Internal);
+        };
+        // Most calls leave nothing to do: a read, a write into a connection that will be sent
+        // from anyway.
+        if self.peer(key.slot).is_some_and(|peer| {
+            (peer.connection.wants_transmit && !peer.sending)
+                || !peer.connection.notifications.is_empty()
+        }) {
+            self.after(key.slot);
+        }
+        result
     }
 
     /// A connection, for its facts.
