@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 __version__: Final[str]
 
@@ -345,6 +345,7 @@ class Endpoint:
     def close_connections(self, code: int, reason: str) -> None: ...
     def close(self) -> None: ...
 
+@disjoint_base
 class EndpointConnection:
     """One connection of the native engine; the methods of ``EngineConnection``.
 
