@@ -29,6 +29,9 @@ def sockets() -> int:
     count = 0
     for name in os.listdir("/proc/self/fd"):
         try:
+            # A duplicate of anything else would have no owner to close it.
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
             with socket.socket(fileno=os.dup(int(name))) as sock:
                 count += sock.type == socket.SOCK_DGRAM
         except OSError:
