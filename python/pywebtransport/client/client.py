@@ -222,7 +222,9 @@ class WebTransportClient(EventEmitter):
         self, connection: WebTransportConnection, session_id: str, url: URL
     ) -> WebTransportSession:
         if self._session_factory is None:
-            return connection._sessions[session_id]
+            session = connection._sessions.get(session_id) or connection._established
+            assert isinstance(session, WebTransportSession)
+            return session
         try:
             session = await self._session_factory(
                 connection=connection,

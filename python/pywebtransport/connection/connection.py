@@ -81,6 +81,11 @@ class WebTransportConnection(EventEmitter):
         self._on_end: Callable[[WebTransportConnection], None] | None = None
         self._refusal: str | None = None
         """Why the last session that never became ready ended."""
+        self._established: SessionBase | None = None
+        """The last session that became ready, until somebody has been told.
+
+        The answer and the end can come in one packet, before anyone saw the session ready.
+        """
         self._session_waiters: list[asyncio.Future[None]] = []
         self._ready_waiters: list[asyncio.Future[None]] = []
         self._closed_waiters: list[asyncio.Future[None]] = []
@@ -418,6 +423,9 @@ class WebTransportConnection(EventEmitter):
         try:
             async with asyncio.timeout(timeout):
                 while (session_id := self.get_ready_session_id()) is None:
+                    if self._established is not None:
+                        session_id = self._established._session_id
+                        break
                     if self._state == ConnectionState.CLOSED and self._refusal is None:
                         raise self._closed_error()
                     if self._refusal is not None:
@@ -544,7 +552,7 @@ class WebTransportConnection(EventEmitter):
             raise ConnectionError(
                 f"no session can be requested: {error}", remote_address=self.remote_address
             ) from error
-        self._refusal = None
+        self._refusal = self._established = None
         return self._new_session(link, control_id, path, fields, protocols)
 
     def _new_session(
@@ -605,11 +613,14 @@ class WebTransportConnection(EventEmitter):
         else:
             session._reject(404, {})
 
+    def _session_ready(self, session: SessionBase) -> None:
+        self._established = session
+        _wake(self._session_waiters)
+
     def _session_ended(self, session: SessionBase) -> None:
         self._sessions.pop(session._session_id, None)
-        # The answer and the end can come in one packet, before anyone saw the session ready.
-        was_refused = session._stats.ready_at is None and session._close_reason
-        self._refusal = was_refused or session._end_text()
+        if session._stats.ready_at is None:
+            self._refusal = session._close_reason or session._end_text()
         if self._on_session_end is not None:
             self._on_session_end(session)
         _wake(self._session_waiters)
@@ -651,8 +662,6 @@ class WebTransportConnection(EventEmitter):
     def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
         """Emit an event without waiting for the handlers."""
         self.emit_nowait(event_type=event_type, data=data, source=self)
-        if event_type in (EventType.SESSION_READY, EventType.SESSION_CLOSED):
-            _wake(self._session_waiters)
 
     def _addresses_now(self) -> tuple[Address | None, Address | None]:
         if self._link is not None and self._close_info is None:

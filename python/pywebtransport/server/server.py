@@ -167,9 +167,10 @@ class WebTransportServer(EventEmitter):
             )
         except (WebTransportError, OSError, ValueError, NotImplementedError) as error:
             text = error.message if isinstance(error, WebTransportError) else str(error)
-            raise ServerError(
-                f"cannot listen on {address[0]}:{address[1]}: {text}", bind_address=address
-            ) from error
+            if isinstance(error, OSError) and error.strerror:
+                text = error.strerror
+            place = f"cannot listen on {address[0]}:{address[1]}: "
+            raise ServerError(place + text.removeprefix(place), bind_address=address) from error
         self._closed.clear()
         self._stats.start_time = time.time()
         logger.info("listening on %s:%d", *self._listener.local_address[:2])

@@ -196,6 +196,7 @@ class SessionBase(EventEmitter):
                 future.set_result(None)
         data = {"session_id": self._session_id, "path": self._path, "protocol": self._wt_protocol}
         self._tell(EventType.SESSION_READY, data)
+        self._connection._session_ready(self)
         self._connection._tell(EventType.SESSION_READY, data)
 
     # What the engine tells.

@@ -98,7 +98,7 @@ impl Endpoint {
         hooks: Py<PyAny>,
         server: Option<&EndpointServer>,
     ) -> PyResult<Self> {
-        let socket = Socket::bind(SocketAddr::new(host, port), server.is_none())?;
+        let socket = Socket::bind(SocketAddr::new(host, port), server.is_none()).map_err(os_error)?;
         let mut reactor = Reactor::new(socket);
         let mut tls = None;
         if let Some(EndpointServer(setup)) = server {
@@ -494,4 +494,14 @@ const TIMER_PRECISION: Duration = Duration::from_millis(1);
 
 fn closed() -> PyErr {
     PyOSError::new_err("the endpoint is closed")
+}
+
+/// With `errno`, which PyO3's own conversion leaves out.
+fn os_error(error: std::io::Error) -> PyErr {
+    let Some(code) = error.raw_os_error() else {
+        return error.into();
+    };
+    let text = error.to_string();
+    let suffix = format!(" (os error {code})");
+    PyOSError::new_err((code, text.trim_end_matches(&suffix).to_owned()))
 }
