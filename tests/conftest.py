@@ -1,4 +1,4 @@
-"""For every room of tests: in CI a test that did not run has failed."""
+"""For every room of tests: each engine in turn, and in CI a test that did not run has failed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Generator
 
 import pytest
+
+from pywebtransport._engine.select import ENGINES
 
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
@@ -19,3 +21,8 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped, which counts as a failure in CI: {report.longrepr}"
     return report
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)

@@ -73,14 +73,6 @@ async def page(browser: Browser, origin: str) -> AsyncIterator[Page]:
     await context.close()
 
 
-@pytest.fixture(autouse=True, params=["native", "aioquic"])
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test here runs on each engine."""
-    name = str(request.param)
-    monkeypatch.setenv("PYWEBTRANSPORT_ENGINE", name)
-    return name
-
-
 @pytest_asyncio.fixture(loop_scope="session")
 async def laboratory(engine: str) -> AsyncIterator[Laboratory]:
     async with Laboratory(engine=engine) as laboratory:

@@ -64,14 +64,6 @@ AIOQUIC = Peer("aioquic", "aioquic_peer.py", Path(sys.executable))
 PYWEBTRANSPORT = Peer("pywebtransport 0.8.1", "pywebtransport_peer.py", RELEASE)
 
 
-@pytest.fixture(autouse=True, params=["native", "aioquic"])
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test here runs on each engine."""
-    name = str(request.param)
-    monkeypatch.setenv("PYWEBTRANSPORT_ENGINE", name)
-    return name
-
-
 @pytest.fixture(params=[AIOQUIC, PYWEBTRANSPORT], ids=["aioquic", "pywebtransport-0.8.1"])
 def peer(request: pytest.FixtureRequest) -> Peer:
     assert isinstance(request.param, Peer)

@@ -207,7 +207,7 @@ async def close_by_server(client: Any, base: str) -> dict[str, Any]:
     session = await client.connect(url=f"{base}/close-later")
     closed = closing(session)
     stream = await session.create_bidirectional_stream()
-    await stream.write_all(data=b"go")
+    await stream.write(data=b"go")
     return dict(await closed)
 
 
