@@ -276,7 +276,7 @@ async def test_factories_are_used(server: Server, certificate: Certificate) -> N
         return await WebTransportConnection.create_client(**options)
 
     async def make_session(**options: Any) -> WebTransportSession:
-        calls.append(options)
+        calls.append(dict(options))
         return WebTransportSession(options.pop("connection"), **options)
 
     async with WebTransportClient(

@@ -14,7 +14,7 @@ from pywebtransport._engine.base import CloseInfo, EngineConnection, SessionRequ
 from pywebtransport.connection.deadlines import Deadlines
 
 if TYPE_CHECKING:
-    from pywebtransport.connection.connection import WebTransportConnection
+    from pywebtransport.connection.base import ConnectionBase
     from pywebtransport.session.base import SessionBase
     from pywebtransport.stream.base import StreamBase
 
@@ -29,7 +29,7 @@ about a millisecond.
 
 
 class Dispatcher:
-    """Implements ``ConnectionSink`` for a :class:`WebTransportConnection`."""
+    """Implements ``ConnectionSink`` for a :class:`ConnectionBase`."""
 
     __slots__ = (
         "budget",
@@ -48,7 +48,7 @@ class Dispatcher:
     def __init__(
         self,
         *,
-        connection: WebTransportConnection,
+        connection: ConnectionBase,
         engine: EngineConnection,
         read_timeout: float | None,
         write_timeout: float | None,

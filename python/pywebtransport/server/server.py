@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 from pywebtransport._engine.base import EngineConnection, EngineListener
 from pywebtransport._engine.select import get_engine
 from pywebtransport.config import ServerConfig
-from pywebtransport.connection.connection import WebTransportConnection, request_data
+from pywebtransport.connection.base import ConnectionBase, request_data
+from pywebtransport.connection.connection import WebTransportConnection
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
@@ -258,7 +259,7 @@ class WebTransportServer(EventEmitter):
             logger.warning("connection from %s: %s", connection.remote_address, error)
             await connection.close(code=ErrorCodes.H3_EXCESSIVE_LOAD, reason=str(error))
 
-    def _connection_ended(self, connection: WebTransportConnection) -> None:
+    def _connection_ended(self, connection: ConnectionBase) -> None:
         self._connections -= 1
 
     def _requested(self, session: WebTransportSession) -> None:

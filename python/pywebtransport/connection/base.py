@@ -1,0 +1,319 @@
+"""The inside of a connection: its sessions, what the engine tells it, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from pywebtransport._engine.base import (
+    CloseInfo,
+    EngineClosed,
+    EngineConnection,
+    EngineStats,
+    SessionRefused,
+    SessionRequest,
+)
+from pywebtransport.config import ClientConfig, ServerConfig
+from pywebtransport.connection.dispatcher import Dispatcher
+from pywebtransport.events import EventEmitter
+from pywebtransport.exceptions import ClientError, ConnectionError, SessionError, WebTransportError
+from pywebtransport.session.base import SessionBase
+from pywebtransport.session.session import WebTransportSession
+from pywebtransport.types import (
+    Address,
+    ConnectionState,
+    EventType,
+    Headers,
+    SessionId,
+    SessionState,
+)
+from pywebtransport.utils import generate_session_id
+
+if TYPE_CHECKING:
+    from pywebtransport.connection.connection import WebTransportConnection
+    from pywebtransport.protocol import WebTransportSessionInfo
+
+__all__ = ["ConnectionBase", "request_data", "wake"]
+
+HANDLES = itertools.count(1)
+
+
+class ConnectionBase(EventEmitter):
+    """What :class:`WebTransportConnection` is made of. Not made by applications."""
+
+    def __init__(self, *, config: ClientConfig | ServerConfig) -> None:
+        super().__init__()
+        self._config = config
+        self._handle = next(HANDLES)
+        self._connection_id: str | None = None
+        self._state = ConnectionState.IDLE
+        self._link: Dispatcher | None = None
+        self._sessions: dict[SessionId, WebTransportSession] = {}
+        self._on_request: Callable[[WebTransportSession], None] | None = None
+        """Who answers requests, on a server; without it they are SESSION_REQUEST events."""
+        self._on_session_end: Callable[[SessionBase], None] | None = None
+        self._on_end: Callable[[ConnectionBase], None] | None = None
+        self._refusal: str | None = None
+        """Why the last session that never became ready ended."""
+        self._established: SessionBase | None = None
+        """The last session that became ready, until somebody has been told.
+
+        The answer and the end can come in one packet, before anyone saw the session ready.
+        """
+        self._session_waiters: list[asyncio.Future[None]] = []
+        self._ready_waiters: list[asyncio.Future[None]] = []
+        self._closed_waiters: list[asyncio.Future[None]] = []
+        self._announcement: asyncio.Task[None] | None = None
+        self._last_activity = 0.0
+        self._packets_seen = 0
+        self._last_stats = EngineStats()
+        self._established_at: float | None = None
+        self._closed_at: float | None = None
+        self._addresses: tuple[Address | None, Address | None] = (None, None)
+        self._close_info: CloseInfo | None = None
+        self.idle_timeout = (
+            config.connection_idle_timeout if isinstance(config, ServerConfig) else None
+        )
+
+    @property
+    def config(self) -> ClientConfig | ServerConfig:
+        """As given."""
+        return self._config
+
+    @property
+    def connection_id(self) -> str:
+        """``conn_`` and a UUID."""
+        if self._connection_id is None:
+            self._connection_id = f"conn_{uuid.uuid4()}"
+        return self._connection_id
+
+    @property
+    def is_client(self) -> bool:
+        """Whether this side made the connection."""
+        return isinstance(self._config, ClientConfig)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+        return self._state == ConnectionState.CLOSED
+
+    @property
+    def remote_address(self) -> Address | None:
+        """Where the peer is, or was last."""
+        return self._addresses_now()[1]
+
+    def _start(self, engine: EngineConnection) -> None:
+        """Take the engine's notifications."""
+        self._link = link = Dispatcher(
+            connection=self,
+            engine=engine,
+            read_timeout=self._config.read_timeout,
+            write_timeout=self._config.write_timeout,
+        )
+        self._state = ConnectionState.CONNECTED
+        self._established_at = time.time()
+        self._tell(EventType.CONNECTION_ESTABLISHED, {"connection_id": self.connection_id})
+        wake(self._ready_waiters)
+        engine.set_sink(link)
+
+    def _request(
+        self,
+        *,
+        authority: str,
+        path: str,
+        headers: Mapping[str, str],
+        protocols: list[str] | None,
+    ) -> WebTransportSession:
+        link = self._link
+        if link is None or self._state != ConnectionState.CONNECTED:
+            raise self._closed_error()
+        fields = {name.lower(): value for name, value in headers.items()}
+        authority = fields.pop("host", authority)
+        try:
+            control_id = link.engine.open_session(
+                authority=authority, path=path, headers=fields, protocols=protocols or ()
+            )
+        except (EngineClosed, SessionRefused) as error:
+            raise ConnectionError(
+                f"no session can be requested: {error}", remote_address=self.remote_address
+            ) from error
+        self._refusal = self._established = None
+        return self._new_session(link, control_id, path, fields, protocols)
+
+    def _new_session(
+        self,
+        link: Dispatcher,
+        control_id: int,
+        path: str,
+        headers: Headers,
+        protocols: list[str] | None,
+    ) -> WebTransportSession:
+        config = self._config
+        session = WebTransportSession(
+            cast("WebTransportConnection", self),
+            session_id=generate_session_id(),
+            max_streams=(
+                config.max_streams
+                if isinstance(config, ClientConfig)
+                else config.max_streams_per_connection
+            ),
+            max_incoming_streams=config.max_incoming_streams,
+            stream_cleanup_interval=config.stream_cleanup_interval,
+            path=path,
+            headers=headers,
+            wt_available_protocols=protocols,
+        )
+        session._attach(link, control_id)
+        self._sessions[session.session_id] = session
+        return session
+
+    def _adopt(self, session: SessionBase) -> None:
+        """An application has made a session object of its own for one of our sessions."""
+        previous = self._sessions.get(session._session_id)
+        if previous is None:
+            raise SessionError(
+                f"the connection has no session {session._session_id!r}",
+                session_id=session._session_id,
+                session_state=session._state,
+            )
+        session._take_over(previous)
+        assert isinstance(session, WebTransportSession)
+        self._sessions[session._session_id] = session
+
+    def _session_requested(self, request: SessionRequest) -> None:
+        link = self._link
+        if link is None:
+            return
+        session = self._new_session(
+            link,
+            request.session_id,
+            request.path,
+            dict(request.headers),
+            list(request.protocols),
+        )
+        if self._on_request is not None:
+            self._on_request(session)
+        elif self._has_listeners(EventType.SESSION_REQUEST):
+            self._tell(EventType.SESSION_REQUEST, request_data(session))
+        else:
+            session._reject(404, {})
+
+    def _session_ready(self, session: SessionBase) -> None:
+        self._established = session
+        wake(self._session_waiters)
+
+    def _session_ended(self, session: SessionBase) -> None:
+        self._sessions.pop(session._session_id, None)
+        if session._stats.ready_at is None:
+            self._refusal = session._close_reason or session._end_text()
+        if self._on_session_end is not None:
+            self._on_session_end(session)
+        wake(self._session_waiters)
+
+    def _on_closed(self, info: CloseInfo) -> None:
+        """The QUIC connection is gone; what was not told so by the engine is told now."""
+        link = self._link
+        if self._close_info is not None or link is None:
+            return
+        self._addresses = self._addresses_now()
+        self._last_stats = self._engine_stats()
+        self._close_info = info
+        self._closed_at = time.time()
+        self._state = ConnectionState.CLOSED
+        by = "transport" if info.by == "transport" else info.by
+        for session in list(link.sessions.values()):
+            session._on_closed(0, info.reason or f"connection closed, code {info.code:#x}", by)
+        for stream in list(link.streams.values()):
+            stream._lose()
+        link.deadlines.close()
+        wake(self._session_waiters)
+        wake(self._ready_waiters)
+        if self._on_end is not None:
+            self._on_end(self)
+        self._announcement = asyncio.ensure_future(self._announce_closed(info))
+
+    async def _announce_closed(self, info: CloseInfo) -> None:
+        data = {"connection_id": self.connection_id, "code": info.code, "reason": info.reason}
+        try:
+            if self._was_lost():
+                await self.emit(event_type=EventType.CONNECTION_LOST, data=data, source=self)
+            await self.emit(event_type=EventType.CONNECTION_CLOSED, data=data, source=self)
+        finally:
+            wake(self._closed_waiters)
+
+    def _was_lost(self) -> bool:
+        return self._close_info is not None and self._close_info.by != "local"
+
+    def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
+        """Emit an event without waiting for the handlers."""
+        self.emit_nowait(event_type=event_type, data=data, source=self)
+
+    def _addresses_now(self) -> tuple[Address | None, Address | None]:
+        if self._link is not None and self._close_info is None:
+            engine = self._link.engine
+            return engine.local_address, engine.remote_address
+        return self._addresses
+
+    def _engine_stats(self) -> EngineStats:
+        if self._link is not None and self._close_info is None:
+            return self._link.engine.stats()
+        return self._last_stats
+
+    def _info(self, session: WebTransportSession) -> WebTransportSessionInfo:
+        from pywebtransport.protocol import WebTransportSessionInfo
+
+        assert session._control_id is not None
+        return WebTransportSessionInfo(
+            session_id=session.session_id,
+            control_stream_id=session._control_id,
+            state=session.state,
+            path=session.path,
+            created_at=session._stats.created_at,
+            headers=session.headers,
+            ready_at=session._stats.ready_at,
+            closed_at=session._stats.closed_at,
+        )
+
+    def _refused(self, session: WebTransportSession) -> WebTransportError:
+        if session._status is None and self.is_closed:
+            return self._closed_error()
+        return ClientError(f"Session closed before ready: {session._close_reason}")
+
+    def _closed_error(self) -> ConnectionError:
+        info = self._close_info
+        text = "the connection is closed"
+        if info is not None:
+            text = f"the connection was closed ({info.by}), code {info.code:#x}"
+            if info.reason:
+                text += f": {info.reason}"
+        return ConnectionError(
+            text,
+            error_code=None if info is None else info.code,
+            remote_address=self.remote_address,
+        )
+
+
+def request_data(session: WebTransportSession) -> dict[str, Any]:
+    """What SESSION_REQUEST tells."""
+    return {
+        "session_id": session.session_id,
+        "stream_id": session._control_id,
+        "control_stream_id": session._control_id,
+        "path": session.path,
+        "headers": session.headers,
+        "state": SessionState.CONNECTING,
+        "created_at": session._stats.created_at,
+        "connection": session.connection,
+        "session": session,
+    }
+
+
+def wake(waiters: list[asyncio.Future[None]]) -> None:
+    for future in waiters:
+        if not future.done():
+            future.set_result(None)
+    waiters.clear()
