@@ -15,7 +15,7 @@ from .site import ENDS, Pair, within
 MEASURED = 1.0
 """Seconds; here time itself is the subject."""
 TICK = 0.01
-LATE_TICK = 0.25
+LATE_TICK = 1.0
 SLOW_ROUND_TRIP = 1.0
 """Generous: two cores are shared with whatever else runs."""
 

@@ -36,7 +36,7 @@ def find_chromium() -> str:
     pytest.fail("no Chromium: run `make chromium`, or name one with CHROMIUM=/path/to/it")
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
@@ -45,7 +45,7 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def origin() -> AsyncIterator[str]:
     """An http://localhost page: a secure context with the scenarios in it."""
     body = f"<!doctype html><script>{SCRIPT.read_text()}</script>".encode()
@@ -63,7 +63,7 @@ async def origin() -> AsyncIterator[str]:
         yield f"http://localhost:{server.sockets[0].getsockname()[1]}"
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="module")
 async def page(browser: Browser, origin: str) -> AsyncIterator[Page]:
     """A page of its own: Chromium slows a page's next handshake down after a failed one."""
     context = await browser.new_context()
@@ -73,13 +73,13 @@ async def page(browser: Browser, origin: str) -> AsyncIterator[Page]:
     await context.close()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="module")
 async def laboratory(engine: str) -> AsyncIterator[Laboratory]:
     async with Laboratory(engine=engine) as laboratory:
         yield laboratory
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="module")
 async def run(page: Page, laboratory: Laboratory) -> Scenarios:
     await page.evaluate(
         "(target) => { window.target = target }",

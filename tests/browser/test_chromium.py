@@ -7,7 +7,7 @@ import pytest
 from tests.browser.scenarios import Scenarios
 from tests.support.laboratory import Laboratory
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20, 20 << 20], ids=["1B", "1MiB", "20MiB"])
