@@ -501,7 +501,7 @@ impl Connection {
 }
 
 /// Up to this size a message is sent in one piece.
-const BURST: usize = 64 * 1024;
+const BURST: usize = 128 * 1024;
 /// Priorities beyond it mean the same.
 const MAX_PRIORITY: i32 = 1 << 20;
 /// Session credit is asked for in steps, so that a writer QUIC has no room for holds little.

@@ -64,7 +64,9 @@ impl Default for TransportOptions {
             congestion: Congestion::default(),
             datagram_receive_buffer: 1024 * 1024,
             datagram_send_buffer: 256 * 1024,
-            initial_streams: 128,
+            // What quinn's hash tables hold, for both directions together, before they double; and
+            // more than the hundred streams that browsers open without waiting.
+            initial_streams: 110,
             keep_alive_interval: None,
             max_idle_timeout: Some(Duration::from_secs(30)),
             max_mtu: 1452,
