@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCH", "Inbox"]
 
+NO_TIMES: deque[float] = deque(maxlen=0)
+
 BATCH = 64
 """Datagrams taken from the engine at once."""
 
@@ -52,10 +54,11 @@ class Inbox:
     def __init__(self, *, limit: int, link: Dispatcher | None = None, control_id: int = -1) -> None:
         self._link = link
         self._control_id = control_id
-        self._queue: deque[bytes] = deque()
-        self._times: deque[float] = deque()
+        # Idle transports are many; the queues are made when the first datagram comes.
+        self._queue: deque[bytes] | None = None
+        self._times: deque[float] = NO_TIMES
         """When each of the queue came here."""
-        self._receivers: deque[asyncio.Future[None]] = deque()
+        self._receivers: list[asyncio.Future[None]] = []
         self.is_readable = link is not None
         """False from the engine's "none" to its notification."""
         self.is_closed = False
@@ -71,7 +74,7 @@ class Inbox:
         self.max_wait = 0.0
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._queue or ())
 
     @property
     def arrived_at(self) -> float:
@@ -80,9 +83,12 @@ class Inbox:
 
     def take(self) -> bytes | None:
         """The next datagram; None when there is none."""
-        if not self._queue and not (self.is_readable and self.pull(BATCH)):
-            return None
-        data = self._queue.popleft()
+        queue = self._queue
+        if not queue:
+            if not (self.is_readable and self.pull(BATCH)):
+                return None
+            queue = self._made()
+        data = queue.popleft()
         self._times.popleft()
         self.received += 1
         self.bytes_received += len(data)
@@ -124,9 +130,10 @@ class Inbox:
 
     def put(self, datagrams: Sequence[bytes]) -> None:
         """Queue what has arrived and wake a receiver."""
+        queue = self._made()
         self._add(datagrams)
-        while len(self._queue) > self.limit:
-            self._queue.popleft()
+        while len(queue) > self.limit:
+            queue.popleft()
             self._times.popleft()
             self.dropped += 1
         self.wake()
@@ -148,16 +155,17 @@ class Inbox:
 
     def pull_to_limit(self) -> int:
         """Take what the engine has, up to the limit; how many wait here then."""
-        while self.is_readable and len(self._queue) < self.limit:
-            self.pull(self.limit - len(self._queue))
-        return len(self._queue)
+        while self.is_readable and len(self) < self.limit:
+            self.pull(self.limit - len(self))
+        return len(self)
 
     def receive_new(self) -> list[bytes]:
         """A batch from the engine that is not queued here."""
-        waiting = len(self._queue)
+        waiting = len(self)
         if not (self.is_readable and self.pull(BATCH)):
             return []
-        fresh = [self._queue.pop() for _ in range(len(self._queue) - waiting)]
+        queue = self._made()
+        fresh = [queue.pop() for _ in range(len(queue) - waiting)]
         for _ in fresh:
             self._times.pop()
         fresh.reverse()
@@ -167,15 +175,16 @@ class Inbox:
         """Drop everything; how many that were."""
         count = 0
         while self._queue or (self.is_readable and self.pull(BATCH)):
-            count += len(self._queue)
-            self._queue.clear()
+            queue = self._made()
+            count += len(queue)
+            queue.clear()
             self._times.clear()
         return count
 
     def wake(self) -> None:
         """Let the next receiver look."""
         while self._receivers:
-            future = self._receivers.popleft()
+            future = self._receivers.pop(0)
             if not future.done():
                 future.set_result(None)
                 return
@@ -188,13 +197,19 @@ class Inbox:
     def close(self) -> None:
         """Drop everything; whoever waits gets DatagramError."""
         self.is_closed = True
-        self._queue.clear()
-        self._times.clear()
+        self._queue = None
+        self._times = NO_TIMES
         while self._receivers:
             self.wake()
 
+    def _made(self) -> deque[bytes]:
+        if self._queue is None:
+            self._queue = deque()
+            self._times = deque()
+        return self._queue
+
     def _add(self, datagrams: Sequence[bytes]) -> None:
-        self._queue.extend(datagrams)
+        self._made().extend(datagrams)
         self._times.extend(repeat(time.time(), len(datagrams)))
         sizes = [len(data) for data in datagrams]
         self.smallest = min(self.smallest, *sizes)

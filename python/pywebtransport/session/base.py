@@ -46,6 +46,39 @@ AnyStream = TypeVar("AnyStream", bound=StreamBase)
 class SessionBase(EventEmitter):
     """What :class:`WebTransportSession` is made of. Not made by applications."""
 
+    # A dictionary of so many attributes would be most of what an idle session costs.
+    __slots__ = (
+        "_announcement",
+        "_bytes_sent",
+        "_close_code",
+        "_close_reason",
+        "_closed_by",
+        "_closed_waiters",
+        "_connection",
+        "_control_id",
+        "_datagrams",
+        "_headers",
+        "_incoming",
+        "_link",
+        "_local_streams",
+        "_max_incoming_streams",
+        "_max_streams",
+        "_openers",
+        "_path",
+        "_ready_waiters",
+        "_response_headers",
+        "_session_id",
+        "_state",
+        "_stats",
+        "_status",
+        "_stream_cleanup_interval",
+        "_stream_manager",
+        "_waits_for_answer",
+        "_wt_available_protocols",
+        "_wt_protocol",
+        "path_params",
+    )
+
     def __init__(
         self,
         connection: WebTransportConnection,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,12 +23,11 @@ class IncomingStreams:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._arrivals = 0
-        # By direction: bidirectional, unidirectional.
-        self._queues: tuple[deque[WebTransportReceiveStream], deque[WebTransportReceiveStream]] = (
-            deque(),
-            deque(),
-        )
-        self._waiters: deque[tuple[bool | None, asyncio.Future[None]]] = deque()
+        # By direction, bidirectional and unidirectional; the keys are the numbers of arrival.
+        self._queues: tuple[
+            dict[int, WebTransportReceiveStream], dict[int, WebTransportReceiveStream]
+        ] = ({}, {})
+        self._waiters: list[tuple[bool | None, asyncio.Future[None]]] = []
         self.is_ended = False
         """The session has ended: nothing more comes, and what is queued is dead."""
 
@@ -38,36 +36,31 @@ class IncomingStreams:
 
     def put(self, stream: WebTransportReceiveStream, unidirectional: bool) -> None:
         """Queue a stream and wake whoever waits for its direction."""
-        stream._arrival = self._arrivals
-        self._arrivals += 1
-        self._queues[unidirectional].append(stream)
+        number = self._arrivals
+        self._arrivals = number + 1
+        stream._arrival = number
+        self._queues[unidirectional][number] = stream
         if self._waiters:
             self._wake(unidirectional)
 
     def discard(self, stream: WebTransportReceiveStream) -> None:
         """A queued stream has ended before anybody accepted it."""
         for queue in self._queues:
-            if stream in queue:
-                queue.remove(stream)
+            queue.pop(stream._arrival, None)
         stream._arrival = -1
 
     def take(self, unidirectional: bool | None) -> WebTransportReceiveStream | None:
         """The stream of a direction (None: of any) that came first."""
-        bidirectional, receiving = self._queues
         if unidirectional is None:
-            if bidirectional and receiving:
-                queue = (
-                    bidirectional
-                    if bidirectional[0]._arrival < receiving[0]._arrival
-                    else receiving
-                )
-            else:
-                queue = bidirectional or receiving
+            bidirectional, receiving = self._queues
+            queue = bidirectional or receiving
+            if bidirectional and receiving and next(iter(receiving)) < next(iter(bidirectional)):
+                queue = receiving
         else:
             queue = self._queues[unidirectional]
         if not queue:
             return None
-        stream = queue.popleft()
+        stream = queue.pop(next(iter(queue)))
         stream._arrival = -1
         return stream
 
@@ -91,7 +84,7 @@ class IncomingStreams:
         """Wake everybody; the session has ended."""
         self.is_ended = True
         for queue in self._queues:
-            for stream in queue:
+            for stream in queue.values():
                 stream._arrival = -1
             queue.clear()
         for _, future in self._waiters:
@@ -100,7 +93,7 @@ class IncomingStreams:
         self._waiters.clear()
 
     def _wake(self, unidirectional: bool) -> None:
-        for entry in self._waiters:
+        for entry in tuple(self._waiters):
             wanted, future = entry
             if wanted in (None, unidirectional) and not future.done():
                 self._waiters.remove(entry)

@@ -72,6 +72,8 @@ class WebTransportSession(SessionBase):
             once.
     """
 
+    __slots__ = ()
+
     async def __aenter__(self) -> Self:
         if self._link is None:
             await self.initialize()
