@@ -33,7 +33,8 @@ async def read_chunk(stream: WebTransportStream) -> bytes:
 async def finish(stream: WebTransportStream) -> None:
     """End both directions. What has been written still reaches the peer."""
     with suppress(WebTransportError, asyncio.TimeoutError):
-        await asyncio.wait_for(stream.close(), FINISH_TIMEOUT)
+        async with asyncio.timeout(FINISH_TIMEOUT):
+            await stream.close()
     # A sending half that has its end is left alone by this; the other one is told to stop.
     with suppress(WebTransportError):
         await stream.abort()

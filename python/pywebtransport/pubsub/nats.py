@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +14,12 @@ from urllib.parse import unquote
 
 from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.pubsub.backplane import Deliver
-from pywebtransport.pubsub.remote import DEFAULT_PREFIX, BackplaneLink, RemoteBackplane
+from pywebtransport.pubsub.remote import (
+    DEFAULT_PREFIX,
+    BackplaneLink,
+    RemoteBackplane,
+    heed_cancellation,
+)
 from pywebtransport.pubsub.topic import is_pattern
 
 if TYPE_CHECKING:
@@ -75,7 +81,11 @@ class NatsBackplane(RemoteBackplane):
         from nats.aio.client import Client
 
         link = _Link(Client(), f"{self._prefix}.", deliver)
-        await link.open(self._url.split(","), self._options)
+        try:
+            await link.open(self._url.split(","), self._options)
+        except BaseException:
+            await link.close()
+            raise
         return link
 
 
@@ -92,21 +102,30 @@ class _Link:
         self._delivered = asyncio.Event()
         self._error: Exception | None = None
         self._is_closed = False
+        self._confirmation_subject = client.new_inbox()
+        self._confirmations: dict[bytes, asyncio.Future[None]] = {}
 
     async def open(self, servers: list[str], options: Mapping[str, Any]) -> None:
+        from nats.errors import NoServersError
+
         settings: dict[str, Any] = {
             "connect_timeout": COMMAND_TIMEOUT,
             "ping_interval": PING_INTERVAL,
             **options,
         }
-        await self._client.connect(
-            servers,
-            **settings,
-            # Reconnecting is the backplane's, which knows what is unconfirmed.
-            allow_reconnect=False,
-            error_cb=self._on_error,
-            closed_cb=self._on_closed,
-        )
+        # Reconnecting is the backplane's, which knows what is unconfirmed: one round of attempts.
+        settings |= {
+            "allow_reconnect": False,
+            "max_reconnect_attempts": 1,
+            "reconnect_time_wait": 0,
+            "error_cb": self._on_error,
+            "closed_cb": self._on_closed,
+        }
+        try:
+            await self._client.connect(servers, **settings)
+        except NoServersError:
+            raise self._error or ConnectionError("no server can be reached") from None
+        await self._client.subscribe(self._confirmation_subject, cb=self._on_confirmation)
 
     async def subscribe(self, patterns: Sequence[str]) -> None:
         for pattern in patterns:
@@ -121,7 +140,18 @@ class _Link:
                 await subscription.unsubscribe()
 
     async def confirm(self) -> None:
-        await self._client.flush(COMMAND_TIMEOUT)
+        # A message to itself takes its turn behind all that was sent before. The client's flush()
+        # does not: it writes its PING past the commands that are still buffered.
+        token = uuid.uuid4().hex.encode()
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._confirmations[token] = confirmed
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                await self._client.publish(self._confirmation_subject, token)
+                heed_cancellation()
+                await confirmed
+        finally:
+            del self._confirmations[token]
 
     async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
         from nats.errors import MaxPayloadError
@@ -132,7 +162,7 @@ class _Link:
             except MaxPayloadError:
                 # It would never fit, and what waits behind it would wait for ever.
                 logger.error("a message of %d bytes to %r is too large for NATS", len(data), topic)
-        await self._client.flush(COMMAND_TIMEOUT)
+        await self.confirm()
 
     async def receive(self) -> None:
         while True:
@@ -164,6 +194,11 @@ class _Link:
             self._received.set()
 
         return handle
+
+    async def _on_confirmation(self, message: Msg) -> None:
+        confirmed = self._confirmations.get(message.data)
+        if confirmed is not None and not confirmed.done():
+            confirmed.set_result(None)
 
     async def _on_error(self, error: Exception) -> None:
         logger.debug("NATS: %s", error)

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.pubsub.backplane import Deliver
-from pywebtransport.pubsub.remote import DEFAULT_PREFIX, BackplaneLink, RemoteBackplane
+from pywebtransport.pubsub.remote import (
+    DEFAULT_PREFIX,
+    BackplaneLink,
+    RemoteBackplane,
+    heed_cancellation,
+)
 from pywebtransport.pubsub.topic import is_pattern, matches
 
 if TYPE_CHECKING:
@@ -66,8 +71,14 @@ class RedisBackplane(RemoteBackplane):
         from redis.backoff import NoBackoff
 
         # Reconnecting is the backplane's; protocol 2 so that a PING answers among the messages.
-        options = {"retry": Retry(NoBackoff(), 0), "protocol": 2, **self._options}
-        commands = Redis.from_url(self._url, **{"socket_timeout": COMMAND_TIMEOUT, **options})
+        # The timeouts are here: a socket_timeout makes the client use asyncio.wait_for.
+        options: dict[str, Any] = {
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "socket_timeout": None,
+            **self._options,
+        }
+        commands = Redis.from_url(self._url, **options)
         events = Redis.from_url(self._url, **options)
         link = _Link(commands, events, f"{self._prefix}:", deliver)
         try:
@@ -126,17 +137,24 @@ class _Link:
         token = uuid.uuid4().hex.encode()
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._confirmations[token] = confirmed
-        await self._pubsub.ping(token)
-        await asyncio.wait_for(confirmed, COMMAND_TIMEOUT)
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                await self._pubsub.ping(token)
+                heed_cancellation()
+                await confirmed
+        finally:
+            del self._confirmations[token]
 
     async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
         pipeline = self._commands.pipeline(transaction=False)
         for topic, data in messages:
             pipeline.publish(self._prefix + topic, data)
-        await pipeline.execute()
+        async with asyncio.timeout(COMMAND_TIMEOUT):
+            await pipeline.execute()
 
     async def receive(self) -> None:
         while True:
+            heed_cancellation()
             message = await self._pubsub.get_message(timeout=HEALTH_INTERVAL)
             if message is None:
                 await self._ask()
@@ -144,8 +162,6 @@ class _Link:
                 await asyncio.sleep(0)
 
     async def close(self) -> None:
-        for confirmed in self._confirmations.values():
-            confirmed.cancel()
         for client in (self._pubsub, self._events, self._commands):
             # What a broken connection says when it is closed is no news.
             with suppress(Exception):
@@ -167,7 +183,7 @@ class _Link:
                 return crowded
             case "pong":
                 self._asked = False
-                confirmed = self._confirmations.pop(data, None)
+                confirmed = self._confirmations.get(data)
                 if confirmed is not None and not confirmed.done():
                     confirmed.set_result(None)
         return False

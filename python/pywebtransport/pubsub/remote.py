@@ -22,7 +22,7 @@ from pywebtransport.pubsub.backplane import Backplane, Deliver
 from pywebtransport.pubsub.exceptions import PubSubError
 from pywebtransport.types import EventType
 
-__all__ = ["BackplaneLink", "RemoteBackplane"]
+__all__ = ["BackplaneLink", "RemoteBackplane", "heed_cancellation"]
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +159,7 @@ class RemoteBackplane(Backplane):
                 logger.warning("%d messages to %s are lost", len(self._outbox), self._url)
             task.cancel()
             await asyncio.wait([task])
+            self._is_connected = False
         for active in self._wanted.values():
             if not active.done():
                 active.set_exception(_stopped())
@@ -169,38 +170,54 @@ class RemoteBackplane(Backplane):
         shortest, longest = self._retry_delays
         delay = shortest
         while True:
+            heed_cancellation()
             try:
-                link = await asyncio.wait_for(self._connect(deliver), CONNECT_TIMEOUT)
-            except Exception as error:
-                logger.warning("cannot connect to %s: %s", self._url, _describe(error))
-                self._tell(EventType.CONNECTION_FAILED, error)
-            else:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    link = await self._connect(deliver)
                 try:
+                    heed_cancellation()
                     await self._serve(link)
-                except Exception as error:
-                    broken = _first(error)
-                    if self._is_connected:
-                        delay = shortest
-                        logger.warning("lost %s: %s", self._url, _describe(broken))
-                        self._is_connected = False
-                        self._tell(EventType.CONNECTION_LOST, broken)
-                    else:
-                        logger.warning("cannot use %s: %s", self._url, _describe(broken))
-                        self._tell(EventType.CONNECTION_FAILED, broken)
                 finally:
-                    self._is_connected = False
-                    self._outbox_sent.set()
                     await link.close()
+            except Exception as error:
+                if self._is_connected:
+                    delay = shortest
+                self._broken(error, attempt_in_vain=delay > shortest)
             # Processes that lost the server together do not all come back at the same moment.
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(2 * delay, longest)
 
-    async def _serve(self, link: BackplaneLink) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(link.receive())
-            tasks.create_task(self._work(link))
+    def _broken(self, error: BaseException, *, attempt_in_vain: bool) -> None:
+        # One line in the log for an outage, however many attempts it takes.
+        level = logging.DEBUG if attempt_in_vain else logging.WARNING
+        if self._is_connected:
+            self._is_connected = False
+            self._outbox_sent.set()
+            logger.log(level, "lost %s: %s", self._url, _describe(error))
+            self._tell(EventType.CONNECTION_LOST, error)
+        else:
+            logger.log(level, "cannot connect to %s: %s", self._url, _describe(error))
+            self._tell(EventType.CONNECTION_FAILED, error)
 
-    async def _work(self, link: BackplaneLink) -> None:
+    async def _serve(self, link: BackplaneLink) -> None:
+        ready = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        # Not a TaskGroup: in Python 3.11 it leaves this task counted as cancelled.
+        tasks = [
+            loop.create_task(link.receive()),
+            loop.create_task(self._apply_changes(link, ready)),
+            loop.create_task(self._send(link, ready)),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in done:
+            task.result()
+
+    async def _renew(self, link: BackplaneLink) -> None:
         self._changes.clear()
         wanted = dict(self._wanted)
         if wanted:
@@ -210,12 +227,11 @@ class RemoteBackplane(Backplane):
         self._is_connected = True
         logger.info("connected to %s, %d subscriptions", self._url, len(wanted))
         self._tell(EventType.CONNECTION_ESTABLISHED, None)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._send(link))
-            tasks.create_task(self._apply_changes(link))
 
-    async def _send(self, link: BackplaneLink) -> None:
+    async def _send(self, link: BackplaneLink, ready: asyncio.Event) -> None:
+        await ready.wait()
         while True:
+            heed_cancellation()
             while not self._outbox:
                 self._outbox_filled.clear()
                 await self._outbox_filled.wait()
@@ -227,8 +243,11 @@ class RemoteBackplane(Backplane):
                 self._outbox_bytes -= len(topic) + len(data)
             self._outbox_sent.set()
 
-    async def _apply_changes(self, link: BackplaneLink) -> None:
+    async def _apply_changes(self, link: BackplaneLink, ready: asyncio.Event) -> None:
+        await self._renew(link)
+        ready.set()
         while True:
+            heed_cancellation()
             while not self._changes:
                 self._changed.clear()
                 await self._changed.wait()
@@ -250,14 +269,19 @@ class RemoteBackplane(Backplane):
         self.events.emit_nowait(event_type=event_type, data=data, source=self)
 
 
+def heed_cancellation() -> None:
+    """Raise CancelledError when this task was cancelled but a client library went on.
+
+    Before Python 3.12 asyncio.wait_for, which they use, swallows a cancellation that comes
+    together with the result; a loop would then wait on a broken connection for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def _stopped() -> PubSubError:
     return PubSubError("the backplane is stopped")
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _describe(error: BaseException) -> str:
