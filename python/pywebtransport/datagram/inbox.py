@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time
-from collections import deque
-from collections.abc import Sequence
-from itertools import repeat
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -19,9 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCH", "Inbox"]
 
-NO_TIMES: deque[float] = deque(maxlen=0)
-
-BATCH = 64
+BATCH = 128
 """Datagrams taken from the engine at once."""
 
 
@@ -33,12 +28,13 @@ class Inbox:
     """
 
     __slots__ = (
+        "_bytes",
         "_control_id",
+        "_count",
         "_link",
+        "_pulled_at",
         "_queue",
-        "_receivers",
         "_times",
-        "bytes_received",
         "dropped",
         "errors",
         "is_closed",
@@ -46,7 +42,7 @@ class Inbox:
         "largest",
         "limit",
         "max_wait",
-        "received",
+        "receivers",
         "smallest",
         "total_wait",
     )
@@ -54,18 +50,19 @@ class Inbox:
     def __init__(self, *, limit: int, link: Dispatcher | None = None, control_id: int = -1) -> None:
         self._link = link
         self._control_id = control_id
-        # Idle transports are many; the queues are made when the first datagram comes.
-        self._queue: deque[bytes] | None = None
-        self._times: deque[float] = NO_TIMES
-        """When each of the queue came here."""
-        self._receivers: list[asyncio.Future[None]] = []
+        self._queue: list[bytes] = []
+        """Newest first, so that the oldest is popped."""
+        self._times: list[float] | None = None
+        """When each of the queue came here; None: all of them at ``_pulled_at``."""
+        self._pulled_at = 0.0
+        self._count = 0
+        """Datagrams and bytes that have come here; what still waits is not received."""
+        self._bytes = 0
+        self.receivers: list[asyncio.Future[None]] = []
         self.is_readable = link is not None
         """False from the engine's "none" to its notification."""
         self.is_closed = False
         self.limit = limit
-        self.received = 0
-        """Taken by the application."""
-        self.bytes_received = 0
         self.dropped = 0
         self.errors = 0
         self.smallest: float = inf
@@ -74,25 +71,30 @@ class Inbox:
         self.max_wait = 0.0
 
     def __len__(self) -> int:
-        return len(self._queue or ())
+        return len(self._queue)
+
+    @property
+    def received(self) -> int:
+        """Datagrams that the application has taken."""
+        return self._count - len(self._queue)
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes that the application has taken."""
+        return self._bytes - sum(map(len, self._queue))
 
     @property
     def arrived_at(self) -> float:
-        """When the next to be taken came here."""
-        return self._times[0]
+        """When the next to be taken came here, as ``time.time()`` gives it."""
+        return self._times[-1] if self._times else self._pulled_at
 
     def take(self) -> bytes | None:
         """The next datagram; None when there is none."""
-        queue = self._queue
-        if not queue:
-            if not (self.is_readable and self.pull(BATCH)):
-                return None
-            queue = self._made()
-        data = queue.popleft()
-        self._times.popleft()
-        self.received += 1
-        self.bytes_received += len(data)
-        return data
+        if not self._queue and not (self.is_readable and self.pull(BATCH)):
+            return None
+        if self._times:
+            self._times.pop()
+        return self._queue.pop()
 
     async def wait(self, timeout: float | None) -> None:
         """Until :meth:`take` gives something.
@@ -101,8 +103,7 @@ class Inbox:
             TimeoutError: Not within ``timeout`` seconds.
             DatagramError: The transport is closed.
         """
-        # The session's loop, so that asyncio tells whoever waits on another one.
-        loop = asyncio.get_running_loop() if self._link is None else self._link.loop
+        loop = asyncio.get_running_loop()
         started = loop.time()
         try:
             async with asyncio.timeout(timeout):
@@ -110,7 +111,7 @@ class Inbox:
                     if self.is_closed:
                         raise DatagramError("the datagram transport is closed")
                     future: asyncio.Future[None] = loop.create_future()
-                    self._receivers.append(future)
+                    self.receivers.append(future)
                     await future
         except builtins.TimeoutError:
             self.errors += 1
@@ -128,89 +129,101 @@ class Inbox:
         if waited > self.max_wait:
             self.max_wait = waited
 
-    def put(self, datagrams: Sequence[bytes]) -> None:
-        """Queue what has arrived and wake a receiver."""
-        queue = self._made()
-        self._add(datagrams)
-        while len(queue) > self.limit:
-            queue.popleft()
-            self._times.popleft()
-            self.dropped += 1
+    def put(self, datagrams: list[bytes]) -> None:
+        """Queue what has arrived, oldest first, and wake a receiver."""
+        if self._times is None:
+            self._times = [self._pulled_at] * len(self._queue)
+        self._times[:0] = [time.time()] * len(datagrams)
+        self._queue[:0] = reversed(datagrams)
+        self._measure(datagrams)
+        surplus = len(self._queue) - self.limit
+        if surplus > 0:
+            self._count -= surplus
+            self._bytes -= sum(map(len, self._queue[-surplus:]))
+            del self._queue[-surplus:], self._times[-surplus:]
+            self.dropped += surplus
         self.wake()
 
     def pull(self, count: int) -> bool:
         """Take up to ``count`` datagrams from the engine."""
-        link = self._link
-        if link is None or count <= 0 or self.is_closed:
-            return False
-        try:
-            datagrams = link.engine.receive_datagrams(self._control_id, count)
-        except (EngineClosed, SessionRefused):
-            datagrams = []
+        datagrams = self._engine_datagrams(count)
         if not datagrams:
-            self.is_readable = False
             return False
-        self._add(datagrams)
+        self._measure(datagrams)
+        if self._queue:
+            if self._times is None:
+                self._times = [self._pulled_at] * len(self._queue)
+            self._times[:0] = [time.time()] * len(datagrams)
+            self._queue[:0] = reversed(datagrams)
+        else:
+            datagrams.reverse()
+            self._queue = datagrams
+            self._times = None
+            self._pulled_at = time.time()
         return True
 
     def pull_to_limit(self) -> int:
         """Take what the engine has, up to the limit; how many wait here then."""
-        while self.is_readable and len(self) < self.limit:
-            self.pull(self.limit - len(self))
-        return len(self)
+        while self.is_readable and len(self._queue) < self.limit:
+            self.pull(self.limit - len(self._queue))
+        return len(self._queue)
 
     def receive_new(self) -> list[bytes]:
         """A batch from the engine that is not queued here."""
-        waiting = len(self)
-        if not (self.is_readable and self.pull(BATCH)):
-            return []
-        queue = self._made()
-        fresh = [queue.pop() for _ in range(len(queue) - waiting)]
-        for _ in fresh:
-            self._times.pop()
-        fresh.reverse()
-        return fresh
+        return self._engine_datagrams(BATCH)
 
     def clear(self) -> int:
         """Drop everything; how many that were."""
         count = 0
         while self._queue or (self.is_readable and self.pull(BATCH)):
-            queue = self._made()
-            count += len(queue)
-            queue.clear()
-            self._times.clear()
+            count += len(self._queue)
+            self._forget()
         return count
 
     def wake(self) -> None:
         """Let the next receiver look."""
-        while self._receivers:
-            future = self._receivers.pop(0)
+        while self.receivers:
+            future = self.receivers.pop(0)
             if not future.done():
                 future.set_result(None)
                 return
 
     def wake_next(self) -> None:
         """After a datagram was taken: is there one for the next receiver as well?"""
-        if self._receivers and (self._queue or self.is_readable):
+        if self._queue or self.is_readable:
             self.wake()
 
     def close(self) -> None:
         """Drop everything; whoever waits gets DatagramError."""
         self.is_closed = True
-        self._queue = None
-        self._times = NO_TIMES
-        while self._receivers:
+        self._forget()
+        while self.receivers:
             self.wake()
 
-    def _made(self) -> deque[bytes]:
-        if self._queue is None:
-            self._queue = deque()
-            self._times = deque()
-        return self._queue
+    def _forget(self) -> None:
+        self._count -= len(self._queue)
+        self._bytes -= sum(map(len, self._queue))
+        self._queue = []
+        self._times = None
 
-    def _add(self, datagrams: Sequence[bytes]) -> None:
-        self._made().extend(datagrams)
-        self._times.extend(repeat(time.time(), len(datagrams)))
-        sizes = [len(data) for data in datagrams]
-        self.smallest = min(self.smallest, *sizes)
-        self.largest = max(self.largest, *sizes)
+    def _engine_datagrams(self, count: int) -> list[bytes]:
+        link = self._link
+        if link is None or count <= 0 or self.is_closed or not self.is_readable:
+            return []
+        try:
+            datagrams = link.engine.receive_datagrams(self._control_id, count)
+        except (EngineClosed, SessionRefused):
+            datagrams = []
+        if not datagrams:
+            self.is_readable = False
+        return datagrams
+
+    def _measure(self, datagrams: list[bytes]) -> None:
+        sizes = list(map(len, datagrams))
+        self._count += len(sizes)
+        self._bytes += sum(sizes)
+        smallest, largest = min(sizes), max(sizes)
+        if smallest < self.smallest:
+            self.smallest = smallest
+        if largest > self.largest:
+            self.largest = largest

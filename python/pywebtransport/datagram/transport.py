@@ -344,7 +344,8 @@ class WebTransportDatagramTransport(EventEmitter):
         while data is None:
             await inbox.wait(timeout)
             data = inbox.take()
-        inbox.wake_next()
+        if inbox.receivers:
+            inbox.wake_next()
         return data
 
     async def try_receive(self) -> bytes | None:
