@@ -14,7 +14,8 @@ import pytest
 import uvloop
 
 from pywebtransport._engine.base import EngineConnection
-from pywebtransport._engine.native import IDLE_SOCKET_TIMEOUT, NativeEngine
+from pywebtransport._engine.native import NativeEngine
+from pywebtransport._engine.native_reactor import IDLE_SOCKET_TIMEOUT
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.exceptions import ConnectionError
 

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pywt_core::{Action, Dir, Event as CoreEvent, SessionId, SessionState, StreamId, Transport};
-use pywt_quic::{Close, CloseKind, DatagramRefused, Event, Side};
+use pywt_core::{Action, Dir, Event as CoreEvent, SessionId, StreamId, Transport};
+use pywt_quic::{CloseKind, DatagramRefused, Event, Side};
 use rustc_hash::FxHashMap;
 
+use crate::close::Phase;
 use crate::datagram::{DatagramLimits, DatagramQueue};
 use crate::session::Session;
 use crate::stream::{Owner, Stream};
-use crate::{Error, Notification};
+use crate::Notification;
 
 /// What the endpoint keeps for a connection at most, and how long it lingers.
 #[derive(Clone, Debug)]
@@ -53,8 +54,8 @@ impl ConnectionOptions {
 pub(crate) struct Bounds {
     pub(crate) incoming_datagrams: DatagramLimits,
     pub(crate) outgoing_datagrams: DatagramLimits,
-    linger: Duration,
-    close_timeout: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) close_timeout: Duration,
 }
 
 /// Counters of a connection.
@@ -66,24 +67,6 @@ pub struct ConnectionStats {
     pub core: pywt_core::Stats,
     /// Datagrams dropped from full queues, both ways.
     pub datagrams_dropped: u64,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// No handshake yet.
-    Connecting,
-    /// Serving.
-    Open,
-    /// A close waits until the peer has ended its CONNECT streams.
-    Closing {
-        code: u64,
-        reason: String,
-        deadline: Instant,
-        /// The peer has ended its side of the last session.
-        heard: bool,
-    },
-    /// Everybody was told.
-    Closed,
 }
 
 /// One connection of an [`crate::Endpoint`].
@@ -101,10 +84,10 @@ pub struct Connection {
     pub(crate) wants_transmit: bool,
     /// The core's bytes pile up because the peer gives no credit.
     pub(crate) excess_of_unsent: bool,
-    phase: Phase,
+    pub(crate) phase: Phase,
     control_open: bool,
-    had_session: bool,
-    linger_until: Option<Instant>,
+    pub(crate) had_session: bool,
+    pub(crate) linger_until: Option<Instant>,
     epoch: Instant,
 }
 
@@ -319,7 +302,7 @@ impl Connection {
         worked
     }
 
-    fn take_events(&mut self) -> bool {
+    pub(crate) fn take_events(&mut self) -> bool {
         let mut worked = false;
         while let Some(event) = self.core.poll_event() {
             worked = true;
@@ -498,103 +481,6 @@ impl Connection {
         }
     }
 
-    /// Ends the connection with an application code. Sessions still open are closed first, and
-    /// CONNECTION_CLOSE waits until the peer has ended its CONNECT streams, or the peer's
-    /// application would never see how its sessions ended; bounded by `close_timeout`.
-    pub fn close(&mut self, code: u64, reason: &str, now: Instant) {
-        match self.phase {
-            Phase::Open => {}
-            Phase::Connecting => return self.close_now(code, reason.to_owned(), now),
-            Phase::Closing { .. } | Phase::Closed => return,
-        }
-        let time = self.time(now);
-        // Session codes have 32 bits, those of QUIC 62.
-        let session_code = (code & u64::from(u32::MAX)) as u32;
-        let open: Vec<SessionId> = self.core.sessions().collect();
-        for session in open {
-            let is_request = self.quic.side() == Side::Server
-                && self
-                    .core
-                    .session(session)
-                    .is_some_and(|view| view.state == SessionState::Connecting);
-            // One that ends by itself meanwhile has ended, which is what was wanted.
-            let _ended = if is_request {
-                self.core.reject(session, HTTP_UNAVAILABLE, &[], time)
-            } else {
-                self.core.close_session(session, session_code, reason, time)
-            };
-        }
-        self.settle(now);
-        if self.is_closed() {
-            return;
-        }
-        self.phase = Phase::Closing {
-            code,
-            reason: reason.to_owned(),
-            deadline: now + self.options.close_timeout,
-            heard: false,
-        };
-        // Its deadline is read after it has sent.
-        self.wants_transmit = true;
-        self.proceed_with_close(now);
-    }
-
-    fn proceed_with_close(&mut self, now: Instant) {
-        match &mut self.phase {
-            Phase::Closing {
-                code,
-                reason,
-                deadline,
-                heard,
-            } => {
-                let is_idle = self.core.is_idle();
-                let is_server = self.quic.side() == Side::Server;
-                if is_idle && is_server && self.had_session && !*heard {
-                    *heard = true;
-                    *deadline = (*deadline).min(now + CLOSE_GRACE);
-                }
-                if *deadline <= now || (is_idle && !*heard) {
-                    let (code, reason) = (*code, std::mem::take(reason));
-                    self.close_now(code, reason, now);
-                }
-            }
-            Phase::Open if self.had_session && self.quic.side() == Side::Server => {
-                if !self.core.is_idle() {
-                    self.linger_until = None;
-                    return;
-                }
-                let linger = self.options.linger;
-                if *self.linger_until.get_or_insert(now + linger) <= now {
-                    self.close_now(H3_NO_ERROR, String::new(), now);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// CONNECTION_CLOSE at once.
-    pub(crate) fn close_now(&mut self, code: u64, reason: String, now: Instant) {
-        if self.is_closed() {
-            return;
-        }
-        self.quic.close(now, code, &reason);
-        self.wants_transmit = true;
-        self.end(None, Close::local(code, reason));
-    }
-
-    /// Tells everybody, once, that the connection is gone.
-    pub(crate) fn end(&mut self, code: Option<u64>, close: Close) {
-        if self.is_closed() {
-            return;
-        }
-        self.phase = Phase::Closed;
-        self.core.handle_closed(code, &close.reason);
-        while self.core.poll_action().is_some() {}
-        self.take_events();
-        self.outgoing = DatagramQueue::default();
-        self.notifications.push(Notification::Closed(close));
-    }
-
     /// Moves waiting datagrams into QUIC as far as it has room.
     pub(crate) fn send_queued_datagrams(&mut self) {
         while let Some(data) = self.outgoing.pop() {
@@ -618,13 +504,6 @@ impl Connection {
             .export_keying_material(output, EXPORTER_LABEL, context)
     }
 
-    pub(crate) fn check_alive(&self) -> Result<(), Error> {
-        match self.phase {
-            Phase::Open => Ok(()),
-            _ => Err(Error::Closed),
-        }
-    }
-
     pub(crate) fn time(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.epoch)
     }
@@ -644,13 +523,6 @@ fn core_dir(dir: pywt_quic::Dir) -> Dir {
     }
 }
 
-/// What a server waits after the peer's last FIN. Browsers send it before the page has been told,
-/// and a CONNECTION_CLOSE right behind takes code and reason from the page.
-const CLOSE_GRACE: Duration = Duration::from_millis(100);
-/// RFC 9110 §15.6.4.
-const HTTP_UNAVAILABLE: u16 = 503;
-/// RFC 9114 §8.1.
-const H3_NO_ERROR: u64 = 0x100;
 /// RFC 9114 §8.1.
 const H3_EXCESSIVE_LOAD: u64 = 0x107;
 /// What quinn announces (RFC 9221 §3).

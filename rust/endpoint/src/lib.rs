@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod close;
 mod connection;
 mod datagram;
 mod endpoint;

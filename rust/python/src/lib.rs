@@ -11,9 +11,11 @@ mod core_connection;
 mod core_error;
 mod core_notification;
 mod errors;
+mod native_buffer;
 mod native_connection;
 mod native_endpoint;
 mod native_settings;
+mod native_sink;
 mod quic;
 
 use pyo3::prelude::*;

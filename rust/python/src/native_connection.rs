@@ -11,12 +11,13 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyType};
-use pyo3::{ffi, intern, PyTraverseError, PyVisit};
-use pywt_core::{ClosedBy, Dir, Request, Response};
+use pyo3::{intern, PyTraverseError, PyVisit};
+use pywt_core::{Dir, Request, Response};
 use pywt_endpoint::{Connection, ConnectionKey, Error, Notification, Payload, Read};
-use pywt_quic::{Close, CloseBy, CloseKind};
 
+use crate::native_buffer::{join, with_slice};
 use crate::native_endpoint::{address, report, Endpoint};
+use crate::native_sink::{by, kind, Sink, BASE};
 
 /// One QUIC connection with its HTTP/3 and WebTransport state. Made by `Endpoint`; meant to be
 /// subclassed with the methods `connected()` and `lost(code, reason, by, kind)`.
@@ -39,15 +40,6 @@ struct Told {
     early: Vec<Notification>,
     /// The last known addresses and how it ended, for when the state is gone.
     closed: bool,
-}
-
-/// The facade's object and its busiest methods.
-struct Sink {
-    object: Py<PyAny>,
-    datagrams_readable: Py<PyAny>,
-    stream_opened: Py<PyAny>,
-    stream_readable: Py<PyAny>,
-    stream_writable: Py<PyAny>,
 }
 
 #[pymethods]
@@ -103,15 +95,7 @@ impl EndpointConnection {
 
     /// Attaches the facade; notifications that came before are delivered now.
     fn set_sink(slf: &Bound<'_, Self>, sink: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = slf.py();
-        let method = |name| Ok::<_, PyErr>(sink.getattr(name)?.unbind());
-        let sink = Sink {
-            datagrams_readable: method(intern!(py, "datagrams_readable"))?,
-            stream_opened: method(intern!(py, "stream_opened"))?,
-            stream_readable: method(intern!(py, "stream_readable"))?,
-            stream_writable: method(intern!(py, "stream_writable"))?,
-            object: sink.clone().unbind(),
-        };
+        let sink = Sink::new(sink)?;
         let early = {
             let mut told = slf.get().told();
             told.sink = Some(sink);
@@ -423,11 +407,7 @@ impl EndpointConnection {
         }
         if let Ok(told) = self.told.try_lock() {
             if let Some(sink) = &told.sink {
-                visit.call(&sink.object)?;
-                visit.call(&sink.datagrams_readable)?;
-                visit.call(&sink.stream_opened)?;
-                visit.call(&sink.stream_readable)?;
-                visit.call(&sink.stream_writable)?;
+                sink.traverse(&visit)?;
             }
         }
         Ok(())
@@ -576,127 +556,6 @@ impl EndpointConnection {
     }
 }
 
-/// A method of the sink and its arguments, to be called when nothing is locked.
-struct Call {
-    method: Py<PyAny>,
-    arguments: Py<pyo3::types::PyTuple>,
-}
-
-impl Call {
-    fn make(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.method.call1(py, self.arguments.into_bound(py))
-    }
-}
-
-impl Sink {
-    fn call(&self, py: Python<'_>, notification: Notification) -> PyResult<Call> {
-        let named = |name, arguments: Bound<'_, pyo3::types::PyTuple>| {
-            Ok(Call {
-                method: self.object.getattr(py, name)?,
-                arguments: arguments.unbind(),
-            })
-        };
-        let busy = |method: &Py<PyAny>, arguments: Bound<'_, pyo3::types::PyTuple>| {
-            Ok(Call {
-                method: method.clone_ref(py),
-                arguments: arguments.unbind(),
-            })
-        };
-        match notification {
-            Notification::DatagramsReadable(session) => {
-                busy(&self.datagrams_readable, (session,).into_pyobject(py)?)
-            }
-            Notification::StreamOpened { session, stream } => {
-                busy(&self.stream_opened, (session, stream).into_pyobject(py)?)
-            }
-            Notification::StreamReadable(stream) => {
-                busy(&self.stream_readable, (stream,).into_pyobject(py)?)
-            }
-            Notification::StreamWritable(stream) => {
-                busy(&self.stream_writable, (stream,).into_pyobject(py)?)
-            }
-            Notification::SessionClosed {
-                session,
-                code,
-                reason,
-                by,
-            } => named(
-                intern!(py, "session_closed"),
-                (session, code, reason, closed_by(by)).into_pyobject(py)?,
-            ),
-            Notification::SessionDraining(session) => named(
-                intern!(py, "session_draining"),
-                (session,).into_pyobject(py)?,
-            ),
-            Notification::SessionEstablished {
-                session,
-                protocol,
-                headers,
-            } => named(
-                intern!(py, "session_established"),
-                (session, protocol, mapping(py, headers)?).into_pyobject(py)?,
-            ),
-            Notification::SessionRejected {
-                session,
-                status,
-                headers,
-            } => named(
-                intern!(py, "session_rejected"),
-                (session, status, mapping(py, headers)?).into_pyobject(py)?,
-            ),
-            Notification::SessionRequested {
-                session,
-                authority,
-                path,
-                headers,
-                protocols,
-                dialect,
-            } => {
-                static REQUEST: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-                let request = REQUEST.import(py, BASE, "SessionRequest")?.call1((
-                    session,
-                    authority,
-                    path,
-                    mapping(py, headers)?,
-                    protocols,
-                    dialect.name(),
-                ))?;
-                named(
-                    intern!(py, "session_requested"),
-                    (request,).into_pyobject(py)?,
-                )
-            }
-            Notification::StreamReset { stream, code } => named(
-                intern!(py, "stream_reset"),
-                (stream, code).into_pyobject(py)?,
-            ),
-            Notification::StreamStopped { stream, code } => named(
-                intern!(py, "stream_stopped"),
-                (stream, code).into_pyobject(py)?,
-            ),
-            Notification::StreamsAvailable { session, dir } => named(
-                intern!(py, "streams_available"),
-                (session, dir == Dir::Uni).into_pyobject(py)?,
-            ),
-            Notification::Closed(close) => named(
-                intern!(py, "closed"),
-                (close_info(py, close)?,).into_pyobject(py)?,
-            ),
-            Notification::Connected => Err(PyRuntimeError::new_err("told elsewhere")),
-        }
-    }
-}
-
-fn close_info<'py>(py: Python<'py>, close: Close) -> PyResult<Bound<'py, PyAny>> {
-    static INFO: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    INFO.import(py, BASE, "CloseInfo")?.call1((
-        close.code,
-        close.reason,
-        by(close.by),
-        close.kind == CloseKind::Application,
-    ))
-}
-
 fn exception(py: Python<'_>, error: &Error) -> PyErr {
     static CLOSED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static FINISHED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -756,99 +615,6 @@ fn fields(headers: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
         .collect()
 }
 
-/// Header fields as a dict; a repeated name is joined as RFC 9110 §5.3 says.
-fn mapping<'py>(py: Python<'py>, headers: Vec<(String, String)>) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    for (name, value) in headers {
-        let value = match dict.get_item(&name)? {
-            None => value,
-            Some(earlier) => {
-                let separator = if name == "cookie" { "; " } else { ", " };
-                format!("{}{separator}{value}", earlier.extract::<String>()?)
-            }
-        };
-        dict.set_item(name, value)?;
-    }
-    Ok(dict)
-}
-
-/// One `bytes` from the pieces of a read: the only copy that received data sees.
-fn join<'py>(py: Python<'py>, chunks: &[Bytes], total: usize) -> PyResult<Bound<'py, PyBytes>> {
-    if let [chunk] = chunks {
-        return Ok(PyBytes::new(py, chunk));
-    }
-    let size = ffi::Py_ssize_t::try_from(total)?;
-    // SAFETY: a null pointer asks for `total` bytes without contents; the result is a new
-    // reference or null with an exception set, which `from_owned_ptr_or_err` tells apart.
-    let bytes: Bound<'py, PyBytes> = unsafe {
-        Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))?
-            .cast_into_unchecked()
-    };
-    let mut at = 0;
-    // SAFETY: nobody else has seen the object yet, so its buffer of `total` bytes may be
-    // written. Every chunk is copied only as far as room is left, and all of it is written
-    // because `total` is the sum of the chunks, which the assertion holds us to.
-    unsafe {
-        let room = ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
-        for chunk in chunks {
-            let len = chunk.len().min(total - at);
-            std::ptr::copy_nonoverlapping(chunk.as_ptr(), room.add(at), len);
-            at += len;
-        }
-    }
-    assert_eq!(at, total, "a read told a wrong size");
-    Ok(bytes)
-}
-
-/// Lends the contents of a buffer, copying them only when they are not contiguous.
-fn with_slice<T>(
-    py: Python<'_>,
-    buffer: &PyBuffer<u8>,
-    call: impl FnOnce(&[u8]) -> PyResult<T>,
-) -> PyResult<T> {
-    if !buffer.is_c_contiguous() {
-        return call(&buffer.to_vec(py)?);
-    }
-    if buffer.item_count() == 0 {
-        return call(&[]);
-    }
-    // SAFETY: the buffer is contiguous, not empty and held, so it stays allocated; no Python code
-    // runs in the call that uses the slice before it is copied, so it does not change.
-    let slice =
-        unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.item_count()) };
-    call(slice)
-}
-
-fn by(by: CloseBy) -> &'static str {
-    match by {
-        CloseBy::Local => "local",
-        CloseBy::Remote => "remote",
-        CloseBy::Transport => "transport",
-    }
-}
-
-fn closed_by(by: ClosedBy) -> &'static str {
-    match by {
-        ClosedBy::Local => "local",
-        ClosedBy::Remote => "remote",
-        ClosedBy::Transport => "transport",
-    }
-}
-
-fn kind(kind: CloseKind) -> &'static str {
-    match kind {
-        CloseKind::Application => "application",
-        CloseKind::Tls { .. } => "tls",
-        CloseKind::Quic => "quic",
-        CloseKind::IdleTimeout => "idle",
-        CloseKind::StatelessReset => "reset",
-        CloseKind::VersionMismatch => "version",
-        CloseKind::Unreachable => "unreachable",
-    }
-}
-
-/// The seam's Python module.
-const BASE: &str = "pywebtransport._engine.base";
 /// From here on keeping a `bytes` alive is cheaper than copying it.
 const ZERO_COPY: usize = 64 * 1024;
 /// What TLS 1.3 can export at once with SHA-256 (RFC 5869 §2.3).

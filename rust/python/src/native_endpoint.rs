@@ -98,7 +98,8 @@ impl Endpoint {
         hooks: Py<PyAny>,
         server: Option<&EndpointServer>,
     ) -> PyResult<Self> {
-        let socket = Socket::bind(SocketAddr::new(host, port), server.is_none()).map_err(os_error)?;
+        let socket =
+            Socket::bind(SocketAddr::new(host, port), server.is_none()).map_err(os_error)?;
         let mut reactor = Reactor::new(socket);
         let mut tls = None;
         if let Some(EndpointServer(setup)) = server {

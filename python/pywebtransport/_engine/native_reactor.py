@@ -1,0 +1,182 @@
+"""The native engine's endpoints on an event loop: who calls whom, and which sockets there are."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from pywebtransport._engine.base import EngineConnection
+from pywebtransport._engine.native_settings import connect_error
+from pywebtransport._native import Endpoint, EndpointConnection, EndpointServer
+
+if TYPE_CHECKING:
+    from pywebtransport.types import Address
+
+__all__ = ["IDLE_SOCKET_TIMEOUT", "ClientSockets", "NativeConnection", "Reactor"]
+
+IDLE_SOCKET_TIMEOUT = 1.0
+"""How long a client socket without connections waits for the next one."""
+
+
+class NativeConnection(EndpointConnection):
+    """``EngineConnection``, nearly all of it in Rust."""
+
+    __slots__ = ("_gone", "_on_lost", "_peer", "_ready")
+
+    def __init__(self) -> None:
+        self._ready: asyncio.Future[None] | None = None
+        self._gone: list[asyncio.Future[None]] = []
+        self._on_lost: Callable[[], None] | None = None
+        self._peer: Address = ("", 0)
+
+    def connected(self) -> None:
+        """The endpoint says: the handshake is complete."""
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+
+    def lost(self, code: int, reason: str, by: str, kind: str) -> None:
+        """The endpoint says: the connection is gone, and the sink has been told."""
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(connect_error(self._peer, code, reason, by, kind))
+        for waiter in self._gone:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._gone.clear()
+        if self._on_lost is not None:
+            self._on_lost()
+
+    async def wait_closed(self) -> None:
+        if not self.is_closed:
+            waiter = asyncio.get_running_loop().create_future()
+            self._gone.append(waiter)
+            await waiter
+
+    async def wait_connected(self, peer: Address, on_lost: Callable[[], None]) -> None:
+        """Client: until the handshake is complete; raises what ended it."""
+        self._peer = peer
+        self._on_lost = on_lost
+        self._ready = asyncio.get_running_loop().create_future()
+        await self._ready
+
+
+class Reactor:
+    """One endpoint on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        address: str,
+        port: int = 0,
+        server: EndpointServer | None = None,
+        on_connection: Callable[[EngineConnection], None] | None = None,
+    ) -> None:
+        # A strong reference would keep the loop alive through the registry of client sockets.
+        self._loop = weakref.ref(loop)
+        self._on_connection = on_connection
+        self._timer: asyncio.TimerHandle | None = None
+        self.endpoint = Endpoint(host=address, port=port, hooks=self, server=server)
+        self._fileno = self.endpoint.fileno()
+        self.is_closed = False
+        loop.add_reader(self._fileno, self.endpoint.on_readable)
+
+    # called by the endpoint
+
+    def schedule_flush(self) -> None:
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            loop.call_soon(self.endpoint.flush)
+
+    def arm_timer(self, delay: float) -> None:
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_later(delay, self.endpoint.on_timer)
+
+    def watch_writable(self, on: bool) -> None:
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            return
+        if on:
+            loop.add_writer(self._fileno, self.endpoint.flush)
+        else:
+            loop.remove_writer(self._fileno)
+
+    def watch_again(self) -> None:
+        # uvloop closes its handle of a socket that had an error, right after this callback.
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            loop.call_soon(self._watch)
+
+    def _watch(self) -> None:
+        loop = self._loop()
+        if loop is not None and not self.is_closed:
+            loop.remove_reader(self._fileno)
+            loop.add_reader(self._fileno, self.endpoint.on_readable)
+
+    def new_connection(self) -> NativeConnection:
+        return NativeConnection()
+
+    def accepted(self, connection: NativeConnection) -> None:
+        if self._on_connection is not None:
+            self._on_connection(cast(EngineConnection, connection))
+
+    # called by the engine
+
+    async def drain(self) -> None:
+        """Until every connection has been told closed and the last packets were sent."""
+        while waiting := self.endpoint.open_connections():
+            await asyncio.gather(*(connection.wait_closed() for connection in waiting))
+        self.endpoint.flush()
+
+    def close(self) -> None:
+        if self.is_closed:
+            return
+        self.is_closed = True
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            loop.remove_reader(self._fileno)
+            loop.remove_writer(self._fileno)
+        if self._timer is not None:
+            self._timer.cancel()
+        self.endpoint.close()
+
+
+class ClientSockets:
+    """The sockets that the client connections of one event loop share."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._reactors: dict[int, Reactor] = {}
+        self._users: dict[int, int] = {}
+
+    def use(self, version: int) -> Reactor:
+        """The socket for IPv4 or IPv6, for one more connection."""
+        loop = self._loop()
+        assert loop is not None, "called on that loop"
+        reactor = self._reactors.get(version)
+        if reactor is None or reactor.is_closed:
+            reactor = Reactor(loop=loop, address="0.0.0.0" if version == 4 else "::")
+            self._reactors[version] = reactor
+        self._users[version] = self._users.get(version, 0) + 1
+        return reactor
+
+    def leave(self, version: int) -> None:
+        """One connection less."""
+        self._users[version] -= 1
+        loop = self._loop()
+        if self._users[version] == 0 and loop is not None and not loop.is_closed():
+            loop.call_later(IDLE_SOCKET_TIMEOUT, self._close_unused, version)
+
+    def close(self) -> None:
+        """Release the sockets of a loop that is closed."""
+        while self._reactors:
+            self._reactors.popitem()[1].close()
+
+    def _close_unused(self, version: int) -> None:
+        if self._users.get(version) == 0 and (reactor := self._reactors.pop(version, None)):
+            reactor.close()
