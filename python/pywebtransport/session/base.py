@@ -37,6 +37,9 @@ logger = get_logger(name=__name__)
 
 UNIDIRECTIONAL = 0x2
 """The bit of a stream id that says so (RFC 9000 §2.1)."""
+SHARED_ROUND_TRIPS = 4
+ACK_DELAY = 0.1
+"""Seconds that acknowledgements may take beyond a round trip, with some to spare."""
 DELIVERY_CHECK = (0.001, 0.025)
 """Shortest and longest seconds between two looks at what is in flight."""
 
@@ -447,8 +450,12 @@ class SessionBase(EventEmitter):
         streams = [stream for stream in link.streams.values() if stream._session is self]
         if not self._bytes_sent and not any(stream._bytes_sent for stream in streams):
             return
+        limit = self._connection.config.close_timeout
         try:
-            async with asyncio.timeout(self._connection.config.close_timeout):
+            if len(link.sessions) > 1:
+                # What others write on the connection never ends; a few round trips are for ours.
+                limit = min(limit, SHARED_ROUND_TRIPS * link.engine.stats().rtt + ACK_DELAY)
+            async with asyncio.timeout(limit):
                 for stream in streams:
                     if stream._sending in (OPEN, FINISHING) and stream._backlog is not None:
                         await stream.flush()  # type: ignore[attr-defined]
