@@ -26,8 +26,8 @@ from pywebtransport.stream import WebTransportReceiveStream
 ROOT = Path(__file__).resolve().parent.parent
 SUFFIXES = {".rs", ".py", ".pyi", ".toml", ".md", ".js"}
 AT_ONCE = 16
-BULK = 16 << 20
-ROUND_TRIPS = 500
+BULK = 64 << 20
+ROUND_TRIPS = 2000
 
 
 @dataclass
