@@ -54,6 +54,22 @@ chromium:
 	$$sudo apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends chromium
 
+# Redis and NATS servers for the tests of PubSub: Debian's, or for NATS the one that Go builds.
+.PHONY: brokers
+brokers:
+	@export PATH="$$PATH:/usr/sbin:$(CURDIR)/.cache/bin"; \
+	missing=; for b in redis-server nats-server; do command -v $$b >/dev/null || missing="$$missing $$b"; done; \
+	[ -z "$$missing" ] && exit 0; \
+	if command -v apt-get >/dev/null; then \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -qq && for b in $$missing; do \
+			DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$b \
+				|| echo "$$b has no package here" >&2; done; fi; \
+	if ! command -v nats-server >/dev/null && command -v go >/dev/null; then \
+		GOBIN="$(CURDIR)/.cache/bin" go install github.com/nats-io/nats-server/v2@latest; fi; \
+	for b in redis-server nats-server; do command -v $$b >/dev/null || { \
+		echo "$$b is needed for the tests of PubSub: install it." >&2; exit 1; }; done
+
 # ---------------------------------------------------------------- build and demo
 
 .PHONY: build build-dev demo demo-server
@@ -94,7 +110,7 @@ types: $(VENV)/.dev build ## mypy --strict, and the stub against the extension
 	$(BIN)/python -m mypy.stubtest pywebtransport._native --ignore-disjoint-bases \
 		--allowlist tests/packaging/stubtest-allowlist.txt
 
-test-python: $(VENV)/.dev $(PEERS)/pywebtransport-0.8.1/.installed chromium build ## Python tests, browser and peers included
+test-python: $(VENV)/.dev $(PEERS)/pywebtransport-0.8.1/.installed chromium brokers build ## Python tests, browser and peers included
 	$(PYTEST)
 
 test-browser: $(VENV)/.dev chromium build ## only the browser tests

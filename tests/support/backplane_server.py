@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import shutil
+import socket
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from pathlib import Path
 from typing import Self
@@ -12,11 +15,22 @@ import pytest
 
 from pywebtransport.pubsub import NatsBackplane, RedisBackplane
 from pywebtransport.pubsub.remote import RemoteBackplane
-from tests.support.laboratory import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 20.0
 FAST_RETRY = {"min_retry_delay": 0.01, "max_retry_delay": 0.05}
+
+
+def free_tcp_port() -> int:
+    """One below those that the kernel gives to clients, which could take it meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class BackplaneServer:
@@ -28,7 +42,7 @@ class BackplaneServer:
     backplane_class: type[RemoteBackplane]
 
     def __init__(self) -> None:
-        self.port = free_port()
+        self.port = free_tcp_port()
         self._process: Process | None = None
 
     @property
@@ -42,7 +56,8 @@ class BackplaneServer:
         raise NotImplementedError
 
     async def start(self) -> None:
-        path = shutil.which(self.program) or shutil.which(self.program, path=ROOT / ".cache/bin")
+        places = os.pathsep.join([os.environ["PATH"], "/usr/sbin", str(ROOT / ".cache/bin")])
+        path = shutil.which(self.program, path=places)
         if path is None:
             pytest.fail(f"{self.program} is not installed: run `make brokers`")
         self._process = await asyncio.create_subprocess_exec(
