@@ -164,3 +164,16 @@ async def test_a_client_that_vanishes_is_forgotten(tmp_path: Path) -> None:
             await publish(other, "t", 1)
             assert await take(subscription, 1) == [Message("t", b"0")]
         assert (await server.end())["dropped"] == 0
+
+
+async def test_a_unidirectional_stream_is_stopped_and_nothing_else(tmp_path: Path) -> None:
+    async with server_process(make_certificate(tmp_path), "local", "") as server:
+        config = ClientConfig(verify_mode=ssl.CERT_NONE)
+        async with WebTransportClient(config=config) as client:
+            session = await client.connect(url=server.url)
+            stray = await session.create_unidirectional_stream()
+            await stray.write(data=b"SUB t\n")
+            await asyncio.wait_for(stray.wait_closed(), 10)
+            stream = await session.create_bidirectional_stream()
+            async with PubSubManager(stream=stream) as pubsub:
+                await pubsub.subscribe(topic="t")
