@@ -96,14 +96,13 @@ class Inbox:
             self._times.pop()
         return self._queue.pop()
 
-    async def wait(self, timeout: float | None) -> None:
-        """Until :meth:`take` gives something.
+    async def wait(self, timeout: float | None, loop: asyncio.AbstractEventLoop) -> None:
+        """Until :meth:`take` gives something. ``loop`` is the one that can bring it.
 
         Raises:
             TimeoutError: Not within ``timeout`` seconds.
             DatagramError: The transport is closed.
         """
-        loop = asyncio.get_running_loop()
         started = loop.time()
         try:
             async with asyncio.timeout(timeout):

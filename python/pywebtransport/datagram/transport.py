@@ -338,11 +338,12 @@ class WebTransportDatagramTransport(EventEmitter):
             link.budget -= 1
             if link.budget < 0:
                 await link.breathe()
-        if self._is_closed or self._loop is None:
-            self._open()
+        loop = self._loop
+        if self._is_closed or loop is None:
+            loop = self._open()
         data = inbox.take()
         while data is None:
-            await inbox.wait(timeout)
+            await inbox.wait(timeout, loop)
             data = inbox.take()
         if inbox.receivers:
             inbox.wake_next()
@@ -393,11 +394,11 @@ class WebTransportDatagramTransport(EventEmitter):
         The metadata are those of :class:`DatagramMessage` and ``receive_time``, the seconds waited.
         Raises what :meth:`receive` raises.
         """
-        self._open()
+        loop = self._open()
         started = time.perf_counter()
         inbox = self._inbox
         while not len(inbox) and not inbox.pull(BATCH):
-            await inbox.wait(timeout)
+            await inbox.wait(timeout, loop)
         timestamp = inbox.arrived_at
         data = await self.receive()
         waited = time.perf_counter() - started
