@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.laboratory import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 LISTENING = "listening on"
 
@@ -27,7 +29,11 @@ async def test_server_and_client_of_the_page_talk(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    *before, server, client = [code for code in programs(page) if "import" in code]
+    # The pages name the default port; a test may not count on it being free.
+    port = str(free_port())
+    *before, server, client = [
+        code.replace("4433", port) for code in programs(page) if "import" in code
+    ]
     for code in before:
         exec(compile(code, page, "exec"), {"__name__": "__main__"})
     (tmp_path / "server.py").write_text(f"import logging\nlogging.basicConfig(level=20)\n{server}")
