@@ -39,11 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AioquicConnection"]
 
-CLOSE_GRACE = 0.1
-"""Seconds a server waits after the peer's last FIN. Browsers send it before the page has been told,
-and a CONNECTION_CLOSE right behind takes code and reason from the page."""
 EMPTY_CONNECTION_TIMEOUT = 1.0
-"""A server closes a connection this long after its last session: browsers just leave it."""
+"""Seconds after the peer's last FIN until a server closes the connection. Browsers just leave it;
+and they send that FIN before the page has been told, so that a CONNECTION_CLOSE close behind takes
+code and reason from the page."""
 EXPORTER_LABEL = b"EXPORTER-WebTransport"
 H3_NO_ERROR = 0x100
 HTTP_UNAVAILABLE = 503
@@ -345,7 +344,8 @@ class AioquicConnection:
             self._close_quic(*self._close_request)
         elif not self._is_heard and self._close_deadline is not None:
             self._is_heard = True
-            self._close_deadline = min(self._close_deadline, self._loop.time() + CLOSE_GRACE)
+            deadline = self._loop.time() + EMPTY_CONNECTION_TIMEOUT
+            self._close_deadline = min(self._close_deadline, deadline)
 
     def _close_quic(self, code: int, reason: str) -> None:
         self._quic.close(error_code=code, reason_phrase=reason)

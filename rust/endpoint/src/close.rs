@@ -1,6 +1,6 @@
 //! How a connection ends: politely, so that the peer's application sees how its sessions ended.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pywt_core::{SessionId, SessionState};
 use pywt_quic::{Close, Side};
@@ -81,7 +81,7 @@ impl Connection {
                 let is_server = self.quic.side() == Side::Server;
                 if is_idle && is_server && self.had_session && !*heard {
                     *heard = true;
-                    *deadline = (*deadline).min(now + CLOSE_GRACE);
+                    *deadline = (*deadline).min(now + self.options.linger);
                 }
                 if *deadline <= now || (is_idle && !*heard) {
                     let (code, reason) = (*code, std::mem::take(reason));
@@ -133,9 +133,6 @@ impl Connection {
     }
 }
 
-/// What a server waits after the peer's last FIN. Browsers send it before the page has been told,
-/// and a CONNECTION_CLOSE right behind takes code and reason from the page.
-const CLOSE_GRACE: Duration = Duration::from_millis(100);
 /// RFC 9110 §15.6.4.
 const HTTP_UNAVAILABLE: u16 = 503;
 /// RFC 9114 §8.1.

@@ -27,8 +27,10 @@ pub struct ConnectionOptions {
     pub outgoing_datagram_count: usize,
     /// Bytes of those.
     pub outgoing_datagram_bytes: usize,
-    /// How long a server keeps a connection whose last session has ended, for another request.
-    /// Browsers forget the connection without a word.
+    /// How long after the peer's last FIN a server keeps a connection: for another request, or,
+    /// asked to close, for the peer's application to be told how its sessions ended. Browsers send
+    /// that FIN before the page knows, and a CONNECTION_CLOSE close behind takes code and reason
+    /// from it. They also forget the connection without a word.
     pub linger: Duration,
     /// How long a close waits at most for the peer to have read the end of its sessions.
     pub close_timeout: Duration,
