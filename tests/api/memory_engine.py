@@ -313,6 +313,9 @@ class MemoryConnection:
 
     # The connection.
 
+    def session_flow(self, session_id: int) -> dict[str, int]:
+        return {}
+
     def stats(self) -> EngineStats:
         return EngineStats(rtt=0.01, cwnd=12000, packets_sent=10, packets_received=self.received)
 

@@ -120,9 +120,19 @@ async def test_session_window_stops_the_sender(site: MakeSite, engine: str, writ
     taken = await at_rest(lambda: near.diagnostics.stats.bytes_sent)
     print(f"{engine}: {writer} stopped after {taken} bytes, session window {window}")
     assert taken <= window
+    assert (await pair.end(writer).diagnostics()).send_credit_available == 0
+    info = pair.end(writer).connection.get_session_info(session_id=pair.end(writer).session_id)
+    assert (info.peer_max_data, info.local_data_sent) == (window, window)
     data = await within(far.read_all())
     await within(task)
     assert hashlib.sha256(data).digest() == digest.digest()
+    receiving = await pair.other(writer).diagnostics()
+    assert window // 2 <= receiving.receive_credit_available <= window
+    info = pair.other(writer).connection.get_session_info(session_id=pair.other(writer).session_id)
+    assert info.peer_data_sent == len(data) + 1
+    assert info.local_max_data - info.peer_data_sent == receiving.receive_credit_available
+    # A stream for which nobody has asked is allowed and not used.
+    assert (info.local_max_streams_uni, info.peer_streams_uni_opened) == (10, 0)
 
 
 async def test_slow_reader_gets_credit_as_it_reads(site: MakeSite) -> None:

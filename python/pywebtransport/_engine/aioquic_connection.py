@@ -130,6 +130,12 @@ class AioquicConnection:
     def peer_certificate(self) -> x509.Certificate | None:
         return self._quic.peer_certificate()
 
+    def session_flow(self, session_id: int) -> dict[str, int]:
+        try:
+            return self._driver.core.session_flow(session_id)
+        except CoreClosed:
+            return {}
+
     def stats(self) -> EngineStats:
         quic = self._quic
         try:

@@ -210,6 +210,9 @@ class EngineConnection(Protocol):
         """How many received ones made room for newer ones; 0 once the session has ended."""
 
     # connection
+    def session_flow(self, session_id: int) -> dict[str, int]:
+        """Session flow control by the field names of ``WebTransportSessionInfo``; {} without."""
+
     def stats(self) -> EngineStats: ...
     def export_keying_material(
         self, session_id: int, label: bytes, context: bytes, length: int

@@ -276,7 +276,11 @@ class ConnectionBase(EventEmitter):
             headers=session.headers,
             ready_at=session._stats.ready_at,
             closed_at=session._stats.closed_at,
+            **self._session_flow(session._control_id),
         )
+
+    def _session_flow(self, control_id: int) -> dict[str, int]:
+        return {} if self._link is None else self._link.engine.session_flow(control_id)
 
     def _refused(self, session: WebTransportSession) -> WebTransportError:
         if session._status is None and self.is_closed:

@@ -51,7 +51,10 @@ class SessionStats:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionDiagnostics:
-    """A snapshot. Credits are in bytes, 0 where the session has no flow control of its own."""
+    """A snapshot. Credits are in bytes, 0 where the session has no flow control of its own.
+
+    Received bytes use up credit when the application reads them.
+    """
 
     stats: SessionStats
     state: SessionState

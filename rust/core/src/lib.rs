@@ -66,9 +66,10 @@
 //!
 //! An entry is dropped when both halves ended: the receiving half by FIN or reset from the peer,
 //! the sending half by [`Connection::stream_finished`], [`Connection::reset_stream`] or the
-//! peer's STOP_SENDING. A driver whose QUIC reports nothing more about a stream (all QUIC stacks
-//! drop what arrives after STOP_SENDING; quinn does so silently) says
-//! [`Connection::stream_gone`], which drops it in any state. Every call for an id that has no
+//! peer's STOP_SENDING. A driver whose QUIC reports nothing more about a stream says
+//! [`Connection::stream_gone`], which drops it in any state; about a receiving half that was
+//! stopped, [`Connection::stopped_stream_gone`] (quinn drops silently what arrives after
+//! STOP_SENDING). Every call for an id that has no
 //! entry is a no-op.
 //!
 //! When the peer stops a stream, the answering reset is an action with the peer's code
@@ -112,6 +113,7 @@ pub use crate::dialect::Dialect;
 pub use crate::error::{Error, OpenError};
 pub use crate::event::{Action, ClosedBy, Event, Stats};
 pub use crate::limits::{Limits, Rate};
+pub use crate::session::flow::{FlowView, Usage};
 
 /// Time since an epoch of the driver's choice.
 pub type Time = Duration;

@@ -262,6 +262,14 @@ impl Connection {
         self.settle(id);
     }
 
+    /// QUIC reports nothing more about the receiving side of a stopped stream, not even how much
+    /// the peer has sent: session credit for that comes back when the peer says that it is blocked.
+    pub fn stopped_stream_gone(&mut self, id: StreamId) {
+        if matches!(self.streams.get(&id), Some(Entry::Session(stream)) if stream.stopped) {
+            self.session_stream_reset(id, 0, None);
+        }
+    }
+
     /// QUIC reports nothing more about this stream: its entry goes, whatever state it is in.
     pub fn stream_gone(&mut self, id: StreamId) {
         match self.streams.get_mut(&id) {

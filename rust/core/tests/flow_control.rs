@@ -13,7 +13,7 @@ use std::time::Duration;
 use pywt_core::wire::capsule::{decode_payload, encode, Capsule, MAX_STREAMS};
 use pywt_core::wire::codes::{app_error_to_http, capsule, error, frame};
 use pywt_core::wire::frame::parse_many;
-use pywt_core::{ClosedBy, Config, Dialect, Dir, Event, FlowControl, OpenError};
+use pywt_core::{ClosedBy, Config, Dialect, Dir, Event, FlowControl, OpenError, Usage};
 use support::*;
 
 const WITH_FLOW: [Dialect; 3] = [Dialect::Draft07, Dialect::Draft13, Dialect::Draft15];
@@ -243,6 +243,33 @@ fn a_stopped_stream_returns_credit_for_what_still_arrives() {
     // A QUIC that drops it silently says when the stream is gone.
     bench.conn.stream_gone(14);
     assert_eq!(bench.conn.session(0).unwrap().streams, 0);
+}
+
+#[test]
+fn what_a_stopped_stream_carried_unheard_does_not_block_a_session_for_ever() {
+    let mut bench = session(Dialect::Draft15, 100, 4, 10);
+    bench.recv(4, &[stream_head(Dir::Bidi, 0), vec![0; 10]].concat());
+    bench.conn.stop_stream(4, 5);
+    bench.conn.stopped_stream_gone(4);
+    bench.events.clear();
+    // The other ninety bytes went to nobody, and the peer may send no more.
+    bench.recv(0, &in_data(&Capsule::DataBlocked(100)));
+    assert_eq!(last_limit(&mut bench), Some(200));
+    assert_eq!(bench.events, []);
+    // Its sending half goes on, and a stream that nobody stopped is none of this.
+    assert_eq!(bench.conn.session(0).unwrap().streams, 1);
+    bench.conn.stream_finished(4);
+    bench.recv(8, &stream_head(Dir::Bidi, 0));
+    bench.conn.stopped_stream_gone(8);
+    assert_eq!(bench.conn.session(0).unwrap().streams, 1);
+    bench.recv(8, &[0; 100]);
+    assert_eq!(
+        bench.conn.session_flow(0).unwrap().peer_data,
+        Usage {
+            limit: 200,
+            used: 110
+        }
+    );
 }
 
 #[test]

@@ -328,7 +328,13 @@ impl Connection {
         };
         stream.receiving = false;
         stream.head = Bytes::new();
+        // What has arrived can still be counted, and its session credit returned at once.
+        let (unread, state) = self.quic.read(id, usize::MAX, &mut Vec::new());
+        let time = self.time(now);
+        let fin = state == ReadState::Finished;
+        self.core.handle_stream_bytes(id, unread as u64, fin, time);
         self.core.stop_stream(id, code);
+        self.core.stopped_stream_gone(id);
         self.forget_if_over(id);
         self.settle(now);
         Ok(())

@@ -244,6 +244,43 @@ fn session_credit_stops_a_writer_and_reading_wakes_it() {
 }
 
 #[test]
+fn session_credit_of_stopped_streams_comes_back() {
+    let mut core = Config::server();
+    core.flow_control.initial_max_data = 10_000;
+    core.flow_control.initial_max_streams_bidi = 20;
+    let mut client = Config::client();
+    client.flow_control = core.flow_control;
+    let mut pair = Pair::with_session(&Setup {
+        client: pywt_endpoint::ConnectionOptions::new(client),
+        server: pywt_endpoint::ConnectionOptions::new(core),
+        ..Setup::default()
+    });
+    for _ in 0..5 {
+        let now = pair.now;
+        let id = pair
+            .client
+            .call(|c| c.open_stream(0, Dir::Bidi, now))
+            .unwrap()
+            .unwrap();
+        assert_eq!(pair.client.write(id, &[1; 4_000], false, now), Ok(4_000));
+        pair.settle();
+        // The server stops it while the rest of the window is on its way.
+        let rest = pair.client.write(id, &[2; 10_000], false, now).unwrap();
+        assert!(rest >= 6_000);
+        let now = pair.now;
+        pair.server.call(|c| c.stream_stop(id, 9, now)).unwrap();
+        pair.settle();
+        assert!(pair.client.take().contains(&Notification::StreamStopped {
+            stream: id,
+            code: Some(9)
+        }));
+        let now = pair.now;
+        pair.server.write(id, b"", true, now).unwrap();
+        pair.settle();
+    }
+}
+
+#[test]
 fn quic_stream_limits_block_and_announce() {
     let setup = Setup {
         server_transport: TransportOptions {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use pywt_core::{Config, Connection, Dir, Request, Response, Time, Transport};
+use pywt_core::{Config, Connection, Dir, FlowView, Request, Response, Time, Transport};
 
 use crate::core_error::{core_error, open_result, Guarded};
 use crate::core_notification;
@@ -377,6 +377,14 @@ impl CoreConnection {
         self.0.run(|core| core.is_idle())
     }
 
+    fn session_flow<'py>(
+        &mut self,
+        py: Python<'py>,
+        session_id: u64,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        flow_dict(py, self.0.run(|core| core.session_flow(session_id))?)
+    }
+
     fn stats<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = self.0.run(|core| core.stats())?;
         let dict = PyDict::new(py);
@@ -396,6 +404,26 @@ impl CoreConnection {
         dict.set_item("unknown_skipped", stats.unknown_skipped)?;
         Ok(dict)
     }
+}
+
+/// The flow control of a session by the field names of `WebTransportSessionInfo`; empty without.
+pub(crate) fn flow_dict(py: Python<'_>, flow: Option<FlowView>) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    if let Some(flow) = flow {
+        dict.set_item("local_max_data", flow.peer_data.limit)?;
+        dict.set_item("local_data_sent", flow.local_data.used)?;
+        dict.set_item("peer_max_data", flow.local_data.limit)?;
+        dict.set_item("peer_data_sent", flow.peer_data.used)?;
+        dict.set_item("local_max_streams_bidi", flow.peer_bidi.limit)?;
+        dict.set_item("local_streams_bidi_opened", flow.local_bidi.used)?;
+        dict.set_item("peer_max_streams_bidi", flow.local_bidi.limit)?;
+        dict.set_item("peer_streams_bidi_opened", flow.peer_bidi.used)?;
+        dict.set_item("local_max_streams_uni", flow.peer_uni.limit)?;
+        dict.set_item("local_streams_uni_opened", flow.local_uni.used)?;
+        dict.set_item("peer_max_streams_uni", flow.local_uni.limit)?;
+        dict.set_item("peer_streams_uni_opened", flow.peer_uni.used)?;
+    }
+    Ok(dict)
 }
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {

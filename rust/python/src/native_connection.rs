@@ -15,6 +15,7 @@ use pyo3::{intern, PyTraverseError, PyVisit};
 use pywt_core::{Dir, Request, Response};
 use pywt_endpoint::{Connection, ConnectionKey, Error, Notification, Payload, Read};
 
+use crate::core_connection::flow_dict;
 use crate::native_buffer::{join, with_slice};
 use crate::native_endpoint::{address, report, Endpoint};
 use crate::native_sink::{by, kind, Sink, BASE};
@@ -304,6 +305,13 @@ impl EndpointConnection {
                 .iter()
                 .map(|data| PyBytes::new(py, data)),
         )
+    }
+
+    fn session_flow<'py>(&self, py: Python<'py>, session_id: u64) -> PyResult<Bound<'py, PyDict>> {
+        let flow = self.read(py, |connection, _| {
+            connection.core().session_flow(session_id)
+        })?;
+        flow_dict(py, flow.flatten())
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

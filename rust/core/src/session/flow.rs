@@ -46,6 +46,44 @@ impl Flow {
             strict_limits,
         }
     }
+
+    pub(crate) fn view(&self) -> FlowView {
+        FlowView {
+            local_data: self.send_data.usage(),
+            local_bidi: self.send_streams.bidi.usage(),
+            local_uni: self.send_streams.uni.usage(),
+            peer_data: self.data.usage(),
+            peer_bidi: self.streams.bidi.usage(),
+            peer_uni: self.streams.uni.usage(),
+        }
+    }
+}
+
+/// A limit, and how much of it was used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The limit.
+    pub limit: u64,
+    /// What was used of it.
+    pub used: u64,
+}
+
+/// The flow control of a session as it is now: `local_*` is what this end uses of the peer's
+/// limits, `peer_*` what the peer uses of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowView {
+    /// Payload sent.
+    pub local_data: Usage,
+    /// Bidirectional streams opened by this end.
+    pub local_bidi: Usage,
+    /// Unidirectional streams opened by this end.
+    pub local_uni: Usage,
+    /// Payload received.
+    pub peer_data: Usage,
+    /// Bidirectional streams opened by the peer.
+    pub peer_bidi: Usage,
+    /// Unidirectional streams opened by the peer.
+    pub peer_uni: Usage,
 }
 
 /// One value for each kind of stream.
@@ -97,6 +135,13 @@ impl Grant {
             max_window,
             max_limit,
             renewed: now,
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            limit: self.limit,
+            used: self.used,
         }
     }
 
@@ -181,6 +226,13 @@ impl Credit {
             used: 0,
             waiting: false,
             reported: None,
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            limit: self.limit,
+            used: self.used,
         }
     }
 

@@ -18,7 +18,7 @@ use crate::request::fields::{
     check_local, check_local_pseudo, headers_frame, RequestHead, ResponseHead,
 };
 use crate::request::Phase;
-use crate::session::flow::Flow;
+use crate::session::flow::{Flow, FlowView};
 use crate::Time;
 use crate::{Dir, SessionId, StreamId};
 
@@ -80,6 +80,22 @@ impl Session {
     }
 }
 
+impl Request {
+    /// Whether it can be sent: authority, path, fields and protocols, each as HTTP wants it.
+    pub fn validate(&self) -> Result<(), Error> {
+        check_local_pseudo(":authority", &self.authority)?;
+        check_local_pseudo(":path", &self.path)?;
+        check_local(&self.headers)?;
+        if structured_field::format_string_list(&self.protocols).is_none() {
+            return Err(Error::InvalidField {
+                name: AVAILABLE_PROTOCOLS.to_owned(),
+                why: "application protocols are printable ASCII",
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Verbs.
 impl Connection {
     /// Client: asks for a session on a bidirectional stream that the driver opened and nobody
@@ -94,15 +110,7 @@ impl Connection {
         if !is_session_id(stream) || self.streams.contains_key(&stream) {
             return Err(Error::StreamId(stream));
         }
-        check_local_pseudo(":authority", &request.authority)?;
-        check_local_pseudo(":path", &request.path)?;
-        check_local(&request.headers)?;
-        if structured_field::format_string_list(&request.protocols).is_none() {
-            return Err(Error::InvalidField {
-                name: AVAILABLE_PROTOCOLS.to_owned(),
-                why: "application protocols are printable ASCII",
-            });
-        }
+        request.validate()?;
         self.insert_request(stream);
         self.sessions
             .insert(stream, Session::new(State::Queued(Box::new(request))));
@@ -201,6 +209,11 @@ impl Connection {
             flow_control: entry.flow.is_some(),
             streams: entry.streams,
         })
+    }
+
+    /// The limits of a session and their use; `None` without flow control.
+    pub fn session_flow(&self, session: SessionId) -> Option<FlowView> {
+        Some(self.sessions.get(&session)?.flow.as_ref()?.view())
     }
 
     /// The sessions that have not ended, in no order.
