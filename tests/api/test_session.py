@@ -297,6 +297,38 @@ async def test_stream_manager_is_a_view_of_the_session() -> None:
         assert (await manager.get_stats())["current_count"] == 2
         await other.abort()
         assert len(manager) == 1
+        assert other.stream_id not in manager
+        for _ in range(3):
+            await (await both.client.create_unidirectional_stream()).abort()
+        stats = await manager.get_stats()
+        assert (stats["total_created"], stats["total_closed"]) == (5, 4)
+        assert (stats["current_count"], stats["active"], stats["max_concurrent"]) == (1, 1, 2)
+        assert stats["directions"] == {stream.direction: 1}
+        assert (stats["max_streams"], stats["semaphore_value"]) == (100, 99)
+        await both.client.create_unidirectional_stream()
+        await both.client.create_unidirectional_stream()
+        assert (await manager.get_stats())["max_concurrent"] == 3
+
+
+async def test_stream_manager_knows_only_the_session_s_streams() -> None:
+    async with ends() as both:
+        stream, peer = await both.bidirectional()
+        await both.client_connection.create_session_optimistic(authority="test", path="/other")
+        manager, other = (
+            session.stream_manager for session in both.client_connection._sessions.values()
+        )
+        assert manager is not None
+        assert other is not None
+        assert await manager.get_resource(resource_id=stream.stream_id) == stream
+        assert await other.get_resource(resource_id=stream.stream_id) is None
+        assert (len(manager), len(other), stream.stream_id in other) == (1, 0, False)
+        await manager.add_stream(stream=stream)
+        with pytest.raises(StreamError, match="none of session"):
+            await other.add_stream(stream=stream)
+        assert await manager.remove_stream(stream_id=stream.stream_id) == stream
+        assert await other.remove_stream(stream_id=stream.stream_id) is None
+        await manager.shutdown()
+        assert await peer.read_all() == b""
 
 
 # Datagrams.

@@ -2,7 +2,7 @@
 
 Adding, finding and removing take constant time, whatever the number of members: a member
 announces its end with an event and nothing is searched. Two things look at every member: a sweep
-on a timer, for members that were added when they had already ended, and statistics.
+on a timer, for members that were added when they had already ended, and the states in statistics.
 
 Everything here runs on the event loop's thread, so there are no locks.
 """
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from functools import partial
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -26,6 +27,8 @@ from pywebtransport.types import EventType
 __all__ = ["Member", "ResourceManager"]
 
 logger = logging.getLogger(__name__)
+
+STATE = attrgetter("state")
 
 
 class Member(Protocol):
@@ -47,6 +50,7 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
     """A register with a limit, used as ``async with``; leaving it closes every member."""
 
     _closed_event: ClassVar[EventType]
+    _closed_states: ClassVar[frozenset[StrEnum]]
     _error: ClassVar[type[WebTransportError]]
     _plural: ClassVar[str]
 
@@ -119,15 +123,16 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
         """Counters, and how many members are in each state; empty before entering."""
         if self._members is None and not self._total_created:
             return {}
-        members = self._members or {}
+        states = Counter(map(STATE, (self._members or {}).values()))
+        count = states.total()
         return {
             "total_created": self._total_created,
             "total_closed": self._total_closed,
-            "current_count": len(members),
+            "current_count": count,
             "max_concurrent": self._max_concurrent,
-            "active": sum(not member.is_closed for member in members.values()),
+            "active": count - sum(states[state] for state in self._closed_states),
             f"max_{self._plural}": self._limit,
-            "states": dict(Counter(member.state for member in members.values())),
+            "states": dict(states),
         }
 
     # for the subclasses

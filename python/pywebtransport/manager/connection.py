@@ -16,7 +16,7 @@ from pywebtransport.constants import (
 from pywebtransport.events import Event, EventHandler
 from pywebtransport.exceptions import ConnectionError
 from pywebtransport.manager.base import ResourceManager, logger
-from pywebtransport.types import ConnectionId, EventType
+from pywebtransport.types import ConnectionId, ConnectionState, EventType
 
 if TYPE_CHECKING:
     from pywebtransport.connection import WebTransportConnection
@@ -33,6 +33,7 @@ class ConnectionManager(ResourceManager[ConnectionId, "WebTransportConnection"])
     """
 
     _closed_event = EventType.CONNECTION_CLOSED
+    _closed_states = frozenset({ConnectionState.CLOSED})
     _error = ConnectionError
     _plural = "connections"
 

@@ -22,6 +22,7 @@ class SessionManager(ResourceManager[SessionId, "WebTransportSession"]):
     """
 
     _closed_event = EventType.SESSION_CLOSED
+    _closed_states = frozenset({SessionState.CLOSED})
     _error = SessionError
     _plural = "sessions"
 

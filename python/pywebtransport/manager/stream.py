@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pywebtransport.constants import DEFAULT_MAX_STREAMS, DEFAULT_STREAM_CLEANUP_INTERVAL
@@ -14,7 +16,7 @@ from pywebtransport.stream import (
     WebTransportSendStream,
     WebTransportStream,
 )
-from pywebtransport.types import EventType, StreamId
+from pywebtransport.types import EventType, StreamId, StreamState
 
 if TYPE_CHECKING:
     from pywebtransport.session import WebTransportSession
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["StreamManager", "StreamType"]
 
 StreamType: TypeAlias = WebTransportStream | WebTransportReceiveStream | WebTransportSendStream
+
+DIRECTION = attrgetter("direction")
 
 
 class StreamManager(ResourceManager[StreamId, StreamType]):
@@ -33,6 +37,9 @@ class StreamManager(ResourceManager[StreamId, StreamType]):
     """
 
     _closed_event = EventType.STREAM_CLOSED
+    _closed_states = frozenset(
+        {StreamState.CLOSED, StreamState.RESET_SENT, StreamState.RESET_RECEIVED}
+    )
     _error = StreamError
     _plural = "streams"
 
@@ -97,10 +104,9 @@ class StreamManager(ResourceManager[StreamId, StreamType]):
         """As of every manager, with the free slots and the number of streams per direction."""
         stats = await super().get_stats()
         if stats:
-            streams = await self.get_all_resources()
             stats["semaphore_locked"] = self._free_slots <= 0
             stats["semaphore_value"] = self._free_slots
-            stats["directions"] = dict(Counter(stream.direction for stream in streams))
+            stats["directions"] = dict(Counter(map(DIRECTION, (self._members or {}).values())))
         return stats
 
     async def shutdown(self) -> None:
@@ -113,11 +119,10 @@ class StreamManager(ResourceManager[StreamId, StreamType]):
         return self._limit - len(self._own) - self._opening
 
     async def _open(self, *, is_unidirectional: bool) -> StreamId:
-        members = self._active_members()
         if self._free_slots <= 0:
             # A stream that has just ended announces it in the loop's next turn.
-            for stream_id in [key for key in self._own if members[key].is_closed]:
-                self._remove(stream_id)
+            await asyncio.sleep(0)
+        self._active_members()
         if self._free_slots <= 0:
             raise StreamError(
                 f"no free slot: {self._limit} streams opened here are still open; close one, or "

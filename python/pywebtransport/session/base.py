@@ -66,6 +66,7 @@ class SessionBase(EventEmitter):
         "_local_streams",
         "_max_incoming_streams",
         "_max_streams",
+        "_most_streams",
         "_openers",
         "_path",
         "_ready_waiters",
@@ -114,6 +115,8 @@ class SessionBase(EventEmitter):
         self._stats = SessionStats(session_id=session_id, created_at=time.time())
         self._local_streams = 0
         """Streams opened by this side that have not ended."""
+        self._most_streams = 0
+        """That were open at once, as known when the last one ended."""
         self._bytes_sent = 0
         """On streams that have ended."""
         self._incoming: IncomingStreams | None = None
@@ -162,7 +165,14 @@ class SessionBase(EventEmitter):
         assert control_id is not None
         for name in (
             *("_state", "_stats", "_incoming", "_openers", "_datagrams", "_local_streams"),
-            *("_status", "_response_headers", "_close_code", "_close_reason", "_closed_by"),
+            *(
+                "_most_streams",
+                "_status",
+                "_response_headers",
+                "_close_code",
+                "_close_reason",
+                "_closed_by",
+            ),
             *("_waits_for_answer", "_wt_protocol", "_wt_available_protocols"),
         ):
             setattr(self, name, getattr(previous, name))
@@ -413,14 +423,18 @@ class SessionBase(EventEmitter):
                 stream._probe()
 
     def _stream_closed(self, stream: StreamBase) -> None:
-        self._stats.streams_closed += 1
+        stats = self._stats
+        active = stats.streams_created - stats.streams_closed
+        if active > self._most_streams:
+            self._most_streams = active
+        stats.streams_closed += 1
         self._bytes_sent += stream._bytes_sent
         if not stream._is_remote:
             self._local_streams -= 1
         elif stream._arrival >= 0 and self._incoming is not None:
             self._incoming.discard(stream)  # type: ignore[arg-type]
         if stream._costs is not None:
-            self._stats.stream_errors += stream._costs.read_errors + stream._costs.write_errors
+            stats.stream_errors += stream._costs.read_errors + stream._costs.write_errors
         self._tell_stream(EventType.STREAM_CLOSED, stream)
 
     def _incoming_queue(self) -> IncomingStreams:
