@@ -279,7 +279,7 @@ class ConnectionBase(EventEmitter):
             **self._session_flow(session._control_id),
         )
 
-    def _session_flow(self, control_id: int) -> dict[str, int]:
+    def _session_flow(self, control_id: int) -> dict[str, Any]:
         return {} if self._link is None else self._link.engine.session_flow(control_id)
 
     def _refused(self, session: WebTransportSession) -> WebTransportError:

@@ -205,9 +205,11 @@ class WebTransportServer(EventEmitter):
             if self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
-            await listener.close()
-            self._closed.set()
-            logger.info("closed")
+            try:
+                await listener.close()
+            finally:
+                self._closed.set()
+                logger.info("closed")
 
     async def diagnostics(self) -> ServerDiagnostics:
         """A snapshot of the figures."""

@@ -425,8 +425,8 @@ class WebTransportReceiveStream(StreamBase):
         waits = link.reads
         started = link.time()
         self._reader = future = link.create_future()
-        waits.add(future, started)
         try:
+            waits.add(future, started)
             expired = await future
         finally:
             waits.discard(future)

@@ -200,8 +200,8 @@ class WebTransportSendStream(StreamBase):
             future = chunk.future
             assert future is not None
             sent = self._bytes_sent
-            waits.add(future, link.time())
             try:
+                waits.add(future, link.time())
                 expired = await future
             except BaseException:
                 self._abandon(chunk)
