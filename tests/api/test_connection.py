@@ -21,6 +21,7 @@ from pywebtransport.exceptions import (
     ConfigurationError,
     ConnectionError,
     SessionError,
+    TimeoutError,
 )
 from pywebtransport.session import WebTransportSession
 from pywebtransport.types import ConnectionState, EventType, SessionState
@@ -204,6 +205,40 @@ async def test_close_tells_before_the_listeners_go() -> None:
         ]
         await both.client_connection.close()
         assert both.client.is_closed
+
+
+async def test_waits_that_are_given_up_leave_nothing() -> None:
+    """A program that looks at something else every second waits again and again."""
+    async with ends() as both:
+        stream, _ = await both.bidirectional()
+        datagrams = await both.client.create_datagram_transport()
+        for waiter in (both.client_connection, both.client, stream):
+            for _ in range(3):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(waiter.wait_closed(), 0.001)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await datagrams.receive(timeout=0.001)
+        assert both.client_connection._closed_waiters == []
+        assert both.client._closed_waiters == []
+        assert stream._closed_waiters == []
+        assert datagrams._inbox.receivers == []
+    idle = WebTransportConnection(config=ClientConfig())
+    for _ in range(3):
+        with pytest.raises(asyncio.TimeoutError):
+            await idle.wait_ready(timeout=0.001)
+        with pytest.raises(ConnectionError):
+            await idle.wait_for_ready_session(timeout=0.001)
+    assert idle._ready_waiters == idle._session_waiters == []
+
+
+async def test_closing_before_the_handshake_ends_the_wait_for_it() -> None:
+    connection = WebTransportConnection(config=ClientConfig())
+    waiting = asyncio.create_task(connection.wait_ready())
+    await turns()
+    await connection.close()
+    with pytest.raises(ConnectionError, match="closed"):
+        await waiting
 
 
 async def test_concurrent_closes_all_wait() -> None:

@@ -346,6 +346,20 @@ async def test_datagram_transport_is_one_per_session() -> None:
 # The end.
 
 
+async def test_closing_what_the_peer_ended_frees_the_connection() -> None:
+    async with ends() as both:
+        await both.server.close(close_connection=False)
+        await both.client.wait_closed()
+        await both.client.close(close_connection=False)
+        assert both.client_connection.is_connected
+        await both.client.close()
+        assert both.client_connection.is_closed
+    async with ends() as both:
+        await both.client.close(close_connection=False)
+        await both.client.close()
+        assert both.client_connection.is_connected, "this side has said that it stays"
+
+
 async def test_close_reaches_the_peer_with_code_and_reason() -> None:
     async with ends() as both:
         told: list[dict[str, Any]] = []

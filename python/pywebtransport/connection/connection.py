@@ -13,8 +13,9 @@ from pywebtransport._engine.base import (
     SessionRefused,
 )
 from pywebtransport._engine.select import get_engine
+from pywebtransport._waiting import wait_among
 from pywebtransport.config import ClientConfig, ServerConfig
-from pywebtransport.connection.base import ConnectionBase
+from pywebtransport.connection.base import ConnectionBase, wake
 from pywebtransport.connection.info import ConnectionDiagnostics, ConnectionInfo
 from pywebtransport.constants import DEFAULT_SECURE_PORT, ErrorCodes
 from pywebtransport.events import EventEmitter
@@ -248,9 +249,8 @@ class WebTransportConnection(ConnectionBase):
         """
         if self._state == ConnectionState.IDLE:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._ready_waiters.append(future)
             async with asyncio.timeout(timeout):
-                await future
+                await wait_among(self._ready_waiters, future)
         if self._state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
             raise self._closed_error()
 
@@ -259,8 +259,7 @@ class WebTransportConnection(ConnectionBase):
         if self._state in (ConnectionState.IDLE, ConnectionState.CLOSED):
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._closed_waiters.append(future)
-        await future
+        await wait_among(self._closed_waiters, future)
 
     # Sessions.
 
@@ -361,8 +360,7 @@ class WebTransportConnection(ConnectionBase):
                         refusal, self._refusal = self._refusal, None
                         raise ClientError(f"Session closed before ready: {refusal}")
                     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._session_waiters.append(future)
-                    await future
+                    await wait_among(self._session_waiters, future)
                 return session_id
         except TimeoutError:
             raise ConnectionError(
@@ -431,6 +429,7 @@ class WebTransportConnection(ConnectionBase):
         link = self._link
         if link is None:
             self._state = ConnectionState.CLOSED
+            wake(self._ready_waiters)
             return
         if self._state != ConnectionState.CLOSING:
             self._state = ConnectionState.CLOSING

@@ -111,7 +111,15 @@ class Inbox:
                         raise DatagramError("the datagram transport is closed")
                     future: asyncio.Future[None] = loop.create_future()
                     self.receivers.append(future)
-                    await future
+                    try:
+                        await future
+                    except asyncio.CancelledError:
+                        if future in self.receivers:
+                            self.receivers.remove(future)
+                        else:
+                            # It had been woken: the datagram is for somebody else.
+                            self.wake()
+                        raise
         except builtins.TimeoutError:
             self.errors += 1
             raise TimeoutError(
@@ -119,10 +127,6 @@ class Inbox:
                 timeout_duration=timeout,
                 operation="receive datagram",
             ) from None
-        except BaseException:
-            # Cancelled when it had been woken: the datagram is for somebody else.
-            self.wake()
-            raise
         waited = loop.time() - started
         self.total_wait += waited
         if waited > self.max_wait:

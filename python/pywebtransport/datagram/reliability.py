@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from pywebtransport._waiting import wait_among
 from pywebtransport.events import Event
 from pywebtransport.exceptions import DatagramError, TimeoutError
 from pywebtransport.types import Data, EventType
@@ -128,8 +129,7 @@ class DatagramReliabilityLayer:
             async with asyncio.timeout(timeout):
                 while not self._received:
                     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._receivers.append(future)
-                    await future
+                    await wait_among(self._receivers, future)
                     self._active()
             return self._received.popleft()
         except builtins.TimeoutError:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._waiting import wait_among
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
     SessionClosedError,
@@ -196,8 +197,7 @@ class SessionBase(EventEmitter):
             future: asyncio.Future[None] = link.create_future()
             if self._ready_waiters is None:
                 self._ready_waiters = []
-            self._ready_waiters.append(future)
-            await future
+            await wait_among(self._ready_waiters, future)
         if self._state not in (SessionState.CONNECTED, SessionState.DRAINING):
             raise self._error(f"the session is not ready: {self._end_text()}")
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._waiting import wait_among
 from pywebtransport.datagram.structured import StructuredDatagramTransport
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
 from pywebtransport.events import EventEmitter
@@ -346,7 +347,8 @@ class WebTransportSession(SessionBase):
         """End the session and tell the peer why.
 
         Waits until what was written has reached the peer, ``config.close_timeout`` (5 s) at most.
-        What is still unread is dropped. Closed already: does nothing.
+        What is still unread is dropped. Closed already: does nothing but close the connection, if
+        it was the peer that ended its last session.
 
         Args:
             code: An application's code, 32 bits.
@@ -358,12 +360,16 @@ class WebTransportSession(SessionBase):
         """
         if not 0 <= code <= MAX_CODE:
             raise ValueError(f"code must be in 0..{MAX_CODE}, it is {code}")
-        if self._state == SessionState.CLOSED or self._link is None:
+        link = self._link
+        if link is None:
+            return
+        if self._state == SessionState.CLOSED:
+            if close_connection and self._closed_by == "remote" and not link.sessions:
+                await self._connection.close()
             return
         if self._state == SessionState.CLOSING:
             await self.wait_closed()
             return
-        link = self._link
         was_connecting = self._state == SessionState.CONNECTING
         self._state = SessionState.CLOSING
         try:
@@ -384,8 +390,7 @@ class WebTransportSession(SessionBase):
         future: asyncio.Future[None] = self._initialized().create_future()
         if self._closed_waiters is None:
             self._closed_waiters = []
-        self._closed_waiters.append(future)
-        await future
+        await wait_among(self._closed_waiters, future)
 
     # Looking at it.
 

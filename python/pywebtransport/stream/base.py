@@ -11,6 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
+from pywebtransport._waiting import wait_among
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import StreamError
 from pywebtransport.stream.statistics import StreamDiagnostics, StreamStats
@@ -236,8 +237,7 @@ class StreamBase(EventEmitter):
         future: asyncio.Future[None] = self._linked().create_future()
         if self._closed_waiters is None:
             self._closed_waiters = []
-        self._closed_waiters.append(future)
-        await future
+        await wait_among(self._closed_waiters, future)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._stream_id} {self.state}>"
