@@ -252,6 +252,45 @@ async def test_engine_that_is_full_is_counted_and_slows_the_sender() -> None:
         assert (await receiving.receive_multiple(max_count=100))[0] == b"2"
 
 
+async def test_what_waits_in_the_engine_is_in_the_diagnostics() -> None:
+    async with ends() as both:
+        receiving = await both.server.create_datagram_transport()
+        for _ in range(95):
+            await both.client.send_datagram(data=b"x")
+        diagnostics = receiving.diagnostics
+        assert diagnostics.queue_stats["incoming"] == {
+            "size": 95,
+            "max_size": 100,
+            "priority_0": 95,
+            "priority_1": 0,
+            "priority_2": 0,
+        }
+        assert diagnostics.issues == ["Incoming queue nearly full: 95/100"]
+        assert diagnostics.stats.datagrams_received == 0
+        assert (receiving.incoming_max_age, receiving.outgoing_max_age) == (None, None)
+        assert receiving.outgoing_high_water_mark == 100
+        assert len(await receiving.receive_multiple(max_count=200)) == 95
+
+
+async def test_metadata_goes_to_one_receiver_and_times_out() -> None:
+    async with ends() as both:
+        receiving = await both.server.create_datagram_transport()
+        with pytest.raises(TimeoutError):
+            await receiving.receive_with_metadata(timeout=0.001)
+        waiting = [asyncio.create_task(receiving.receive_with_metadata()) for _ in range(2)]
+        await turns()
+        await both.client.send_datagram(data=b"1")
+        await both.client.send_datagram(data=b"2")
+        async with asyncio.timeout(1):
+            received = [await task for task in waiting]
+        assert [each["data"] for each in received] == [b"1", b"2"]
+        assert [each["metadata"]["sequence"] for each in received] == [0, 1]
+        assert set(received[0]["metadata"]) == {
+            *("size", "timestamp", "age", "checksum", "sequence", "priority", "ttl"),
+            *("is_expired", "receive_time"),
+        }
+
+
 async def test_too_large_names_size_and_limit() -> None:
     async with ends() as both:
         sending = await both.client.create_datagram_transport()

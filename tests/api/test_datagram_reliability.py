@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -110,6 +112,7 @@ async def test_malformed_frames_are_ignored() -> None:
             b"\x03ACK-1",
             b"\x03ACK",
             b"\x03ACK\xb2",
+            b"\x03ACK" + b"9" * 80,
             b"\x05OTHERxyz",
         ):
             await first.send(data=data)
@@ -141,6 +144,79 @@ async def test_transport_that_is_gone() -> None:
         await first.close()
         with pytest.raises(DatagramError, match="gone"):
             await layer.send(data=b"x")
+
+
+async def test_acknowledgement_may_come_before_the_sender_is_told() -> None:
+    """A congested transport pauses in ``send`` after the datagram has gone."""
+
+    class Congested(WebTransportDatagramTransport):
+        async def send(self, **options: Any) -> None:
+            await super().send(**options)
+            await turns(10)
+
+    sent: list[bytes] = []
+
+    def carry(data: bytes) -> None:
+        sent.append(data)
+        acknowledgement = b"\x03ACK%d" % (len(sent) - 1)
+        arriving.append(
+            asyncio.ensure_future(transport.receive_from_protocol(data=acknowledgement))
+        )
+
+    arriving: list[asyncio.Future[None]] = []
+    transport = Congested(session_id="s", datagram_sender=carry, max_datagram_size=100)
+    async with transport, DatagramReliabilityLayer(transport, ack_timeout=0.001) as layer:
+        await layer.send(data=b"x")
+        assert not layer._pending
+        with pytest.raises(DatagramError):
+            await layer.send(data=bytes(101))
+        assert not layer._pending
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize("surplus", [0, 1])
+async def test_unsent_acknowledgements_are_bounded(surplus: int) -> None:
+    from pywebtransport.datagram.reliability import MAX_UNSENT_ACKS
+
+    is_free = asyncio.Event()
+
+    class Stuck(WebTransportDatagramTransport):
+        async def send(self, **options: Any) -> None:
+            await is_free.wait()
+            sent.append(options["data"])
+
+    sent: list[bytes] = []
+    transport = Stuck(session_id="s", datagram_sender=lambda data: None, max_datagram_size=100)
+    async with transport, DatagramReliabilityLayer(transport) as layer:
+        await transport.receive_from_protocol(data=b"\x04DATA\x00\x00\x00\x00first")
+        assert await layer.receive() == b"first"
+        for _ in range(MAX_UNSENT_ACKS + surplus):
+            await transport.receive_from_protocol(data=b"\x04DATA\x00\x00\x00\x00again")
+        await turns(4)
+        is_free.set()
+        await turns(MAX_UNSENT_ACKS)
+        assert len(sent) == 1 + MAX_UNSENT_ACKS
+
+
+async def test_receives_that_time_out_leave_nothing() -> None:
+    async with Wire() as (first, _), DatagramReliabilityLayer(first) as layer:
+        for _ in range(3):
+            with pytest.raises(TimeoutError) as caught:
+                await layer.receive(timeout=0.001)
+        assert caught.value.timeout_duration == 0.001
+        assert not layer._receivers
+
+
+async def test_transport_is_not_kept_alive() -> None:
+    transport = WebTransportDatagramTransport(
+        session_id="s", datagram_sender=lambda data: None, max_datagram_size=100
+    )
+    layer = DatagramReliabilityLayer(transport)
+    seen = weakref.ref(transport)
+    del transport
+    assert seen() is None
+    with pytest.raises(DatagramError, match="gone"):
+        await layer.__aenter__()
 
 
 async def test_unread_messages_are_bounded() -> None:

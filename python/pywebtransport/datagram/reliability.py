@@ -32,8 +32,12 @@ DATA, ACK = b"DATA", b"ACK"
 ACK_PRIORITY = 2
 SEQUENCE = struct.Struct("!I")
 SEQUENCES = 1 << 32
+SEQUENCE_DIGITS = 10
 REMEMBERED = 1024
 """Sequence numbers that are kept to tell repetitions."""
+MAX_UNSENT_ACKS = 1024
+"""Acknowledgements that wait for a congested transport; the oldest is dropped, its frame is
+repeated."""
 MAX_UNREAD = 1024
 """Messages kept for ``receive``; beyond, new ones are not acknowledged, so that they come again."""
 
@@ -74,7 +78,7 @@ class DatagramReliabilityLayer:
         self._next_sequence = 0
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._received: deque[bytes] = deque()
-        self._acks: deque[int] = deque()
+        self._acks: deque[int] = deque(maxlen=MAX_UNSENT_ACKS)
         self._receivers: deque[asyncio.Future[None]] = deque()
         self._work: asyncio.Event = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,8 +115,13 @@ class DatagramReliabilityLayer:
         sequence = self._next_sequence
         self._next_sequence = (sequence + 1) % SEQUENCES
         frame = _frame(DATA, SEQUENCE.pack(sequence) + ensure_bytes(data=data))
-        await transport.send(data=frame)
+        # The acknowledgement can be here before a congested transport's send() returns.
         self._pending[sequence] = Pending(frame, asyncio.get_running_loop().time())
+        try:
+            await transport.send(data=frame)
+        except BaseException:
+            self._pending.pop(sequence, None)
+            raise
 
     async def receive(self, *, timeout: float | None = None) -> bytes:
         """Return the next message.
@@ -181,7 +190,7 @@ class DatagramReliabilityLayer:
         assert event.data is not None
         kind, payload = _parse(event.data["data"])
         if kind == ACK:
-            if payload.isdigit():
+            if payload.isdigit() and len(payload) <= SEQUENCE_DIGITS:
                 self._pending.pop(int(payload), None)
         elif kind == DATA and len(payload) >= SEQUENCE.size:
             (sequence,) = SEQUENCE.unpack_from(payload)

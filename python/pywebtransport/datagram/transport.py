@@ -153,7 +153,7 @@ class WebTransportDatagramTransport(EventEmitter):
         """A snapshot; the queues are ``outgoing`` and ``incoming``."""
         queues: dict[str, dict[str, int]] = {}
         if self._loop is not None:
-            waiting = len(self._inbox)
+            waiting = self.get_receive_buffer_size()
             empty = DatagramQueue(max_size=self._high_water_mark)
             queues = {
                 "outgoing": self._outbox.queue.stats(),
@@ -397,10 +397,13 @@ class WebTransportDatagramTransport(EventEmitter):
         loop = self._open()
         started = time.perf_counter()
         inbox = self._inbox
-        while not len(inbox) and not inbox.pull(BATCH):
+        if not len(inbox) and not inbox.pull(BATCH):
             await inbox.wait(timeout, loop)
         timestamp = inbox.arrived_at
-        data = await self.receive()
+        data = inbox.take()
+        assert data is not None
+        if inbox.receivers:
+            inbox.wake_next()
         waited = time.perf_counter() - started
         message = DatagramMessage(data=data, timestamp=timestamp, sequence=inbox.received - 1)
         return {"data": data, "metadata": message.to_dict() | {"receive_time": waited}}
