@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 import sys
 from asyncio.subprocess import PIPE
@@ -16,6 +17,7 @@ import pytest
 
 from examples.certificate import Certificate, make_certificate
 from pywebtransport import ClientConfig, WebTransportClient
+from pywebtransport._engine.select import ENVIRONMENT_VARIABLE
 from pywebtransport.pubsub import Message, PubSubManager
 from tests.pubsub.test_broker import take
 from tests.support.backplane_server import BackplaneServer, NatsServer, RedisServer
@@ -28,18 +30,25 @@ MESSAGES = 10_000
 
 
 class ServerProcess:
-    """One server; `next(event)` waits for something that it says."""
+    """One server; `next(event)` waits for something that it says, or said in the meantime."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, engine: str) -> None:
         self._process = process
+        self.engine = engine
         self.url = ""
+        self._said: list[dict[str, Any]] = []
 
     async def next(self, event: str) -> dict[str, Any]:
         assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            said = json.loads(line)
+        for said in self._said:
             if said["event"] == event:
-                return dict(said)
+                self._said.remove(said)
+                return said
+        while line := await self._process.stdout.readline():
+            said = dict(json.loads(line))
+            if said["event"] == event:
+                return said
+            self._said.append(said)
         raise AssertionError(f"the server ended before it said {event!r}")
 
     async def end(self) -> dict[str, Any]:
@@ -52,7 +61,7 @@ class ServerProcess:
 
 @asynccontextmanager
 async def server_process(
-    certificate: Certificate, kind: str, url: str
+    engine: str, certificate: Certificate, kind: str = "local", url: str = ""
 ) -> AsyncIterator[ServerProcess]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.pubsub.server_process"),
@@ -60,8 +69,9 @@ async def server_process(
         stdin=PIPE,
         stdout=PIPE,
         cwd=ROOT,
+        env=os.environ | {ENVIRONMENT_VARIABLE: engine},
     )
-    server = ServerProcess(process)
+    server = ServerProcess(process, engine)
     try:
         server.url = f"https://127.0.0.1:{(await server.next('listening'))['port']}/pubsub"
         yield server
@@ -73,8 +83,8 @@ async def server_process(
 
 @asynccontextmanager
 async def manager(server: ServerProcess) -> AsyncIterator[PubSubManager]:
-    """A client with a connection of its own."""
-    config = ClientConfig(verify_mode=ssl.CERT_NONE)
+    """A client with a connection of its own, on the engine of the server."""
+    config = ClientConfig(engine=server.engine, verify_mode=ssl.CERT_NONE)
     async with WebTransportClient(config=config) as client:
         session = await client.connect(url=server.url)
         stream = await session.create_bidirectional_stream()
@@ -93,13 +103,13 @@ def numbers(received: list[Message], topic: str) -> list[int]:
 
 @pytest.mark.parametrize("backplane_class", [RedisServer, NatsServer], ids=["redis", "nats"])
 async def test_three_processes_are_one_topic_space(
-    backplane_class: type[BackplaneServer], tmp_path: Path
+    engine: str, backplane_class: type[BackplaneServer], tmp_path: Path
 ) -> None:
     certificate = make_certificate(tmp_path)
     async with backplane_class() as backplane, AsyncExitStack() as stack:
         enter = stack.enter_async_context
         servers = [
-            await enter(server_process(certificate, backplane.scheme, backplane.url))
+            await enter(server_process(engine, certificate, backplane.scheme, backplane.url))
             for _ in range(PROCESSES)
         ]
         for server in servers:
@@ -141,9 +151,9 @@ async def test_three_processes_are_one_topic_space(
         assert [each["dropped"] for each in ended] == [0, 0, 0]
 
 
-async def test_a_broker_alone_over_webtransport(tmp_path: Path) -> None:
+async def test_a_broker_alone_over_webtransport(engine: str, tmp_path: Path) -> None:
     async with (
-        server_process(make_certificate(tmp_path), "local", "") as server,
+        server_process(engine, make_certificate(tmp_path)) as server,
         manager(server) as one,
         manager(server) as other,
         await one.subscribe(topic="t.>", max_queue_size=1000) as subscription,
@@ -156,8 +166,8 @@ async def test_a_broker_alone_over_webtransport(tmp_path: Path) -> None:
         assert await take(subscription, 1) == [Message("t.large", large)]
 
 
-async def test_a_client_that_vanishes_is_forgotten(tmp_path: Path) -> None:
-    async with server_process(make_certificate(tmp_path), "local", "") as server:
+async def test_a_client_that_vanishes_is_forgotten(engine: str, tmp_path: Path) -> None:
+    async with server_process(engine, make_certificate(tmp_path)) as server:
         async with manager(server) as one:
             await one.subscribe(topic="t")
         async with manager(server) as other, await other.subscribe(topic="t") as subscription:
@@ -166,9 +176,9 @@ async def test_a_client_that_vanishes_is_forgotten(tmp_path: Path) -> None:
         assert (await server.end())["dropped"] == 0
 
 
-async def test_a_unidirectional_stream_is_stopped_and_nothing_else(tmp_path: Path) -> None:
-    async with server_process(make_certificate(tmp_path), "local", "") as server:
-        config = ClientConfig(verify_mode=ssl.CERT_NONE)
+async def test_a_unidirectional_stream_is_stopped_and_nothing_else(engine: str, tmp_path: Path) -> None:
+    async with server_process(engine, make_certificate(tmp_path)) as server:
+        config = ClientConfig(engine=engine, verify_mode=ssl.CERT_NONE)
         async with WebTransportClient(config=config) as client:
             session = await client.connect(url=server.url)
             stray = await session.create_unidirectional_stream()
