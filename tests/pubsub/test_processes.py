@@ -176,7 +176,9 @@ async def test_a_client_that_vanishes_is_forgotten(engine: str, tmp_path: Path) 
         assert (await server.end())["dropped"] == 0
 
 
-async def test_a_unidirectional_stream_is_stopped_and_nothing_else(engine: str, tmp_path: Path) -> None:
+async def test_a_unidirectional_stream_is_stopped_and_nothing_else(
+    engine: str, tmp_path: Path
+) -> None:
     async with server_process(engine, make_certificate(tmp_path)) as server:
         config = ClientConfig(engine=engine, verify_mode=ssl.CERT_NONE)
         async with WebTransportClient(config=config) as client:
