@@ -66,6 +66,10 @@ impl Socket {
     /// Takes over a bound socket; see [`Self::bind`].
     pub fn new(io: UdpSocket, reports_errors: bool) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
+        // quinn-udp asks for time stamps, and has no room for them beside what tells of a batch of
+        // packets: the kernel then drops the congestion mark. Until quinn-udp has room.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        nix::sys::socket::setsockopt(&io, nix::sys::socket::sockopt::ReceiveTimestampns, &false)?;
         let reference = UdpSockRef::from(&io);
         // A system may grant less or refuse; a smaller buffer only drops packets earlier.
         let _ = state.set_recv_buffer_size(reference, KERNEL_BUFFER);
@@ -230,5 +234,66 @@ mod tests {
         assert_eq!(max_segments(64, 8952), 7);
         assert_eq!(max_segments(64, u16::MAX), 1);
         assert_eq!(max_segments(1, 1452), 1);
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn one_send_carries_many_packets_and_their_mark_and_one_receive_takes_them() {
+        const SEGMENT: usize = 1_200;
+        let bind = |address: &str| Socket::bind(address.parse().unwrap(), false).unwrap();
+        let (sender, mut receiver) = (bind("127.0.0.1:0"), bind("0.0.0.0:0"));
+        let count = sender.max_segments(SEGMENT as u16);
+        assert_eq!(count, MAX_SEGMENTS);
+        let destination = SocketAddr::from(([127, 0, 0, 1], receiver.local_address().port()));
+        let data: Vec<u8> = (0..count * SEGMENT - 7)
+            .map(|i| (i / SEGMENT) as u8)
+            .collect();
+        let transmit = Transmit {
+            destination,
+            ecn: Some(EcnCodepoint::Ect0),
+            size: data.len(),
+            segment_size: Some(SEGMENT),
+            src_ip: None,
+        };
+        sender.send(&transmit, &data).unwrap();
+        let mut packets = Vec::new();
+        // Loopback delivers before it returns.
+        assert_eq!(receiver.receive(|p| packets.push(p)).unwrap(), Batch::Last);
+        assert_eq!(packets.len(), count);
+        for (number, packet) in packets.iter().enumerate() {
+            let short = if number + 1 == count { 7 } else { 0 };
+            assert_eq!(packet.data, vec![number as u8; SEGMENT - short]);
+            assert_eq!(packet.ecn, Some(EcnCodepoint::Ect0));
+            assert_eq!(packet.remote, sender.local_address());
+            assert_eq!(packet.local_ip, Some(destination.ip()));
+        }
+        assert_eq!(receiver.receive(|_| ()).unwrap(), Batch::Empty);
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn the_kernel_is_asked_for_large_buffers_and_not_to_fragment() {
+        let granted = |name: &str| {
+            let path = format!("/proc/sys/net/core/{name}");
+            let most: usize = std::fs::read_to_string(path)
+                .unwrap()
+                .trim()
+                .parse()
+                .unwrap();
+            // socket(7): twice of what was asked for, at most twice the limit of the system.
+            2 * most.min(KERNEL_BUFFER)
+        };
+        let socket = Socket::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let reference = UdpSockRef::from(socket.io());
+        assert_eq!(
+            socket.state.recv_buffer_size(reference).unwrap(),
+            granted("rmem_max")
+        );
+        let reference = UdpSockRef::from(socket.io());
+        assert_eq!(
+            socket.state.send_buffer_size(reference).unwrap(),
+            granted("wmem_max")
+        );
+        assert!(!socket.may_fragment());
     }
 }
