@@ -332,17 +332,30 @@ class Factory:
     def __init__(self) -> None:
         self.calls: list[int] = []
         self.bad: set[int] = set()
-        self.well = asyncio.Event()
+        self.gate: asyncio.Event | None = None
+        self.made: list[Fake] = []
+        self.checks: list[dict[str, Any]] = []
+        self.verdicts: list[bool | Exception | None] = []
+        """Of the checks to come; None: never. Then all is well."""
 
     async def __call__(self, *, config: Any, host: str, port: int, path: str) -> Any:
         self.calls.append(port)
         await asyncio.sleep(0)
+        if self.gate is not None:
+            await self.gate.wait()
         if port in self.bad:
             raise ConnectionError("on purpose")
-        return Fake(port)
+        self.made.append(Fake(port))
+        return self.made[-1]
 
-    async def check(self, *, host: str, port: int, timeout: float) -> bool:
-        return self.well.is_set()
+    async def check(self, **options: Any) -> bool:
+        self.checks.append(options)
+        verdict = self.verdicts.pop(0) if self.verdicts else True
+        if verdict is None:
+            await asyncio.Event().wait()
+        if isinstance(verdict, Exception):
+            raise verdict
+        return bool(verdict)
 
 
 def balancer(factory: Factory, ports: list[int], **options: Any) -> ConnectionLoadBalancer:
@@ -410,18 +423,108 @@ async def test_weights_and_latency() -> None:
 async def test_failed_targets_leave_until_they_are_well() -> None:
     factory = Factory()
     factory.bad = {1, 2}
-    async with balancer(factory, [1, 2], health_check_interval=0.005) as balancing:
+    # A check that says no, one that raises and one that never answers leave a target failed.
+    factory.verdicts = [False, False, ValueError("check is broken"), None]
+    async with balancer(
+        factory, [1, 2], health_check_interval=0.005, health_check_timeout=0.005
+    ) as balancing:
         for _ in range(2):
             with pytest.raises(ConnectionError, match="on purpose"):
                 await balancing.get_connection(config=ClientConfig())
         with pytest.raises(ConnectionError, match="all 2 targets"):
             await balancing.get_connection(config=ClientConfig())
+        stats = await balancing.get_load_balancer_stats()
+        assert (stats["failed_targets"], stats["available_targets"]) == (2, 0)
+        assert factory.calls == [2, 1]
+        balancing._targets[0].latency = 0.5
         factory.bad.clear()
-        factory.well.set()
         async with asyncio.timeout(2):
             while (await balancing.get_load_balancer_stats())["failed_targets"]:
                 await turns(1)
+        assert len(factory.checks) == 6
+        assert factory.checks[0] == {"host": "host", "port": 1, "timeout": 0.005}
+        targets = await balancing.get_target_stats()
+        assert targets["host:1"] == {
+            "host": "host",
+            "port": 1,
+            "weight": 1.0,
+            "latency": 0.0,
+            "failed": False,
+            "connected": False,
+        }
         await balancing.get_connection(config=ClientConfig())
+
+
+async def test_lost_connections_are_replaced() -> None:
+    factory = Factory()
+    async with balancer(factory, [1]) as balancing:
+        first: Any = await balancing.get_connection(config=ClientConfig())
+        first.is_connected = False
+        second: Any = await balancing.get_connection(config=ClientConfig())
+        assert second is not first
+        assert second.is_connected
+
+
+async def test_callers_of_a_target_that_fails_do_not_try_one_after_another() -> None:
+    factory = Factory()
+    factory.bad, factory.gate = {1}, asyncio.Event()
+    async with balancer(factory, [1]) as balancing:
+        calls = [
+            asyncio.create_task(balancing.get_connection(config=ClientConfig())) for _ in range(5)
+        ]
+        await turns()
+        factory.gate.set()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(result, ConnectionError) for result in results)
+        assert all("on purpose" in str(result) for result in results)
+        assert factory.calls == [1]
+
+
+async def test_cancelled_creation_marks_nothing() -> None:
+    factory = Factory()
+    factory.gate = asyncio.Event()
+    async with balancer(factory, [1]) as balancing:
+        first, second = (
+            asyncio.create_task(balancing.get_connection(config=ClientConfig())) for _ in range(2)
+        )
+        await turns()
+        first.cancel()
+        factory.gate.set()
+        assert (await second).is_connected
+        assert factory.calls == [1, 1]
+
+
+async def test_balancer_works_between_entering_and_leaving(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    factory = Factory()
+    balancing = balancer(factory, [1, 2])
+    for operation in (
+        balancing.get_connection(config=ClientConfig()),
+        balancing.get_load_balancer_stats(),
+        balancing.get_target_stats(),
+        balancing.update_target_weight(host="host", port=1, weight=1),
+    ):
+        with pytest.raises(ConnectionError, match="not been activated"):
+            await operation
+    async with balancing:
+        await balancing.get_connection(config=ClientConfig())
+
+        async def fail() -> None:
+            raise OSError("close is broken")
+
+        factory.made[0].close = fail  # type: ignore[method-assign]
+        factory.gate = asyncio.Event()
+        late = asyncio.create_task(balancing.get_connection(config=ClientConfig()))
+        await turns()
+    assert "close is broken" in caplog.text
+    factory.gate.set()
+    with pytest.raises(ConnectionError, match="shut down"):
+        await late
+    assert not factory.made[1].is_connected, "made too late, closed at once"
+    with pytest.raises(ConnectionError, match="shut down"):
+        await balancing.get_connection(config=ClientConfig())
+    await balancing.shutdown()
 
 
 def test_balancer_needs_a_target() -> None:

@@ -29,7 +29,8 @@ class Target:
     weight: float = 1.0
     latency: float = 0.0
     """Seconds of the last connect; 0 while unknown."""
-    has_failed: bool = False
+    failure: str | None = None
+    """Why it has left the rotation; as text, since an exception would keep what failed alive."""
     connection: WebTransportConnection | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -72,6 +73,7 @@ class ConnectionLoadBalancer:
         self._interval = health_check_interval
         self._timeout = health_check_timeout
         self._index = 0
+        self._is_activated = False
         self._checks: asyncio.Task[None] | None = None
         self._strategies: dict[str, Callable[[list[Target]], Target]] = {
             "round_robin": self._next,
@@ -83,6 +85,7 @@ class ConnectionLoadBalancer:
         return len(self._targets)
 
     async def __aenter__(self) -> Self:
+        self._is_activated = True
         if self._checks is None:
             self._checks = asyncio.create_task(self._check_failed())
         return self
@@ -107,35 +110,46 @@ class ConnectionLoadBalancer:
 
         Raises:
             ValueError: There is no such strategy.
-            ConnectionError: Every target has failed.
+            ConnectionError: Every target has failed, the one that another caller was waiting for
+                has, or the load balancer is not entered or is shut down.
 
         What ``connection_factory`` raises marks the target as failed and is raised.
         """
+        self._require_open()
         choose = self._strategies.get(strategy)
         if choose is None:
             raise ValueError(f"no strategy is named {strategy!r}; there are {[*self._strategies]}")
-        available = [target for target in self._targets if not target.has_failed]
+        available = [target for target in self._targets if target.failure is None]
         if not available:
             raise ConnectionError(f"all {len(self._targets)} targets have failed")
         target = choose(available)
         async with target.lock:
             if target.connection is not None and target.connection.is_connected:
                 return target.connection
+            self._require_open()
+            if target.failure is not None:
+                # While this caller waited. Trying again would let it wait twice as long.
+                raise ConnectionError(f"{target.key} has failed: {target.failure}")
             started = time.perf_counter()
+            target.connection = None
             try:
-                target.connection = await self._connection_factory(
+                connection = await self._connection_factory(
                     config=config, host=target.host, port=target.port, path=path
                 )
-            except Exception:
-                target.has_failed = True
-                target.connection = None
+            except Exception as error:
+                target.failure = str(error) or repr(error)
                 raise
+            if self._checks is None:
+                await connection.close()
+            self._require_open()
             target.latency = time.perf_counter() - started
-            return target.connection
+            target.connection = connection
+            return connection
 
     async def get_load_balancer_stats(self) -> dict[str, Any]:
         """Counts of targets and of live connections."""
-        failed = sum(target.has_failed for target in self._targets)
+        self._require_activated()
+        failed = sum(target.failure is not None for target in self._targets)
         return {
             "total_targets": len(self._targets),
             "failed_targets": failed,
@@ -145,13 +159,14 @@ class ConnectionLoadBalancer:
 
     async def get_target_stats(self) -> dict[str, Any]:
         """What is known of each target, by ``host:port``."""
+        self._require_activated()
         return {
             target.key: {
                 "host": target.host,
                 "port": target.port,
                 "weight": target.weight,
                 "latency": target.latency,
-                "failed": target.has_failed,
+                "failed": target.failure is not None,
                 "connected": _is_connected(target),
             }
             for target in self._targets
@@ -159,6 +174,7 @@ class ConnectionLoadBalancer:
 
     async def update_target_weight(self, *, host: str, port: int, weight: float) -> None:
         """Set a target's weight, 0 at least; an unknown target is ignored."""
+        self._require_activated()
         for target in self._targets:
             if (target.host, target.port) == (host, port):
                 target.weight = max(weight, 0.0)
@@ -183,6 +199,15 @@ class ConnectionLoadBalancer:
             await asyncio.wait([task])
         await self.close_all_connections()
 
+    def _require_activated(self) -> None:
+        if not self._is_activated:
+            raise ConnectionError("ConnectionLoadBalancer has not been activated: use `async with`")
+
+    def _require_open(self) -> None:
+        self._require_activated()
+        if self._checks is None:
+            raise ConnectionError("the load balancer is shut down")
+
     def _next(self, targets: list[Target]) -> Target:
         self._index += 1
         return targets[self._index % len(targets)]
@@ -190,7 +215,7 @@ class ConnectionLoadBalancer:
     async def _check_failed(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
-            failed = [target for target in self._targets if target.has_failed]
+            failed = [target for target in self._targets if target.failure is not None]
             await asyncio.gather(*(self._check(target) for target in failed))
 
     async def _check(self, target: Target) -> None:
@@ -203,7 +228,7 @@ class ConnectionLoadBalancer:
             logger.debug("check of %s failed: %r", target.key, error)
             return
         if is_well:
-            target.has_failed = False
+            target.failure = None
             target.latency = 0.0
             logger.info("%s is well again", target.key)
 
