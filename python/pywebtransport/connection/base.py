@@ -20,7 +20,13 @@ from pywebtransport._engine.base import (
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.connection.dispatcher import Dispatcher
 from pywebtransport.events import EventEmitter
-from pywebtransport.exceptions import ClientError, ConnectionError, SessionError, WebTransportError
+from pywebtransport.exceptions import (
+    ClientError,
+    ConfigurationError,
+    ConnectionError,
+    SessionError,
+    WebTransportError,
+)
 from pywebtransport.session.base import SessionBase
 from pywebtransport.session.session import WebTransportSession
 from pywebtransport.types import (
@@ -141,6 +147,8 @@ class ConnectionBase(EventEmitter):
             raise ConnectionError(
                 f"no session can be requested: {error}", remote_address=self.remote_address
             ) from error
+        except ValueError as error:
+            raise ConfigurationError(f"no session can be requested: {error}") from error
         self._refusal = self._established = None
         return self._new_session(link, control_id, path, fields, protocols)
 

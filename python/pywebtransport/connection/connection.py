@@ -83,7 +83,7 @@ class WebTransportConnection(ConnectionBase):
 
         Raises:
             ConnectionError: No connection; the text and ``__cause__`` say why.
-            ConfigurationError: The engine cannot be used.
+            ConfigurationError: The engine cannot be used, or the path or a header cannot be sent.
         """
         try:
             engine = await get_engine(config).connect(
@@ -101,12 +101,16 @@ class WebTransportConnection(ConnectionBase):
             ) from error
         connection = cls(config=config)
         connection._start(engine)
-        connection._request(
-            authority=_authority(host, port),
-            path=path,
-            headers=config.headers,
-            protocols=config.wt_available_protocols,
-        )
+        try:
+            connection._request(
+                authority=_authority(host, port),
+                path=path,
+                headers=config.headers,
+                protocols=config.wt_available_protocols,
+            )
+        except BaseException:
+            await connection.close()
+            raise
         return connection
 
     @classmethod
@@ -282,7 +286,7 @@ class WebTransportConnection(ConnectionBase):
         Raises:
             ClientError: The answer was not 2xx (the text holds ``HTTP status NNN``).
             ConnectionError: The connection has ended, or takes no further session.
-            ConfigurationError: This side is the server.
+            ConfigurationError: This side is the server, or the path or a header cannot be sent.
         """
         session = await self.create_session_optimistic(
             authority=authority,
