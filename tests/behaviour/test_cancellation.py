@@ -306,6 +306,28 @@ async def test_server_close(site: MakeSite, turns: int) -> None:
         free.bind(address)
 
 
+async def test_server_close_that_waits_for_its_socket(
+    site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever serves for ever is told even then."""
+    server = (await site()).app.server
+    forever = await blocked(server.serve_forever())
+    listener: Any = server._listener
+    closing = asyncio.Event()
+
+    async def wait() -> None:
+        closing.set()
+        await asyncio.get_running_loop().create_future()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(listener, "close", wait)
+        task = asyncio.ensure_future(server.close())
+        await within(closing.wait())
+        await cancelled(task)
+    await within(forever)
+    await within(listener.close())
+
+
 async def test_everything_cancelled_at_once(site: MakeSite) -> None:
     pair = await (await site(**LIMITS, close_timeout=0.5)).pair()
     tasks = await everything_waits(pair, "client")

@@ -36,6 +36,7 @@ class Inbox:
         "_queue",
         "_times",
         "dropped",
+        "end_text",
         "errors",
         "is_closed",
         "is_readable",
@@ -62,6 +63,8 @@ class Inbox:
         self.is_readable = link is not None
         """False from the engine's "none" to its notification."""
         self.is_closed = False
+        self.end_text = ""
+        """Why it is closed."""
         self.limit = limit
         self.dropped = 0
         self.errors = 0
@@ -108,7 +111,7 @@ class Inbox:
             async with asyncio.timeout(timeout):
                 while not self._queue and not (self.is_readable and self.pull(BATCH)):
                     if self.is_closed:
-                        raise DatagramError("the datagram transport is closed")
+                        raise DatagramError(self.end_text)
                     future: asyncio.Future[None] = loop.create_future()
                     self.receivers.append(future)
                     try:
@@ -196,9 +199,10 @@ class Inbox:
         if self._queue or self.is_readable:
             self.wake()
 
-    def close(self) -> None:
-        """Drop everything; whoever waits gets DatagramError."""
-        self.is_closed = True
+    def close(self, end_text: str) -> None:
+        """Drop everything; whoever waits gets DatagramError with this text."""
+        if not self.is_closed:
+            self.is_closed, self.end_text = True, end_text
         self._forget()
         while self.receivers:
             self.wake()

@@ -464,7 +464,7 @@ class WebTransportDatagramTransport(EventEmitter):
     def _open(self) -> asyncio.AbstractEventLoop:
         loop = self._initialized()
         if self._is_closed:
-            raise DatagramError("the datagram transport is closed")
+            raise DatagramError(self._inbox.end_text)
         return loop
 
     def _send(self, data: Data | Buffer, priority: int, ttl: float | None) -> bool:
@@ -516,11 +516,11 @@ class WebTransportDatagramTransport(EventEmitter):
             while datagrams := self._inbox.receive_new():
                 self._arrived(datagrams)
 
-    def _close(self) -> None:
+    def _close(self, why: str = "") -> None:
         self._engine_drops = self._receive_drops()
         self._is_closed = True
         self._outbox.close()
-        self._inbox.close()
+        self._inbox.close(f"the datagram transport is closed{why and f': {why}'}")
         if self._heartbeat is not None:
             self._heartbeat.cancel()
 

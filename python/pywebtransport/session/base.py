@@ -308,7 +308,7 @@ class SessionBase(EventEmitter):
         for opener in self._openers or ():
             opener.end()
         if self._datagrams is not None:
-            self._datagrams._close()
+            self._datagrams._close(self._end_text())
         waiters, self._ready_waiters = self._ready_waiters, None
         for ready in waiters or ():
             if not ready.done():
@@ -319,6 +319,7 @@ class SessionBase(EventEmitter):
         if self._has_listeners(EventType.SESSION_CLOSED):
             self._announcement = asyncio.ensure_future(self._announce_closed(data))
         else:
+            self._tell_watchers(EventType.SESSION_CLOSED)
             self._wake_closed()
 
     async def _announce_closed(self, data: dict[str, Any]) -> None:
