@@ -101,6 +101,46 @@ async def test_closed_idle_objects_are_not_handed_out(pool: Any, factory: Factor
     assert len(factory.made) == 2
 
 
+async def test_ended_objects_are_closed_for_what_belongs_to_them(pool: Any) -> None:
+    """A session that its peer has ended still has a connection."""
+    ended: list[Thing] = []
+
+    def end(thing: Thing) -> None:
+        async def close() -> None:
+            ended.append(thing)
+
+        thing.is_closed, thing.close = True, close  # type: ignore[method-assign]
+
+    async with pool:
+        idle, out = await pool.acquire(), await pool.acquire()
+        await pool.release(idle)
+        end(idle)
+        end(out)
+        await pool.release(out)
+        assert await pool.acquire() not in (idle, out)
+    assert ended == [out, idle]
+
+
+@pytest.mark.parametrize("is_foreign", [False, True])
+async def test_release_of_what_is_not_out_changes_nothing(
+    pool: Any, factory: Factory, caplog: pytest.LogCaptureFixture, is_foreign: bool
+) -> None:
+    first, second = await pool.acquire(), await pool.acquire()
+    if not is_foreign:
+        await pool.release(first)
+    await pool.release(Thing(9) if is_foreign else first)
+    assert "released twice" in caplog.text
+    waiting = [asyncio.create_task(pool.acquire()) for _ in range(2)]
+    await turns()
+    assert [task.done() for task in waiting] == [not is_foreign, False], "two are out, no more"
+    await pool.release(second)
+    await turns()
+    assert len(factory.made) == 2
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
 async def test_a_failing_factory_frees_its_slot(pool: Any, factory: Factory) -> None:
     factory.error = OSError("no route")
     for _ in range(5):

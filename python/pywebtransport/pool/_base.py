@@ -20,8 +20,8 @@ logger = get_logger(name="pool")
 class AsyncObjectPool(ABC, Generic[T]):
     """At most ``max_size`` objects out at once; returned ones are kept and reused, oldest first.
 
-    Subclasses make and close objects. An idle object that has closed meanwhile is never handed
-    out. Raises ValueError when ``max_size`` is not positive.
+    Subclasses make and close objects. An object that has ended, idle or out, is closed and never
+    handed out again. Raises ValueError when ``max_size`` is not positive.
     """
 
     def __init__(self, *, max_size: int) -> None:
@@ -30,7 +30,10 @@ class AsyncObjectPool(ABC, Generic[T]):
         self._max_size = max_size
         self._slots_taken = 0
         self._idle: deque[T] = deque()
+        self._out: dict[int, T] = {}
+        """By ``id``, since an object need not be hashable."""
         self._waiters: deque[asyncio.Future[None]] = deque()
+        self._burials: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -54,18 +57,12 @@ class AsyncObjectPool(ABC, Generic[T]):
         """
         await self._take_slot()
         try:
-            while self._idle:
-                candidate = self._idle.popleft()
-                if not self._is_closed(candidate):
-                    return candidate
-            created = await self._create()
-            if self._closed:
-                await self._dispose(created)
-                raise self._closed_error()
-            return created
+            obj = await self._idle_or_new()
         except BaseException:
             self._free_slot()
             raise
+        self._out[id(obj)] = obj
+        return obj
 
     def get(self) -> AbstractAsyncContextManager[T]:
         """``async with pool.get() as obj``: acquire, and release whatever happens."""
@@ -83,21 +80,46 @@ class AsyncObjectPool(ABC, Generic[T]):
                 waiter.set_exception(self._closed_error())
         idle = list(self._idle)
         self._idle.clear()
-        for outcome in await asyncio.gather(
-            *(self._dispose(obj) for obj in idle), return_exceptions=True
-        ):
-            if isinstance(outcome, Exception):
-                logger.warning("closing a pooled object failed: %s", outcome)
+        await asyncio.gather(*(self._discard(obj) for obj in idle), *self._burials)
 
     async def _give_back(self, obj: T) -> None:
         """An object comes back: kept when it is alive and the pool open."""
+        if self._out.pop(id(obj), None) is None:
+            logger.warning("%r was released twice, or is not of this %s", obj, type(self).__name__)
+            return
         try:
             if self._closed:
-                await self._dispose(obj)
-            elif not self._is_closed(obj):
+                await self._discard(obj)
+            elif self._is_closed(obj):
+                self._bury(obj)
+            else:
                 self._idle.append(obj)
         finally:
             self._free_slot()
+
+    async def _idle_or_new(self) -> T:
+        while self._idle:
+            candidate = self._idle.popleft()
+            if not self._is_closed(candidate):
+                return candidate
+            self._bury(candidate)
+        created = await self._create()
+        if self._closed:
+            await self._discard(created)
+            raise self._closed_error()
+        return created
+
+    def _bury(self, obj: T) -> None:
+        """An object has ended; what belongs to it is closed, which nobody waits for."""
+        task = asyncio.create_task(self._discard(obj))
+        self._burials.add(task)
+        task.add_done_callback(self._burials.discard)
+
+    async def _discard(self, obj: T) -> None:
+        try:
+            await self._dispose(obj)
+        except Exception as error:
+            logger.warning("closing a pooled object failed: %s", error)
 
     @asynccontextmanager
     async def _borrow(self) -> AsyncIterator[T]:

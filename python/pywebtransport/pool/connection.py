@@ -22,7 +22,10 @@ class ConnectionPool(AsyncObjectPool[WebTransportConnection]):
         self._path = path
 
     async def release(self, conn: WebTransportConnection) -> None:
-        """Return a connection; after ``close()`` it is closed instead."""
+        """Return a connection; after ``close()`` it is closed instead.
+
+        One that is not out, because it was returned before, is left alone with a warning.
+        """
         await self._give_back(conn)
 
     async def _create(self) -> WebTransportConnection:

@@ -19,7 +19,10 @@ class SessionPool(AsyncObjectPool[WebTransportSession]):
         self._url = url
 
     async def release(self, session: WebTransportSession) -> None:
-        """Return a session; after ``close()`` it is closed instead."""
+        """Return a session; after ``close()`` it is closed instead.
+
+        One that is not out, because it was returned before, is left alone with a warning.
+        """
         await self._give_back(session)
 
     async def _create(self) -> WebTransportSession:

@@ -17,7 +17,10 @@ class StreamPool(AsyncObjectPool[WebTransportStream]):
         self._stream_manager = stream_manager
 
     async def release(self, stream: WebTransportStream) -> None:
-        """Return a stream; after ``close()`` it is closed instead."""
+        """Return a stream; after ``close()`` it is closed instead.
+
+        One that is not out, because it was returned before, is left alone with a warning.
+        """
         await self._give_back(stream)
 
     async def _create(self) -> WebTransportStream:
