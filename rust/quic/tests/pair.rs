@@ -6,21 +6,11 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{client_tls, identity, read_all, server_tls, Pair};
+use common::{client_tls, closed, identity, read_all, server_tls, Pair};
 use pywt_quic::{
     ClientOptions, ClientTls, CloseBy, CloseKind, DatagramRefused, Dir, Event, ReadState,
     ServerOptions, TransportOptions, Verify, WriteState,
 };
-
-fn closed(events: Vec<Event>) -> pywt_quic::Close {
-    events
-        .into_iter()
-        .find_map(|event| match event {
-            Event::Closed(close) => Some(close),
-            _ => None,
-        })
-        .unwrap()
-}
 
 #[test]
 fn a_stream_carries_bytes_both_ways() {
@@ -380,50 +370,12 @@ fn tickets_are_used_and_carry_no_early_data() {
     pair.settle();
     let full = pair.client.connections[&first].stats().bytes_received;
     let second = pair.connect_with(&options);
+    // With early data a stream could be opened before the server has answered.
+    let connection = pair.client.connections.get_mut(&second).unwrap();
+    assert_eq!(connection.open(Dir::Bi), None);
     pair.settle();
     let resumed = pair.client.connections[&second].stats().bytes_received;
     assert!(resumed < full, "resumed {resumed}, full {full}");
-}
-
-#[test]
-fn retry_makes_the_client_prove_its_address() {
-    let options = ServerOptions {
-        retry: true,
-        ..ServerOptions::default()
-    };
-    let mut pair = Pair::new(
-        &server_tls(identity().0),
-        TransportOptions::default(),
-        options,
-    );
-    pair.connect(&client_tls(), TransportOptions::default());
-    pair.settle();
-    assert!(pair
-        .client
-        .take_events()
-        .iter()
-        .any(|e| matches!(e, Event::Connected)));
-}
-
-#[test]
-fn connections_beyond_the_limit_are_refused() {
-    let options = ServerOptions {
-        max_connections: 1,
-        ..ServerOptions::default()
-    };
-    let mut pair = Pair::new(
-        &server_tls(identity().0),
-        TransportOptions::default(),
-        options,
-    );
-    pair.connect(&client_tls(), TransportOptions::default());
-    pair.settle();
-    pair.client.take_events();
-    pair.connect(&client_tls(), TransportOptions::default());
-    pair.settle();
-    let close = closed(pair.client.take_events());
-    // CONNECTION_REFUSED (RFC 9000 §20.1).
-    assert_eq!((close.code, close.by), (0x02, CloseBy::Remote));
 }
 
 #[test]
@@ -501,18 +453,4 @@ fn keying_material_agrees_on_both_sides() {
         .only()
         .export_keying_material(&mut theirs, b"label", b"context"));
     assert_eq!(ours, theirs);
-}
-
-#[test]
-fn a_client_that_moves_keeps_its_connection() {
-    let mut pair = Pair::connected();
-    pair.client.address = "127.0.0.2:2222".parse().unwrap();
-    let client = pair.client.only();
-    let id = client.open(Dir::Uni).unwrap();
-    client.write(id, b"moved");
-    pair.settle();
-    let server = pair.server.only();
-    server.accept(Dir::Uni).unwrap();
-    assert_eq!(read_all(server, id).0, b"moved");
-    assert_eq!(server.remote_address(), "127.0.0.2:2222".parse().unwrap());
 }

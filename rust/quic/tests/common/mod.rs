@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use pywt_quic::{
-    ClientOptions, ClientTls, Connection, Endpoint, Event, Handle, Identity, Packet, ReadState,
-    Received, ServerOptions, ServerTls, TransportOptions, Verify,
+    ClientOptions, ClientTls, Close, Connection, Endpoint, Event, Handle, Identity, Packet,
+    ReadState, Received, ServerOptions, ServerTls, TransportOptions, Verify,
 };
 
 pub const CLIENT: &str = "127.0.0.1:1111";
@@ -102,6 +102,8 @@ pub struct Pair {
     pub latency: Duration,
     /// Packets for which this says true are lost.
     pub drop_if: Box<dyn FnMut(u64) -> bool>,
+    /// Every packet sent so far: who sent it, and its contents.
+    pub log: Vec<(SocketAddr, BytesMut)>,
     sent: u64,
 }
 
@@ -116,6 +118,7 @@ impl Pair {
             wire: VecDeque::new(),
             latency: Duration::from_millis(5),
             drop_if: Box::new(|_| false),
+            log: Vec::new(),
             sent: 0,
         }
     }
@@ -222,6 +225,7 @@ impl Pair {
             Self::collect(&mut self.server, self.now, &mut out);
             for (from, to, data) in out {
                 self.sent += 1;
+                self.log.push((from, data.clone()));
                 if !(self.drop_if)(self.sent) {
                     self.wire
                         .push_back((self.now + self.latency, from, to, data));
@@ -278,4 +282,15 @@ pub fn read_all(connection: &mut Connection, id: u64) -> (Vec<u8>, ReadState) {
     let mut chunks: Vec<Bytes> = Vec::new();
     let (_, state) = connection.read(id, usize::MAX, &mut chunks);
     (chunks.concat(), state)
+}
+
+/// How a connection ended.
+pub fn closed(events: Vec<Event>) -> Close {
+    events
+        .into_iter()
+        .find_map(|event| match event {
+            Event::Closed(close) => Some(close),
+            _ => None,
+        })
+        .unwrap()
 }
