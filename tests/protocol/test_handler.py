@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from pywebtransport.exceptions import (
     SessionError,
     TimeoutError,
 )
-from pywebtransport.protocol import WebTransportProtocolHandler
+from pywebtransport.protocol import WebTransportProtocolHandler, WebTransportSessionInfo
 from pywebtransport.types import ConnectionState, EventType, SessionState, StreamState
 from tests.support.certificate import Certificate
 
@@ -43,8 +44,24 @@ async def test_session_is_requested_and_ready(link: Link) -> None:
     )
     await link.settle()
     assert link.client.last(EventType.SESSION_READY)["session_id"] == token
+    assert link.server.last(EventType.SESSION_READY)["session_id"] == request["session_id"]
     assert info.state is SessionState.CONNECTED
     assert info.ready_at is not None
+
+
+async def test_session_that_ended_is_not_accepted(aioquic_link: Link) -> None:
+    link = aioquic_link
+    token, stream_id = await link.client.handler.create_webtransport_session(path="/")
+    await link.settle()
+    link.client.handler.close_webtransport_session(session_id=token)
+    await link.settle()
+    request = link.server.last(EventType.SESSION_REQUEST)
+    with pytest.raises(ProtocolError, match="closed"):
+        link.server.handler.accept_webtransport_session(
+            stream_id=stream_id, session_id=request["session_id"]
+        )
+    assert not link.server.of(EventType.SESSION_READY)
+    assert link.server.handler.get_health_status()["active_sessions"] == 0
 
 
 async def test_host_header_is_the_authority(aioquic_link: Link) -> None:
@@ -332,6 +349,27 @@ async def test_recover_session_asks_again(aioquic_link: Link) -> None:
     assert requests[1]["headers"]["x-key"] == "1"
 
 
+async def test_recover_session_waits_longer_each_time(
+    aioquic_link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = aioquic_link
+    token, _, _ = await link.session()
+    attempts, pauses = 0, []
+
+    async def refuse(**request: Any) -> None:
+        nonlocal attempts
+        attempts += 1
+        raise SessionError("refused")
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(link.client.handler, "establish_session", refuse)
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    assert not await link.client.handler.recover_session(session_id=token, max_retries=4)
+    assert (attempts, pauses) == (4, [1, 2, 4])
+
+
 async def test_read_stream_complete_joins(aioquic_link: Link) -> None:
     link = aioquic_link
     token, _, _ = await link.session()
@@ -366,17 +404,27 @@ def limited_connection(is_client: bool) -> Any:
     return Owner(config)
 
 
-async def test_session_limits_are_flow_control_errors(certificate: Certificate) -> None:
+@pytest.fixture
+async def limited_link(certificate: Certificate) -> AsyncIterator[Link]:
+    """With session flow control: 1,000 bytes, two streams of each kind."""
     link = Link("aioquic", "aioquic", certificate)
     owners = limited_connection(True), limited_connection(False)
     link.client = End(link.client.quic, is_client=True, connection=owners[0])
     link.server = End(link.server.quic, is_client=False, connection=owners[1])
     await link.settle()
+    yield link
+    assert (link.client.handler.connection, link.server.handler.connection) == owners
+
+
+async def test_session_limits_are_flow_control_errors(limited_link: Link) -> None:
+    link = limited_link
     token, _, _ = await link.session()
     handler = link.client.handler
     info = handler.get_session_info(session_id=token)
     assert info is not None
     assert (info.local_max_data, info.peer_max_data, info.peer_max_streams_uni) == (1000, 1000, 2)
+    request = link.server.last(EventType.SESSION_REQUEST)
+    assert request["connection"] is link.server.handler.connection is not None
     stream_id = handler.create_webtransport_stream(session_id=token, is_unidirectional=True)
     with pytest.raises(FlowControlError):
         handler.send_webtransport_stream_data(stream_id=stream_id, data=bytes(1001))
@@ -385,7 +433,59 @@ async def test_session_limits_are_flow_control_errors(certificate: Certificate) 
     with pytest.raises(FlowControlError):
         handler.create_webtransport_stream(session_id=token, is_unidirectional=True)
     assert handler.write_stream_chunked(stream_id=stream_id, data=b"x") == 0
-    assert handler.connection is owners[0]
+
+
+async def test_limits_rise_with_what_has_been_told(limited_link: Link) -> None:
+    """What came with an event is consumed: the peer goes on, and is told that it can."""
+    link = limited_link
+    token, _, _ = await link.session()
+    handler, session = link.client.handler, handler_session(link.client)
+    stream_id = handler.create_webtransport_stream(session_id=token)
+    for _ in range(5):
+        with pytest.raises(FlowControlError):
+            while True:
+                handler.send_webtransport_stream_data(stream_id=stream_id, data=bytes(1000))
+        await link.settle()
+    updates = [each["max_data"] for each in link.client.of(EventType.SESSION_MAX_DATA_UPDATED)]
+    assert len(updates) == 5
+    assert updates == sorted(set(updates))
+    assert handler_session(link.client).peer_max_data == session.peer_max_data == updates[-1]
+    assert handler_session(link.server).local_max_data == updates[-1]
+
+    for is_unidirectional, event_type, name in (
+        (False, EventType.SESSION_MAX_STREAMS_BIDI_UPDATED, "max_streams_bidi"),
+        (True, EventType.SESSION_MAX_STREAMS_UNI_UPDATED, "max_streams_uni"),
+    ):
+        for _ in range(4):
+            with pytest.raises(FlowControlError):
+                while True:
+                    handler.create_webtransport_stream(
+                        session_id=token, is_unidirectional=is_unidirectional
+                    )
+            await link.settle()
+            for opened in link.server.of(EventType.STREAM_OPENED):
+                link.server.handler.abort_stream(stream_id=opened["stream_id"], error_code=0)
+                link.client.handler.abort_stream(stream_id=opened["stream_id"], error_code=0)
+            await link.settle()
+        told = [each[name] for each in link.client.of(event_type)]
+        assert len(told) == 4
+        assert told[-1] == getattr(handler_session(link.client), f"peer_{name}") > 2
+
+
+def handler_session(end: End) -> WebTransportSessionInfo:
+    (info,) = end.handler.get_all_sessions()
+    return info
+
+
+async def test_draining_is_told(link: Link) -> None:
+    token, _, session_id = await link.session()
+    link.server.handler._driver.core.drain_session(session_id)
+    link.server.handler._flush()
+    await link.settle()
+    assert link.client.of(EventType.SESSION_DRAINING) == [{"session_id": token}]
+    info = link.client.handler.get_session_info(session_id=token)
+    assert info is not None
+    assert info.state is SessionState.DRAINING
 
 
 async def test_connection_is_kept_weakly(certificate: Certificate) -> None:

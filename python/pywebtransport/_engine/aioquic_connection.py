@@ -131,10 +131,7 @@ class AioquicConnection:
         return self._quic.peer_certificate()
 
     def session_flow(self, session_id: int) -> dict[str, int]:
-        try:
-            return self._driver.core.session_flow(session_id)
-        except CoreClosed:
-            return {}
+        return self._driver.session_flow(session_id)
 
     def stats(self) -> EngineStats:
         quic = self._quic

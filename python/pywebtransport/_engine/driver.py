@@ -240,6 +240,13 @@ class Driver:
         self.core.close_session(session_id, code, reason, now)
         self.drain()
 
+    def session_flow(self, session_id: int) -> dict[str, int]:
+        """The limits of a session and their use; empty where there are none."""
+        try:
+            return self.core.session_flow(session_id)
+        except CoreClosed:
+            return {}
+
     # streams and datagrams
 
     def open_stream(self, session_id: int, unidirectional: bool) -> tuple[int, bytes] | None:

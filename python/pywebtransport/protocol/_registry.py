@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pywebtransport.constants import (
     SETTINGS_WT_INITIAL_MAX_DATA,
@@ -21,10 +21,18 @@ from pywebtransport.protocol.utils import (
 from pywebtransport.types import EventType, Headers, SessionId, SessionState, StreamState
 from pywebtransport.utils import generate_session_id
 
+if TYPE_CHECKING:
+    from pywebtransport._engine.driver import Driver
+
 __all__ = ["Registry", "StreamRecord"]
 
 MAX_CLOSED_SESSIONS = 64
 """Ended sessions that are remembered, for ``recover_session``; the oldest go."""
+LIMITS = frozenset(
+    f"{end}_max_{what}"
+    for end in ("local", "peer")
+    for what in ("data", "streams_bidi", "streams_uni")
+)
 REJECTED = 1
 """The code with which a session that was not accepted is reported closed."""
 
@@ -50,10 +58,10 @@ class Registry:
         *,
         is_client: bool,
         local_limits: tuple[int, int, int],
-        read_settings: Callable[[], dict[int, int]],
+        driver: Callable[[], Driver],
     ) -> None:
         """``local_limits``: data, bidirectional and unidirectional streams as announced."""
-        self._read_settings = read_settings
+        self._driver = driver
         self._is_client = is_client
         self._local_limits = local_limits
         self._peer_limits = (0, 0, 0)
@@ -74,6 +82,7 @@ class Registry:
         self.last_activity: float | None = None
         self.peer_settings: dict[int, int] = {}
         self._by_stream: dict[int, WebTransportSessionInfo] = {}
+        self._spare_credit: dict[SessionId, int] = {}
 
     # what the handler's own calls change
 
@@ -94,12 +103,21 @@ class Registry:
         self.stats["sessions_created"] += 1
         return info
 
-    def session_ready(self, info: WebTransportSessionInfo) -> None:
+    def session_ready(self, info: WebTransportSessionInfo, **answer: Any) -> None:
         info.state = SessionState.CONNECTED
         info.ready_at = time.time()
         info.peer_max_data, info.peer_max_streams_bidi, info.peer_max_streams_uni = (
             self._peer_limits
         )
+        self._emit(EventType.SESSION_READY, **info.to_dict(), **answer)
+
+    def update_limits(self, info: WebTransportSessionInfo) -> WebTransportSessionInfo:
+        """Both ends raise them as the session goes on."""
+        if info.control_stream_id in self._by_stream:
+            flow = self._driver().session_flow(info.control_stream_id)
+            for name in LIMITS & flow.keys():
+                setattr(info, name, flow[name])
+        return info
 
     def add_stream(self, info: WebTransportSessionInfo, stream_id: int) -> StreamRecord:
         record = StreamRecord(
@@ -121,6 +139,18 @@ class Registry:
         counter = f"{'local' if is_ours else 'peer'}_streams_{kind}_opened"
         setattr(info, counter, getattr(info, counter) + 1)
         return record
+
+    def reserve(self, record: StreamRecord, size: int) -> int:
+        """Spend the session's credit for ``size`` bytes; how much there is, when that is less."""
+        session_id = record.info.session_id
+        credit = self._spare_credit.pop(session_id, 0)
+        if credit < size:
+            credit += self._driver().reserve_send(record.info.stream_id, size - credit)
+        # What does not suffice is kept: given back, it would end the core's wait for more.
+        left = credit - size if credit >= size else credit
+        if left:
+            self._spare_credit[session_id] = left
+        return min(credit, size)
 
     def sent(self, record: StreamRecord, size: int) -> None:
         record.info.bytes_sent += size
@@ -164,6 +194,7 @@ class Registry:
 
     def end_session(self, info: WebTransportSessionInfo, code: int, reason: str) -> None:
         self._by_stream.pop(info.control_stream_id, None)
+        self._spare_credit.pop(info.session_id, None)
         info.state = SessionState.CLOSED
         info.closed_at = time.time()
         info.close_code, info.close_reason = code, reason
@@ -209,9 +240,9 @@ class Registry:
     ) -> None:
         info = self._by_stream.get(session_id)
         if info is not None:
-            self.session_ready(info)
-            answer = {"response_headers": dict(headers), "protocol": protocol, "dialect": dialect}
-            self._emit(EventType.SESSION_READY, **info.to_dict(), **answer)
+            self.session_ready(
+                info, response_headers=dict(headers), protocol=protocol, dialect=dialect
+            )
 
     def session_rejected(
         self,
@@ -240,12 +271,10 @@ class Registry:
         self._emit(EventType.SESSION_REQUEST, **info.to_dict(), **asked)
 
     def session_writable(self, session_id: int) -> None:
-        info = self._by_stream.get(session_id)
-        if info is not None:
-            self._emit(EventType.SESSION_MAX_DATA_UPDATED, session_id=info.session_id)
+        self._limit_raised(session_id, EventType.SESSION_MAX_DATA_UPDATED, "max_data")
 
     def settings_received(self, dialect: str | None) -> None:
-        settings = self.peer_settings = self._read_settings()
+        settings = self.peer_settings = self._driver().core.peer_settings() or {}
         self._peer_limits = (
             settings.get(SETTINGS_WT_INITIAL_MAX_DATA, 0),
             settings.get(SETTINGS_WT_INITIAL_MAX_STREAMS_BIDI, 0),
@@ -254,6 +283,8 @@ class Registry:
         self._emit(EventType.SETTINGS_RECEIVED, dialect=dialect, settings=settings)
 
     def stream_data(self, stream_id: int, data: bytes, fin: bool) -> None:
+        # The application gets it with the event, or nobody does: the session's credit goes back.
+        self._driver().stream_consumed(stream_id, len(data), time.monotonic())
         record = self.streams.get(stream_id)
         if record is None or not record.can_receive:
             return
@@ -295,11 +326,14 @@ class Registry:
             self.sending_ended(record, code=raw if code is None else code)
 
     def streams_available(self, session_id: int, unidirectional: bool) -> None:
+        if unidirectional:
+            event_type, name = EventType.SESSION_MAX_STREAMS_UNI_UPDATED, "max_streams_uni"
+        else:
+            event_type, name = EventType.SESSION_MAX_STREAMS_BIDI_UPDATED, "max_streams_bidi"
+        self._limit_raised(session_id, event_type, name)
+
+    def _limit_raised(self, session_id: int, event_type: EventType, name: str) -> None:
         info = self._by_stream.get(session_id)
         if info is not None:
-            kind = (
-                EventType.SESSION_MAX_STREAMS_UNI_UPDATED
-                if unidirectional
-                else EventType.SESSION_MAX_STREAMS_BIDI_UPDATED
-            )
-            self._emit(kind, session_id=info.session_id)
+            limit = getattr(self.update_limits(info), f"peer_{name}")
+            self._emit(event_type, session_id=info.session_id, **{name: limit})

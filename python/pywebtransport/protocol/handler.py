@@ -88,7 +88,7 @@ class WebTransportProtocolHandler(EventEmitter):
                 config.initial_max_streams_bidi,
                 config.initial_max_streams_uni,
             ),
-            read_settings=lambda: self._driver.core.peer_settings() or {},
+            driver=lambda: self._driver,
         )
         self._driver = Driver(
             quic=quic_connection,
@@ -126,11 +126,12 @@ class WebTransportProtocolHandler(EventEmitter):
 
     def get_session_info(self, *, session_id: SessionId) -> WebTransportSessionInfo | None:
         """The live object of this session, None when there is none."""
-        return self._registry.sessions.get(session_id)
+        info = self._registry.sessions.get(session_id)
+        return None if info is None else self._registry.update_limits(info)
 
     def get_all_sessions(self) -> list[WebTransportSessionInfo]:
         """The live objects of the sessions, ended ones included while they are remembered."""
-        return list(self._registry.sessions.values())
+        return [self._registry.update_limits(info) for info in self._registry.sessions.values()]
 
     def get_health_status(self) -> dict[str, Any]:
         """A summary for monitoring."""
@@ -269,12 +270,14 @@ class WebTransportProtocolHandler(EventEmitter):
         return False
 
     def accept_webtransport_session(self, *, stream_id: StreamId, session_id: SessionId) -> None:
-        """Server: answer a SESSION_REQUEST with status 200."""
+        """Server: answer a SESSION_REQUEST with status 200; SESSION_READY follows here too."""
         if self._is_client:
             raise ProtocolError("only a server accepts sessions")
         info = self._registry.sessions.get(session_id)
         if info is None or info.control_stream_id != stream_id:
             raise ProtocolError(f"no session {session_id!r} was requested on stream {stream_id}")
+        if info.state is not SessionState.CONNECTING:
+            raise ProtocolError(f"session {session_id!r} cannot be accepted: it is {info.state}")
         self._registry.session_ready(info)
         try:
             self._driver.accept_session(stream_id, protocol=None, headers={}, now=time.monotonic())
@@ -341,9 +344,8 @@ class WebTransportProtocolHandler(EventEmitter):
         record = self._registry.streams.get(stream_id)
         if record is None or not record.can_send:
             raise ProtocolError(f"stream {stream_id} is unknown or takes no more data")
-        granted = self._driver.reserve_send(stream_id, len(data))
+        granted = self._registry.reserve(record, len(data))
         if granted < len(data):
-            self._driver.release_send(stream_id, granted)
             self._flush()
             raise FlowControlError(
                 f"the session's data limit covers {granted} of {len(data)} bytes",
