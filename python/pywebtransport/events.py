@@ -134,7 +134,7 @@ class EventEmitter:
     _background: set[asyncio.Task[None]] | None = None
     _drain_task: asyncio.Task[None] | None = None
     _handlers: dict[str, list[EventHandler]] | None = None
-    _history: deque[Event | _Unseen] | None = None
+    _history: list[Event | _Unseen] | None = None
     _is_emitter: bool = False
     _is_paused: bool = False
     _max_history: int = DEFAULT_MAX_EVENT_HISTORY
@@ -142,6 +142,7 @@ class EventEmitter:
     _max_queued: int = DEFAULT_MAX_QUEUED_EVENTS
     _once_handlers: dict[str, list[EventHandler]] | None = None
     _queue: deque[Event] | None = None
+    _watchers: list[tuple[EventType, Callable[[], object]]] | None = None
 
     def __init__(
         self,
@@ -346,6 +347,24 @@ class EventEmitter:
 
     # private
 
+    def _watch(self, event_type: EventType, watcher: Callable[[], object]) -> None:
+        """Call ``watcher`` at once at every event of this type, paused or not.
+
+        For the library's own registers: no task, no event object, not one of the listeners.
+        """
+        if self._watchers is None:
+            self._watchers = []
+        self._watchers.append((event_type, watcher))
+
+    def _unwatch(self, event_type: EventType, watcher: Callable[[], object]) -> None:
+        if self._watchers is not None:
+            self._watchers.remove((event_type, watcher))
+
+    def _tell_watchers(self, event_type: EventType | str) -> None:
+        for watched, watcher in tuple(self._watchers or ()):
+            if watched == event_type:
+                watcher()
+
     def _add(self, handlers: list[EventHandler], handler: EventHandler, kind: str) -> None:
         if handler in handlers:
             logger.warning("handler %r is already registered for %s", handler, kind)
@@ -363,14 +382,20 @@ class EventEmitter:
         self, event_type: EventType | str, data: EventData | None, source: Any
     ) -> Event | None:
         """Record an event; give it back when there is something to run for it now."""
-        history = self._history
-        if history is None:
-            history = self._history = deque(maxlen=self._max_history)
-        if not self._is_paused and not self._has_listeners(event_type):
-            history.append((event_type, time.time(), data, source))
+        if self._watchers is not None:
+            self._tell_watchers(event_type)
+        is_unseen = not self._is_paused and not self._has_listeners(event_type)
+        if is_unseen:
+            entry: Event | _Unseen = (event_type, time.time(), data, source)
+        else:
+            entry = event = Event(type=event_type, data=data, source=source)
+        if self._history is None:
+            self._history = []
+        self._history.append(entry)
+        if len(self._history) > self._max_history:
+            del self._history[0]
+        if is_unseen:
             return None
-        event = Event(type=event_type, data=data, source=source)
-        history.append(event)
         if not self._is_paused:
             return event
         if self._queue is None:

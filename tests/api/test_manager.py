@@ -43,8 +43,8 @@ class Closable(EventEmitter):
         self.closed = asyncio.Event()
         self.released = asyncio.Event()
 
-    def off(self, **kwargs: Any) -> None:
-        super().off(**kwargs)
+    def _unwatch(self, *args: Any) -> None:
+        super()._unwatch(*args)
         self.released.set()
 
     @property
@@ -357,6 +357,8 @@ async def test_lost_connection_is_forgotten_and_closed() -> None:
         await kind.add(connection)
         await connection.emit(event_type=EventType.CONNECTION_LOST)
         assert len(manager) == 0
+        async with asyncio.timeout(5):
+            await connection.closed.wait()
         assert connection.close_calls == [{}]
         assert connection.get_stats()["total_handlers"] == 0
 

@@ -28,7 +28,7 @@ from pywebtransport._engine.aioquic_tls import (
     client_configuration,
     server_configuration,
 )
-from pywebtransport._engine.base import CloseInfo, EngineConnection
+from pywebtransport._engine.base import CloseInfo, EngineConnection, SessionRequest
 from pywebtransport._engine.driver import core_config
 from pywebtransport.exceptions import (
     CertificateError,
@@ -101,6 +101,7 @@ class AioquicEngine:
         host: str,
         port: int,
         remote: Address | None = None,
+        request: SessionRequest | None = None,
     ) -> EngineConnection:
         key_log = KeyLog.from_environment()
         configuration = client_configuration(config, server_name=host, key_log=key_log)
@@ -108,13 +109,25 @@ class AioquicEngine:
         try:
             async with asyncio.timeout(config.connect_timeout):
                 addresses = await _resolve(*target)
-                return await self._connect_to_first(config, configuration, addresses)
+                connection = await self._connect_to_first(config, configuration, addresses)
         except builtins.TimeoutError as error:
             raise TimeoutError(
                 f"no answer from {target[0]}:{target[1]} within {config.connect_timeout} s",
                 timeout_duration=config.connect_timeout,
                 operation="connect",
             ) from error
+        if request is not None:
+            try:
+                connection.open_session(
+                    authority=request.authority,
+                    path=request.path,
+                    headers=request.headers,
+                    protocols=request.protocols,
+                )
+            except BaseException:
+                connection.close(code=H3_NO_ERROR, reason="")
+                raise
+        return connection
 
     async def _connect_to_first(
         self,

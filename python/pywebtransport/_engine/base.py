@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pywebtransport.types import Address
 
 __all__ = [
+    "FIRST_SESSION",
     "CloseInfo",
     "ConnectionSink",
     "Engine",
@@ -43,6 +44,10 @@ __all__ = [
     "SessionRequest",
     "StreamFinished",
 ]
+
+
+FIRST_SESSION = 0
+"""The first stream that a client opens in both directions (RFC 9000 §2.1)."""
 
 
 class EngineClosed(Exception):
@@ -59,7 +64,7 @@ class SessionRefused(Exception):
 
 @dataclass(slots=True, frozen=True)
 class SessionRequest:
-    """A peer's request for a session, waiting for ``accept_session`` or ``reject_session``."""
+    """A request for a session: a peer's, which waits for its answer, or one of ours to be sent."""
 
     session_id: int
     authority: str
@@ -151,10 +156,12 @@ class EngineConnection(Protocol):
     @property
     def is_client(self) -> bool: ...
     @property
-    def local_address(self) -> Address | None: ...
+    def local_address(self) -> Address | None:
+        """Stays known after the end."""
+
     @property
     def remote_address(self) -> Address | None:
-        """Where the peer is now (it may migrate)."""
+        """Where the peer is now (it may migrate), or was at the end."""
 
     def set_sink(self, sink: ConnectionSink) -> None:
         """Attach the facade; notifications that came before are delivered then."""
@@ -213,7 +220,9 @@ class EngineConnection(Protocol):
     def session_flow(self, session_id: int) -> dict[str, int]:
         """Session flow control by the field names of ``WebTransportSessionInfo``; {} without."""
 
-    def stats(self) -> EngineStats: ...
+    def stats(self) -> EngineStats:
+        """Figures as they are now, or were at the end."""
+
     def export_keying_material(
         self, session_id: int, label: bytes, context: bytes, length: int
     ) -> bytes:
@@ -264,9 +273,12 @@ class Engine(Protocol):
         host: str,
         port: int,
         remote: Address | None = None,
+        request: SessionRequest | None = None,
     ) -> EngineConnection:
         """A connection whose handshake is complete and whose peer speaks HTTP/3.
 
         ``host`` is verified and sent as SNI; ``remote`` is where packets go when not there.
+        ``request`` is sent as soon as the protocol allows, as session FIRST_SESSION; ValueError:
+        it cannot be sent.
         Raises ConnectionError, HandshakeError, CertificateError, TimeoutError (the package's).
         """

@@ -17,10 +17,11 @@ import os
 import socket
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 
-from pywebtransport._engine.base import EngineConnection, EngineListener
+from pywebtransport._engine.base import EngineConnection, EngineListener, SessionRequest
 from pywebtransport._engine.native_reactor import ClientSockets, NativeConnection, Reactor
 from pywebtransport._engine.native_settings import (
     CLIENT_FIELDS,
@@ -133,10 +134,10 @@ class NativeEngine:
         host: str,
         port: int,
         remote: Address | None = None,
+        request: SessionRequest | None = None,
     ) -> EngineConnection:
         loop = running_loop()
-        with certificate_errors(config.certfile or config.ca_certs or ""):
-            client = self._client_settings(config)
+        client = self._client_settings(config)
         sockets = self._sockets.get(loop)
         if sockets is None:
             # A pending timer holds its loop, so a closed one does not leave by itself.
@@ -148,12 +149,12 @@ class NativeEngine:
             async with asyncio.timeout(config.connect_timeout):
                 try:
                     addresses = await resolve(loop, target, target_port)
-                except OSError as error:
+                except (OSError, UnicodeError) as error:
                     raise ConnectionError(
                         f"cannot resolve {target!r}: {error}", remote_address=(target, target_port)
                     ) from error
                 attempts = [
-                    self._attempt(sockets, client, version, (address, target_port), host)
+                    self._attempt(sockets, client, version, (address, target_port), host, request)
                     for version, address in addresses
                 ]
                 connection = await (attempts[0] if len(attempts) == 1 else first_success(attempts))
@@ -172,6 +173,7 @@ class NativeEngine:
         version: int,
         remote: Address,
         name: str,
+        request: SessionRequest | None,
     ) -> NativeConnection:
         try:
             reactor = sockets.use(version)
@@ -186,9 +188,17 @@ class NativeEngine:
             raise ConnectionError(
                 f"cannot connect to {name!r}: {error}", remote_address=remote
             ) from error
+        connection.on_lost(lambda: sockets.leave(version))
         try:
-            await connection.wait_connected(remote, lambda: sockets.leave(version))
-        except asyncio.CancelledError:
+            if request is not None:
+                connection.open_session(
+                    authority=request.authority,
+                    path=request.path,
+                    headers=request.headers,
+                    protocols=request.protocols,
+                )
+            await connection.wait_connected(remote)
+        except (asyncio.CancelledError, ValueError):
             connection.close(code=H3_NO_ERROR, reason="")
             raise
         return connection
@@ -209,7 +219,8 @@ class NativeEngine:
         if client is None:
             if len(self._clients) >= MAX_CLIENT_SETTINGS:
                 self._clients.pop(next(iter(self._clients)))
-            client = self._clients[key] = client_settings(config)
+            with certificate_errors(config.certfile or config.ca_certs or ""):
+                client = self._clients[key] = client_settings(config)
         self._recent = (config, files, client)
         return client
 
@@ -228,16 +239,24 @@ async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list
     """IP version and text of a host's addresses, in the order of preference; none twice."""
     if host in ("", "*"):
         return [(6, "::")]
-    try:
-        return [(ip_address(host).version, host)]
-    except ValueError:
-        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    if version := version_of(host):
+        return [(version, host)]
+    infos = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     return list(
         dict.fromkeys(
             (6 if family == socket.AF_INET6 else 4, cast(str, address[0]))
             for family, _, _, _, address in infos
         )
     )
+
+
+@lru_cache(maxsize=256)
+def version_of(host: str) -> int:
+    """4 or 6 of an address, 0 of a name."""
+    try:
+        return ip_address(host).version
+    except ValueError:
+        return 0
 
 
 async def first_success(

@@ -53,10 +53,13 @@ class NativeConnection(EndpointConnection):
             self._gone.append(waiter)
             await waiter
 
-    async def wait_connected(self, peer: Address, on_lost: Callable[[], None]) -> None:
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the connection is gone."""
+        self._on_lost = callback
+
+    async def wait_connected(self, peer: Address) -> None:
         """Client: until the handshake is complete; raises what ended it."""
         self._peer = peer
-        self._on_lost = on_lost
         self._ready = asyncio.get_running_loop().create_future()
         await self._ready
 
@@ -153,6 +156,9 @@ class ClientSockets:
         self._loop = weakref.ref(loop)
         self._reactors: dict[int, Reactor] = {}
         self._users: dict[int, int] = {}
+        self._idle_since: dict[int, float] = {}
+        self._watched: set[int] = set()
+        """Sockets that a timer will look at."""
 
     def use(self, version: int) -> Reactor:
         """The socket for IPv4 or IPv6, for one more connection."""
@@ -170,13 +176,24 @@ class ClientSockets:
         self._users[version] -= 1
         loop = self._loop()
         if self._users[version] == 0 and loop is not None and not loop.is_closed():
-            loop.call_later(IDLE_SOCKET_TIMEOUT, self._close_unused, version)
+            self._idle_since[version] = loop.time()
+            # One timer, however many connections come and go while it runs.
+            if version not in self._watched:
+                self._watched.add(version)
+                loop.call_later(IDLE_SOCKET_TIMEOUT, self._close_unused, loop, version)
 
     def close(self) -> None:
         """Release the sockets of a loop that is closed."""
         while self._reactors:
             self._reactors.popitem()[1].close()
 
-    def _close_unused(self, version: int) -> None:
-        if self._users.get(version) == 0 and (reactor := self._reactors.pop(version, None)):
-            reactor.close()
+    def _close_unused(self, loop: asyncio.AbstractEventLoop, version: int) -> None:
+        self._watched.discard(version)
+        if self._users[version] or version not in self._reactors:
+            return
+        rest = self._idle_since[version] + IDLE_SOCKET_TIMEOUT - loop.time()
+        if rest > 0:
+            self._watched.add(version)
+            loop.call_later(rest, self._close_unused, loop, version)
+        else:
+            self._reactors.pop(version).close()

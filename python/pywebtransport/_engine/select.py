@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, cast
 
 from pywebtransport.exceptions import ConfigurationError
@@ -28,8 +29,10 @@ def get_engine(config: ClientConfig | ServerConfig) -> Engine:
             config_key="engine",
             config_value=name,
         )
+    path = f"pywebtransport._engine.{name}"
     try:
-        module = importlib.import_module(f"pywebtransport._engine.{name}")
+        # A look at what is loaded costs every connection less than the import system.
+        module = sys.modules.get(path) or importlib.import_module(path)
     except ImportError as error:
         raise ConfigurationError(
             f"engine {name!r} cannot be used here: {error}", config_key="engine", config_value=name

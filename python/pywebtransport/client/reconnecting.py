@@ -26,8 +26,12 @@ class ReconnectingClient(EventEmitter):
     ``max_retry_delay``; after a success the count starts again. More than ``max_retries`` failures
     in a row end it. These are fields of the client's configuration.
 
+    Only ConnectionError, TimeoutError and ClientError are followed by another attempt; a URL that
+    is none, for one, ends it at once, and so does a client that is closed.
+
     Emits CONNECTION_ESTABLISHED {session, attempt}, CONNECTION_LOST {url}, and CONNECTION_FAILED
-    {reason: "max_retries_exceeded", last_error}.
+    {reason, last_error} when it gives up; the reason is "max_retries_exceeded", "client_closed" or
+    "not_retriable".
 
     Args:
         url: Where to connect.
@@ -86,39 +90,49 @@ class ReconnectingClient(EventEmitter):
             return
         self._is_closed = True
         self._changed.set()
-        task, session = self._loop_task, self._session
-        if task is not None:
+        task = self._loop_task
+        # A handler of one of its events may close this.
+        if task is not None and task is not asyncio.current_task():
             task.cancel()
             await asyncio.wait([task])
-        if session is not None:
-            await session.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def _keep_connected(self) -> None:
         config = self._client.config
         failures = 0
         attempt = 0
+        delay = config.retry_delay
         try:
-            while True:
+            while not self._is_closed:
                 attempt += 1
                 try:
                     self._session = await self._client.connect(url=self._url)
                 except (ConnectionError, TimeoutError, ClientError) as error:
                     failures += 1
                     logger.warning("attempt %d to reach %s failed: %s", attempt, self._url, error)
-                    if failures > config.max_retries or self._client.is_closed:
-                        await self.emit(
-                            event_type=EventType.CONNECTION_FAILED,
-                            data={"reason": "max_retries_exceeded", "last_error": error},
-                            source=self,
-                        )
-                        return
-                    delay = config.retry_delay * config.retry_backoff ** (failures - 1)
+                    if self._client.is_closed:
+                        return await self._give_up("client_closed", error)
+                    if failures > config.max_retries:
+                        return await self._give_up("max_retries_exceeded", error)
                     await asyncio.sleep(min(delay, config.max_retry_delay))
+                    delay = min(delay * config.retry_backoff, config.max_retry_delay)
                     continue
+                except Exception as error:
+                    logger.error("%s cannot be reached: %s", self._url, error)
+                    return await self._give_up("not_retriable", error)
                 failures = 0
+                delay = config.retry_delay
                 await self._use(self._session, attempt)
         finally:
             self._changed.set()
+
+    async def _give_up(self, reason: str, error: Exception) -> None:
+        await self.emit(
+            event_type=EventType.CONNECTION_FAILED,
+            data={"reason": reason, "last_error": error},
+            source=self,
+        )
 
     async def _use(self, session: WebTransportSession, attempt: int) -> None:
         """Announce a session, and its end."""
@@ -131,6 +145,10 @@ class ReconnectingClient(EventEmitter):
         self._changed.set()
         await session.wait_closed()
         self._is_announced = False
+        if self._is_closed:
+            return
+        # It may have left its connection behind.
+        await session.close()
         self._session = None
         self._changed.set()
         await self.emit(event_type=EventType.CONNECTION_LOST, data={"url": self._url}, source=self)

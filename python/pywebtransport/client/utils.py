@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from pywebtransport.constants import DEFAULT_SECURE_PORT, WEBTRANSPORT_SCHEME
@@ -17,10 +18,18 @@ def parse_webtransport_url(*, url: URL) -> URLParts:
     Raises:
         ConfigurationError: ``url`` is not the https URL of a host.
     """
+    if not isinstance(url, str):
+        raise _bad(url, f"it is no str but {type(url).__name__}")
+    return _parse(url)
+
+
+@lru_cache(maxsize=256)
+def _parse(url: str) -> URLParts:
+    """Clients connect to few URLs, over and over."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except (ValueError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise _bad(url, str(error)) from error
     if parts.scheme != WEBTRANSPORT_SCHEME:
         raise _bad(url, f"the scheme must be {WEBTRANSPORT_SCHEME!r}, it is {parts.scheme!r}")

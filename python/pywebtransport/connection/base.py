@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from pywebtransport._engine.base import (
@@ -33,7 +34,6 @@ from pywebtransport.types import (
     Address,
     ConnectionState,
     EventType,
-    Headers,
     SessionId,
     SessionState,
 )
@@ -76,10 +76,8 @@ class ConnectionBase(EventEmitter):
         self._announcement: asyncio.Task[None] | None = None
         self._last_activity = 0.0
         self._packets_seen = 0
-        self._last_stats = EngineStats()
         self._established_at: float | None = None
         self._closed_at: float | None = None
-        self._addresses: tuple[Address | None, Address | None] = (None, None)
         self._close_info: CloseInfo | None = None
         self.idle_timeout = (
             config.connection_idle_timeout if isinstance(config, ServerConfig) else None
@@ -110,10 +108,10 @@ class ConnectionBase(EventEmitter):
     @property
     def remote_address(self) -> Address | None:
         """Where the peer is, or was last."""
-        return self._addresses_now()[1]
+        return None if self._link is None else self._link.engine.remote_address
 
-    def _start(self, engine: EngineConnection) -> None:
-        """Take the engine's notifications."""
+    def _start(self, engine: EngineConnection, request: SessionRequest | None = None) -> None:
+        """Take the engine's notifications; ``request`` is what the engine has asked for."""
         self._link = link = Dispatcher(
             connection=self,
             engine=engine,
@@ -124,24 +122,20 @@ class ConnectionBase(EventEmitter):
         self._established_at = time.time()
         self._tell(EventType.CONNECTION_ESTABLISHED, {"connection_id": self.connection_id})
         wake(self._ready_waiters)
+        if request is not None:
+            self._new_session(link, request)
         engine.set_sink(link)
 
-    def _request(
-        self,
-        *,
-        authority: str,
-        path: str,
-        headers: Mapping[str, str],
-        protocols: list[str] | None,
-    ) -> WebTransportSession:
+    def _request(self, request: SessionRequest) -> WebTransportSession:
         link = self._link
         if link is None or self._state != ConnectionState.CONNECTED:
             raise self._closed_error()
-        fields = {name.lower(): value for name, value in headers.items()}
-        authority = fields.pop("host", authority)
         try:
-            control_id = link.engine.open_session(
-                authority=authority, path=path, headers=fields, protocols=protocols or ()
+            session_id = link.engine.open_session(
+                authority=request.authority,
+                path=request.path,
+                headers=request.headers,
+                protocols=request.protocols,
             )
         except (EngineClosed, SessionRefused) as error:
             raise ConnectionError(
@@ -150,16 +144,9 @@ class ConnectionBase(EventEmitter):
         except ValueError as error:
             raise ConfigurationError(f"no session can be requested: {error}") from error
         self._refusal = self._established = None
-        return self._new_session(link, control_id, path, fields, protocols)
+        return self._new_session(link, replace(request, session_id=session_id))
 
-    def _new_session(
-        self,
-        link: Dispatcher,
-        control_id: int,
-        path: str,
-        headers: Headers,
-        protocols: list[str] | None,
-    ) -> WebTransportSession:
+    def _new_session(self, link: Dispatcher, request: SessionRequest) -> WebTransportSession:
         config = self._config
         session = WebTransportSession(
             cast("WebTransportConnection", self),
@@ -171,11 +158,11 @@ class ConnectionBase(EventEmitter):
             ),
             max_incoming_streams=config.max_incoming_streams,
             stream_cleanup_interval=config.stream_cleanup_interval,
-            path=path,
-            headers=headers,
-            wt_available_protocols=protocols,
+            path=request.path,
+            headers=dict(request.headers),
+            wt_available_protocols=list(request.protocols),
         )
-        session._attach(link, control_id)
+        session._attach(link, request.session_id)
         self._sessions[session.session_id] = session
         return session
 
@@ -196,13 +183,7 @@ class ConnectionBase(EventEmitter):
         link = self._link
         if link is None:
             return
-        session = self._new_session(
-            link,
-            request.session_id,
-            request.path,
-            dict(request.headers),
-            list(request.protocols),
-        )
+        session = self._new_session(link, request)
         if self._on_request is not None:
             self._on_request(session)
         elif self._has_listeners(EventType.SESSION_REQUEST):
@@ -227,8 +208,6 @@ class ConnectionBase(EventEmitter):
         link = self._link
         if self._close_info is not None or link is None:
             return
-        self._addresses = self._addresses_now()
-        self._last_stats = self._engine_stats()
         self._close_info = info
         self._closed_at = time.time()
         self._state = ConnectionState.CLOSED
@@ -242,14 +221,21 @@ class ConnectionBase(EventEmitter):
         wake(self._ready_waiters)
         if self._on_end is not None:
             self._on_end(self)
-        self._announcement = asyncio.ensure_future(self._announce_closed(info))
-
-    async def _announce_closed(self, info: CloseInfo) -> None:
         data = {"connection_id": self.connection_id, "code": info.code, "reason": info.reason}
+        kinds = [EventType.CONNECTION_CLOSED]
+        if self._was_lost():
+            kinds.insert(0, EventType.CONNECTION_LOST)
+        if any(map(self._has_listeners, kinds)):
+            self._announcement = asyncio.ensure_future(self._announce_closed(kinds, data))
+        else:
+            for kind in kinds:
+                self._tell(kind, data)
+            wake(self._closed_waiters)
+
+    async def _announce_closed(self, kinds: list[EventType], data: dict[str, Any]) -> None:
         try:
-            if self._was_lost():
-                await self.emit(event_type=EventType.CONNECTION_LOST, data=data, source=self)
-            await self.emit(event_type=EventType.CONNECTION_CLOSED, data=data, source=self)
+            for kind in kinds:
+                await self.emit(event_type=kind, data=data, source=self)
         finally:
             wake(self._closed_waiters)
 
@@ -260,16 +246,8 @@ class ConnectionBase(EventEmitter):
         """Emit an event without waiting for the handlers."""
         self.emit_nowait(event_type=event_type, data=data, source=self)
 
-    def _addresses_now(self) -> tuple[Address | None, Address | None]:
-        if self._link is not None and self._close_info is None:
-            engine = self._link.engine
-            return engine.local_address, engine.remote_address
-        return self._addresses
-
     def _engine_stats(self) -> EngineStats:
-        if self._link is not None and self._close_info is None:
-            return self._link.engine.stats()
-        return self._last_stats
+        return EngineStats() if self._link is None else self._link.engine.stats()
 
     def _info(self, session: WebTransportSession) -> WebTransportSessionInfo:
         from pywebtransport.protocol import WebTransportSessionInfo

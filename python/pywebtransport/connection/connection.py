@@ -8,9 +8,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pywebtransport._engine.base import (
+    FIRST_SESSION,
     CloseInfo,
     EngineClosed,
     SessionRefused,
+    SessionRequest,
 )
 from pywebtransport._engine.select import get_engine
 from pywebtransport._waiting import wait_among
@@ -85,13 +87,21 @@ class WebTransportConnection(ConnectionBase):
             ConnectionError: No connection; the text and ``__cause__`` say why.
             ConfigurationError: The engine cannot be used, or the path or a header cannot be sent.
         """
+        request = _request(
+            _authority(host, port), path, config.headers, config.wt_available_protocols
+        )
         try:
             engine = await get_engine(config).connect(
-                config=config, host=host, port=port, remote=proxy_addr
+                config=config, host=host, port=port, remote=proxy_addr, request=request
             )
         except (ConnectionError, ConfigurationError):
             raise
-        except (WebTransportError, OSError, NotImplementedError) as error:
+        except ValueError as error:
+            raise ConfigurationError(f"no session can be requested: {error}") from error
+        except (
+            *(WebTransportError, EngineClosed, SessionRefused),
+            *(OSError, NotImplementedError),
+        ) as error:
             text = error.message if isinstance(error, WebTransportError) else str(error)
             code = error.error_code if isinstance(error, WebTransportError) else None
             raise ConnectionError(
@@ -100,17 +110,7 @@ class WebTransportConnection(ConnectionBase):
                 remote_address=proxy_addr or (host, port),
             ) from error
         connection = cls(config=config)
-        connection._start(engine)
-        try:
-            connection._request(
-                authority=_authority(host, port),
-                path=path,
-                headers=config.headers,
-                protocols=config.wt_available_protocols,
-            )
-        except BaseException:
-            await connection.close()
-            raise
+        connection._start(engine, request)
         return connection
 
     @classmethod
@@ -199,7 +199,7 @@ class WebTransportConnection(ConnectionBase):
     @property
     def local_address(self) -> Address | None:
         """Of the socket."""
-        return self._addresses_now()[0]
+        return None if self._link is None else self._link.engine.local_address
 
     @property
     def local_addresses(self) -> list[Address]:
@@ -320,12 +320,8 @@ class WebTransportConnection(ConnectionBase):
             raise ConfigurationError(
                 "only a client requests sessions", config_key="config", config_value="ServerConfig"
             )
-        session = self._request(
-            authority=authority,
-            path=path,
-            headers={**self._config.headers, **(headers or {})},
-            protocols=wt_available_protocols,
-        )
+        fields = {**self._config.headers, **(headers or {})}
+        session = self._request(_request(authority, path, fields, wt_available_protocols))
         session._waits_for_answer = True
         return session
 
@@ -446,6 +442,15 @@ class WebTransportConnection(ConnectionBase):
         self._on_closed(CloseInfo(code, reason, "local"))
         if self._announcement is not None and self._announcement is not asyncio.current_task():
             await asyncio.shield(self._announcement)
+
+
+def _request(
+    authority: str, path: str, headers: Headers, protocols: list[str] | None
+) -> SessionRequest:
+    """A ``host`` among the headers is the authority: HTTP/3 has no other place for it."""
+    fields = {name.lower(): value for name, value in headers.items()}
+    authority = fields.pop("host", authority)
+    return SessionRequest(FIRST_SESSION, authority, path, fields, protocols or ())
 
 
 def _authority(host: str, port: int) -> str:

@@ -20,7 +20,6 @@ from operator import attrgetter
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from pywebtransport.events import Event, EventHandler
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.types import EventType
 
@@ -38,8 +37,8 @@ class Member(Protocol):
     def is_closed(self) -> bool: ...
     @property
     def state(self) -> StrEnum: ...
-    def on(self, *, event_type: EventType | str, handler: EventHandler) -> None: ...
-    def off(self, *, event_type: EventType | str, handler: EventHandler | None = None) -> None: ...
+    def _watch(self, event_type: EventType, watcher: Callable[[], object]) -> None: ...
+    def _unwatch(self, event_type: EventType, watcher: Callable[[], object]) -> None: ...
 
 
 IdT = TypeVar("IdT")
@@ -58,7 +57,7 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
         self._limit = limit
         self._cleanup_interval = cleanup_interval
         self._members: dict[IdT, MemberT] | None = None
-        self._handlers: dict[IdT, EventHandler] = {}
+        self._watchers: dict[IdT, Callable[[], object]] = {}
         self._timers: list[asyncio.Task[None]] = []
         self._total_created = 0
         self._total_closed = 0
@@ -160,9 +159,8 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
     def _insert(self, member_id: IdT, member: MemberT) -> None:
         members = self._active_members()
         members[member_id] = member
-        handler = partial(self._on_closed, member_id)
-        self._handlers[member_id] = handler
-        member.on(event_type=self._closed_event, handler=handler)
+        watcher = self._watchers[member_id] = partial(self._remove, member_id)
+        member._watch(self._closed_event, watcher)
         self._total_created += 1
         self._max_concurrent = max(self._max_concurrent, len(members))
 
@@ -174,12 +172,9 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
         return member
 
     def _unsubscribe(self, member_id: IdT, member: MemberT) -> None:
-        handler = self._handlers.pop(member_id, None)
-        if handler is not None:
-            member.off(event_type=self._closed_event, handler=handler)
-
-    def _on_closed(self, member_id: IdT, event: Event) -> None:
-        self._remove(member_id)
+        watcher = self._watchers.pop(member_id, None)
+        if watcher is not None:
+            member._unwatch(self._closed_event, watcher)
 
     async def _repeat(self, interval: float, action: Callable[[], Awaitable[Any]]) -> None:
         while True:

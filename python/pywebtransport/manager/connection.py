@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,6 @@ from pywebtransport.constants import (
     DEFAULT_CONNECTION_IDLE_TIMEOUT,
     DEFAULT_SERVER_MAX_CONNECTIONS,
 )
-from pywebtransport.events import Event, EventHandler
 from pywebtransport.exceptions import ConnectionError
 from pywebtransport.manager.base import ResourceManager, logger
 from pywebtransport.types import ConnectionId, ConnectionState, EventType
@@ -48,7 +48,8 @@ class ConnectionManager(ResourceManager[ConnectionId, "WebTransportConnection"])
         super().__init__(limit=max_connections, cleanup_interval=connection_cleanup_interval)
         self._idle_check_interval = connection_idle_check_interval
         self._idle_timeout = connection_idle_timeout
-        self._lost_handlers: dict[ConnectionId, EventHandler] = {}
+        self._lost_watchers: dict[ConnectionId, Callable[[], object]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def add_connection(self, *, connection: WebTransportConnection) -> ConnectionId:
         """Take a connection in; its id. One that is known stays as it is.
@@ -59,9 +60,6 @@ class ConnectionManager(ResourceManager[ConnectionId, "WebTransportConnection"])
         if connection_id not in self._active_members():
             self._check_limit()
             self._insert(connection_id, connection)
-            lost = partial(self._on_lost, connection_id)
-            self._lost_handlers[connection_id] = lost
-            connection.on(event_type=EventType.CONNECTION_LOST, handler=lost)
         return connection_id
 
     async def add_resource(self, *, resource: WebTransportConnection) -> None:
@@ -99,13 +97,20 @@ class ConnectionManager(ResourceManager[ConnectionId, "WebTransportConnection"])
             if isinstance(result, Exception):
                 logger.error("closing idle %s failed: %r", connection.connection_id, result)
 
-    async def _on_lost(self, connection_id: ConnectionId, event: Event) -> None:
-        connection = self._remove(connection_id)
-        if connection is not None:
-            await connection.close()
+    def _insert(self, member_id: ConnectionId, member: WebTransportConnection) -> None:
+        super()._insert(member_id, member)
+        watcher = self._lost_watchers[member_id] = partial(self._on_lost, member_id)
+        member._watch(EventType.CONNECTION_LOST, watcher)
 
     def _unsubscribe(self, member_id: ConnectionId, member: WebTransportConnection) -> None:
         super()._unsubscribe(member_id, member)
-        lost = self._lost_handlers.pop(member_id, None)
-        if lost is not None:
-            member.off(event_type=EventType.CONNECTION_LOST, handler=lost)
+        watcher = self._lost_watchers.pop(member_id, None)
+        if watcher is not None:
+            member._unwatch(EventType.CONNECTION_LOST, watcher)
+
+    def _on_lost(self, connection_id: ConnectionId) -> None:
+        connection = self._remove(connection_id)
+        if connection is not None and not connection.is_closed:
+            task = asyncio.ensure_future(connection.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)

@@ -293,6 +293,8 @@ class StreamBase(EventEmitter):
         """Emit an event, if someone listens, without waiting for the handlers."""
         if self._has_listeners(event_type):
             self.emit_nowait(event_type=event_type, data=data, source=self)
+        elif self._watchers is not None:
+            self._tell_watchers(event_type)
 
     def _wake_reader(self) -> None:
         reader = self._reader

@@ -7,7 +7,7 @@ use pywt_quic::{Close, Side};
 
 use crate::connection::Connection;
 use crate::datagram::DatagramQueue;
-use crate::{Error, Notification};
+use crate::{Epilogue, Error, Notification};
 
 #[derive(Debug)]
 pub(crate) enum Phase {
@@ -122,7 +122,13 @@ impl Connection {
         while self.core.poll_action().is_some() {}
         self.take_events();
         self.outgoing = DatagramQueue::default();
-        self.notifications.push(Notification::Closed(close));
+        let epilogue = Box::new(Epilogue {
+            remote: self.quic.remote_address(),
+            local_ip: self.quic.local_ip(),
+            stats: self.stats(),
+        });
+        self.notifications
+            .push(Notification::Closed(close, Some(epilogue)));
     }
 
     pub(crate) fn check_alive(&self) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pywt_core::{Action, Dir, Event as CoreEvent, SessionId, StreamId, Transport};
+use pywt_core::{Action, Dir, Event as CoreEvent, Request, SessionId, StreamId, Transport};
 use pywt_quic::{CloseKind, DatagramRefused, Event, Side};
 use rustc_hash::FxHashMap;
 
@@ -61,7 +61,7 @@ pub(crate) struct Bounds {
 }
 
 /// Counters of a connection.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionStats {
     /// QUIC.
     pub quic: pywt_quic::Stats,
@@ -88,6 +88,8 @@ pub struct Connection {
     pub(crate) excess_of_unsent: bool,
     pub(crate) phase: Phase,
     control_open: bool,
+    /// What the client asks for when the handshake is complete.
+    pub(crate) early_request: Option<Box<Request>>,
     pub(crate) had_session: bool,
     pub(crate) linger_until: Option<Instant>,
     epoch: Instant,
@@ -124,6 +126,7 @@ impl Connection {
             excess_of_unsent: false,
             phase: Phase::Connecting,
             control_open: false,
+            early_request: None,
             had_session: false,
             linger_until: None,
             epoch,
@@ -204,6 +207,7 @@ impl Connection {
                 self.phase = Phase::Open;
                 self.open_control(now);
                 self.notifications.push(Notification::Connected);
+                self.open_early_session(now);
             }
             Event::Closed(close) => {
                 let code = (close.kind == CloseKind::Application).then_some(close.code);

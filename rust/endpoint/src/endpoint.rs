@@ -44,6 +44,8 @@ pub struct Endpoint {
     sending: VecDeque<usize>,
     deadlines: Deadlines,
     notifications: VecDeque<(ConnectionKey, Notification)>,
+    /// One of them is worth a transmit before it is told.
+    transmit_first: bool,
     epoch: Instant,
 }
 
@@ -67,6 +69,7 @@ impl Endpoint {
             sending: VecDeque::new(),
             deadlines: Deadlines::default(),
             notifications: VecDeque::new(),
+            transmit_first: false,
             epoch: now,
         }
     }
@@ -235,6 +238,12 @@ impl Endpoint {
         Some((key, notification))
     }
 
+    /// Whether to transmit before telling what is to be told, once: the peer waits for what this
+    /// side has to say at such a moment, and the application will have nothing to add to it.
+    pub fn take_transmit_first(&mut self) -> bool {
+        std::mem::take(&mut self.transmit_first)
+    }
+
     /// How many things the application should know.
     pub fn notifications(&self) -> usize {
         self.notifications.len()
@@ -354,7 +363,7 @@ impl Endpoint {
             }
             let close = Close::internal("internal error, please report this");
             self.notifications
-                .push_back((key, Notification::Closed(close)));
+                .push_back((key, Notification::Closed(close, None)));
         }
         self.abandon(slot);
     }
@@ -386,6 +395,12 @@ impl Endpoint {
         };
         let key = peer.key;
         if !peer.connection.notifications.is_empty() {
+            let is_client = peer.connection.quic.side() == pywt_quic::Side::Client;
+            self.transmit_first |= peer.connection.notifications.iter().any(|told| match told {
+                Notification::Connected => is_client,
+                Notification::SessionClosed { .. } => true,
+                _ => false,
+            });
             self.notifications.extend(
                 peer.connection
                     .notifications
@@ -438,7 +453,7 @@ mod tests {
         assert_eq!(result, Err(Error::Internal));
         assert!(matches!(
             endpoint.poll_notification(),
-            Some((key, Notification::Closed(close))) if key == broken && close.code == 1
+            Some((key, Notification::Closed(close, _))) if key == broken && close.code == 1
         ));
         assert_eq!(endpoint.poll_notification(), None);
         assert!(endpoint.connection(broken).is_none());

@@ -25,7 +25,7 @@ mod stream;
 pub use connection::{Connection, ConnectionOptions, ConnectionStats};
 pub use endpoint::{ConnectionKey, Endpoint, ServerSetup};
 pub use error::Error;
-pub use notification::Notification;
+pub use notification::{Epilogue, Notification};
 pub use pywt_core as core;
 pub use pywt_quic as quic;
 pub use reactor::{Flushed, Reactor};

@@ -1,13 +1,29 @@
 //! What the application is told. One connection's notifications come in order.
 
+use std::net::{IpAddr, SocketAddr};
+
 use pywt_core::{ClosedBy, Dialect, Dir, SessionId, StreamId};
 use pywt_quic::Close;
+
+use crate::ConnectionStats;
+
+/// The last facts of a connection, for when its state is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epilogue {
+    /// Where the peer was.
+    pub remote: SocketAddr,
+    /// Where packets to it came from, if that is known.
+    pub local_ip: Option<IpAddr>,
+    /// Counters.
+    pub stats: ConnectionStats,
+}
 
 /// Something the application should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notification {
-    /// The QUIC connection is gone; sessions and streams were told before. The last one.
-    Closed(Close),
+    /// The QUIC connection is gone; sessions and streams were told before. The last one. No
+    /// facts when a defect of ours ended it.
+    Closed(Close, Option<Box<Epilogue>>),
     /// The handshake is complete. The first one.
     Connected,
     /// `receive_datagram` will return something.

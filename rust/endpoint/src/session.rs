@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use pywt_core::{Dir, OpenError, Request, Response, SessionId, StreamId};
+use pywt_core::{ClosedBy, Dir, OpenError, Request, Response, SessionId, StreamId};
 
+use crate::close::Phase;
 use crate::connection::{quic_dir, Connection};
 use crate::datagram::DatagramQueue;
 use crate::stream::Stream;
-use crate::Error;
+use crate::{Error, Notification};
 
 /// One session's queues and waiters.
 #[derive(Debug, Default)]
@@ -28,8 +29,14 @@ pub(crate) struct Session {
 }
 
 impl Connection {
-    /// Client: asks for a session.
+    /// Client: asks for a session. One may be asked for before the handshake is complete: its
+    /// request leaves together with the handshake's last packet, never as 0-RTT data.
     pub fn open_session(&mut self, request: Request, now: Instant) -> Result<SessionId, Error> {
+        if matches!(self.phase, Phase::Connecting) && self.early_request.is_none() {
+            request.validate()?;
+            self.early_request = Some(Box::new(request));
+            return Ok(FIRST_SESSION);
+        }
         self.check_alive()?;
         let id = self
             .quic
@@ -45,6 +52,21 @@ impl Connection {
         self.sessions.insert(id, Session::default());
         self.settle(now);
         Ok(id)
+    }
+
+    /// The handshake is complete: asks for the session that was wanted before.
+    pub(crate) fn open_early_session(&mut self, now: Instant) {
+        let Some(request) = self.early_request.take() else {
+            return;
+        };
+        if let Err(error) = self.open_session(*request, now) {
+            self.notifications.push(Notification::SessionClosed {
+                session: FIRST_SESSION,
+                code: 0,
+                reason: error.to_string(),
+                by: ClosedBy::Transport,
+            });
+        }
     }
 
     /// Server: accepts a request.
@@ -227,5 +249,7 @@ impl Connection {
     }
 }
 
+/// The first client-initiated bidirectional stream (RFC 9000 §2.1).
+const FIRST_SESSION: SessionId = 0;
 /// RFC 9114 §8.1.
 const H3_REQUEST_CANCELLED: u64 = 0x10c;

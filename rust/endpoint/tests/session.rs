@@ -512,7 +512,7 @@ fn a_server_closes_a_connection_whose_last_session_ended() {
         .client
         .take()
         .iter()
-        .any(|n| matches!(n, Notification::Closed(_))));
+        .any(|n| matches!(n, Notification::Closed(..))));
     // Another session in time keeps it.
     pair.server.take();
     let second = pair.request();
@@ -522,7 +522,7 @@ fn a_server_closes_a_connection_whose_last_session_ended() {
         .client
         .take()
         .iter()
-        .any(|n| matches!(n, Notification::Closed(_))));
+        .any(|n| matches!(n, Notification::Closed(..))));
     let now = pair.now;
     pair.client
         .call(|c| c.close_session(second, 0, "", now))
@@ -530,7 +530,7 @@ fn a_server_closes_a_connection_whose_last_session_ended() {
     pair.advance(Duration::from_secs(2));
     let told = pair.client.take();
     assert!(
-        matches!(told.last(), Some(Notification::Closed(close))
+        matches!(told.last(), Some(Notification::Closed(close, _))
             if close.by == CloseBy::Remote && close.code == 0x100),
         "{told:?}"
     );
@@ -558,18 +558,18 @@ fn a_close_lets_the_peer_read_how_its_session_ended() {
         .server
         .take()
         .iter()
-        .any(|n| matches!(n, Notification::Closed(_))));
+        .any(|n| matches!(n, Notification::Closed(..))));
     pair.advance(Duration::from_millis(200));
     let told = pair.client.take();
     assert!(matches!(
         &told[0],
         Notification::SessionClosed { code: 7, reason, by: ClosedBy::Remote, .. } if reason == "over"
     ));
-    assert!(matches!(&told[1], Notification::Closed(close) if close.reason == "bye"));
+    assert!(matches!(&told[1], Notification::Closed(close, _) if close.reason == "bye"));
     let told = pair.server.take();
     assert!(matches!(
         told.last(),
-        Some(Notification::Closed(close)) if close.by == CloseBy::Local && close.code == 0x100
+        Some(Notification::Closed(close, _)) if close.by == CloseBy::Local && close.code == 0x100
     ));
     assert_eq!(
         pair.server.call(|c| c.open_stream(0, Dir::Uni, now)),
@@ -591,7 +591,7 @@ fn a_close_does_not_wait_for_a_vanished_peer() {
     pair.advance(Duration::from_secs(2));
     assert!(matches!(
         pair.client.take().last(),
-        Some(Notification::Closed(_))
+        Some(Notification::Closed(..))
     ));
 }
 
@@ -606,7 +606,7 @@ fn a_vanished_peer_ends_sessions_by_transport() {
             told.as_slice(),
             [
                 Notification::SessionClosed { by: ClosedBy::Transport, .. },
-                Notification::Closed(close)
+                Notification::Closed(close, _)
             ] if close.by == CloseBy::Transport
         ),
         "{told:?}"

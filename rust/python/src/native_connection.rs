@@ -13,7 +13,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyType};
 use pyo3::{intern, PyTraverseError, PyVisit};
 use pywt_core::{Dir, Request, Response};
-use pywt_endpoint::{Connection, ConnectionKey, Error, Notification, Payload, Read};
+use pywt_endpoint::{Connection, ConnectionKey, Epilogue, Error, Notification, Payload, Read};
 
 use crate::core_connection::flow_dict;
 use crate::native_buffer::{join, with_slice};
@@ -39,8 +39,8 @@ struct Told {
     sink: Option<Sink>,
     /// What came before there was a sink.
     early: Vec<Notification>,
-    /// The last known addresses and how it ended, for when the state is gone.
     closed: bool,
+    epilogue: Option<Box<Epilogue>>,
 }
 
 #[pymethods]
@@ -64,20 +64,30 @@ impl EndpointConnection {
         self.told().closed
     }
 
+    /// Stays known after the end, as do the peer's and the figures.
     #[getter]
     fn local_address(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
         let place = self.place()?;
+        let Some((remote, ip)) = self.facts(
+            py,
+            |connection| {
+                (
+                    connection.quic().remote_address(),
+                    connection.quic().local_ip(),
+                )
+            },
+            |epilogue| (epilogue.remote, epilogue.local_ip),
+        )?
+        else {
+            return Ok(None);
+        };
         let mut state = place.endpoint.bind(py).get().lock()?;
         let Some(reactor) = state.reactor() else {
             return Ok(None);
         };
         let mut local = reactor.local_address();
-        let Some(connection) = reactor.endpoint().connection(place.key) else {
-            return Ok(Some(address(local)));
-        };
         if local.ip().is_unspecified() {
-            let remote = connection.quic().remote_address();
-            if let Some(ip) = connection.quic().local_ip().or_else(|| source_ip(remote)) {
+            if let Some(ip) = ip.or_else(|| source_ip(remote)) {
                 local.set_ip(ip);
             }
         }
@@ -86,12 +96,12 @@ impl EndpointConnection {
 
     #[getter]
     fn remote_address(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
-        let place = self.place()?;
-        let mut state = place.endpoint.bind(py).get().lock()?;
-        Ok(state
-            .endpoint()
-            .and_then(|endpoint| endpoint.connection(place.key))
-            .map(|connection| address(connection.quic().remote_address())))
+        let remote = self.facts(
+            py,
+            |connection| connection.quic().remote_address(),
+            |epilogue| epilogue.remote,
+        )?;
+        Ok(remote.map(address))
     }
 
     /// Attaches the facade; notifications that came before are delivered now.
@@ -316,7 +326,9 @@ impl EndpointConnection {
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         static STATS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let stats = self.with(py, |connection, _| Ok(connection.stats()))?;
+        let stats = self
+            .facts(py, Connection::stats, |epilogue| epilogue.stats)?
+            .unwrap_or_default();
         let fields = PyDict::new(py);
         fields.set_item("rtt", stats.quic.rtt.as_secs_f64())?;
         fields.set_item("cwnd", stats.quic.cwnd)?;
@@ -456,14 +468,18 @@ impl EndpointConnection {
                 );
                 return;
             }
-            Notification::Closed(close) => {
+            Notification::Closed(close, epilogue) => {
                 let lost = (
                     close.code,
                     close.reason.clone(),
                     by(close.by),
                     kind(close.kind),
                 );
-                self.told().closed = true;
+                {
+                    let mut told = self.told();
+                    told.closed = true;
+                    told.epilogue = epilogue.clone();
+                }
                 self.deliver(py, notification);
                 report(
                     py,
@@ -491,6 +507,22 @@ impl EndpointConnection {
             Ok(call) => report(py, call.make(py)),
             Err(error) => error.write_unraisable(py, None),
         }
+    }
+
+    /// What is known of the connection while it lives, or was when it ended.
+    fn facts<T>(
+        &self,
+        py: Python<'_>,
+        now: impl FnOnce(&Connection) -> T,
+        at_end: impl FnOnce(&Epilogue) -> T,
+    ) -> PyResult<Option<T>> {
+        if let Some(epilogue) = &self.told().epilogue {
+            return Ok(Some(at_end(epilogue)));
+        }
+        let place = self.place()?;
+        let mut state = place.endpoint.bind(py).get().lock()?;
+        let endpoint = state.endpoint();
+        Ok(endpoint.and_then(|endpoint| endpoint.connection(place.key).map(now)))
     }
 
     fn told(&self) -> std::sync::MutexGuard<'_, Told> {

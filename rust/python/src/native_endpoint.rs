@@ -233,6 +233,7 @@ impl Endpoint {
         let mut state = this.lock()?;
         state.flush_scheduled = false;
         if state.notifications() > 0 {
+            state.transmit_first();
             drop(state);
             Self::dispatch(slf)?;
             state = this.lock()?;
@@ -341,6 +342,7 @@ impl Endpoint {
         if state.notifications() == 0 {
             state.transmit();
         } else {
+            state.transmit_first();
             drop(state);
             Self::dispatch(slf)?;
             state = slf.get().lock()?;
@@ -363,7 +365,7 @@ impl Endpoint {
             else {
                 break;
             };
-            let known = if matches!(notification, Notification::Closed(_)) {
+            let known = if matches!(notification, Notification::Closed(..)) {
                 state.connections.remove(&key)
             } else {
                 state
@@ -429,6 +431,16 @@ impl State {
     pub(crate) fn transmit(&mut self) {
         if let Some(reactor) = &mut self.reactor {
             self.blocked = reactor.flush() == Flushed::Blocked;
+        }
+    }
+
+    /// Sends what should not wait for the sinks.
+    fn transmit_first(&mut self) {
+        if self
+            .endpoint()
+            .is_some_and(Connections::take_transmit_first)
+        {
+            self.transmit();
         }
     }
 

@@ -141,7 +141,7 @@ impl Sink {
                 intern!(py, "streams_available"),
                 (session, dir == Dir::Uni).into_pyobject(py)?,
             ),
-            Notification::Closed(close) => named(
+            Notification::Closed(close, _) => named(
                 intern!(py, "closed"),
                 (close_info(py, close)?,).into_pyobject(py)?,
             ),

@@ -103,7 +103,7 @@ impl TransportOptions {
             let mut discovery = MtuDiscoveryConfig::default();
             discovery
                 .upper_bound(self.max_mtu)
-                .minimum_change(MTU_PRECISION);
+                .minimum_change(mtu_precision(self.max_mtu));
             discovery
         });
         config
@@ -129,9 +129,14 @@ impl TransportOptions {
     }
 }
 
-/// Path MTU discovery is content with this much less than could be: finer steps cost every
-/// connection probes, which are packets full of padding.
-const MTU_PRECISION: u16 = 64;
+/// What path MTU discovery may miss: so much that it tries the upper bound at once, which most
+/// paths have, then the middle. Each finer step would cost every connection a packet of padding.
+fn mtu_precision(upper_bound: u16) -> u16 {
+    upper_bound.saturating_sub(MIN_MTU) / 2 + 1
+}
+
+/// RFC 9000 §14.
+const MIN_MTU: u16 = 1200;
 
 fn varint(field: &'static str, value: u64) -> Result<VarInt, Error> {
     VarInt::from_u64(value).map_err(|_| Error::OutOfRange { field, value })

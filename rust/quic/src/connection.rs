@@ -83,7 +83,7 @@ pub enum DatagramRefused {
 }
 
 /// Counters and estimates of a connection.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Smoothed round trip time.
     pub rtt: Duration,
