@@ -82,8 +82,9 @@ build-dev: $(VENV)/.build ## build the extension (debug) into the tree
 demo: build ## a server and a client over loopback, with figures; ends by itself
 	$(BIN)/python -m examples.demo
 
+PORT ?= 4433
 demo-server: build ## a server that a browser can reach; prints what to paste
-	$(BIN)/python -m examples.demo_server
+	$(BIN)/python -m examples.demo_server --port $(PORT)
 
 # ---------------------------------------------------------------- documentation
 

@@ -13,6 +13,7 @@ import json
 import tempfile
 
 from pywebtransport import ServerApp, ServerConfig
+from pywebtransport.exceptions import ServerError
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
 from pywebtransport.utils import certificate_hash, generate_self_signed_cert
@@ -93,8 +94,13 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         asyncio.run(serve(arguments.port, as_json=arguments.json))
+    except ServerError as error:
+        raise SystemExit(
+            f"{error.message}; choose another, as in `make demo-server PORT=4434`"
+        ) from error
     except KeyboardInterrupt:
-        print("server stopped")
+        pass
+    print("\nserver stopped")
 
 
 if __name__ == "__main__":
