@@ -178,6 +178,20 @@ async def test_no_answer_in_time_takes_the_subscription_back() -> None:
         assert manager._pending == {}
 
 
+async def test_a_stream_that_takes_nothing_does_not_outlast_the_timeout() -> None:
+    one, other = stream_pair(window=1)
+    async with manager_on(one) as manager:
+        await manager.publish(topic="a", data=b"1")
+        async with asyncio.timeout(0.5):
+            with pytest.raises(SubscriptionFailedError, match="not answered"):
+                await manager.subscribe(topic="t", timeout=0.01)
+        # What was never asked for is not taken back.
+        server = Server(other)
+        await server.expect(b"PUB a 1\n1")
+        await manager.publish(topic="b", data=b"2")
+        await server.expect(b"PUB b 1\n2")
+
+
 async def test_a_cancelled_subscribe_is_taken_back() -> None:
     async with connected() as (manager, server):
         subscribing = asyncio.create_task(manager.subscribe(topic="t"))

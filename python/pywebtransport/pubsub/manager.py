@@ -33,6 +33,9 @@ __all__ = ["PubSubManager", "PubSubStats", "Subscription"]
 
 logger = logging.getLogger(__name__)
 
+TAKE_BACK_TIMEOUT = 1.0
+"""Seconds for the stream to take an UNSUB that nobody waits for."""
+
 
 @dataclass(kw_only=True)
 class PubSubStats:
@@ -118,13 +121,16 @@ class PubSubManager:
         answer: asyncio.Future[Subscription | PubSubError]
         answer = asyncio.get_running_loop().create_future()
         self._pending[topic] = answer, max_queue_size
+        is_asked = False
         try:
             async with asyncio.timeout(timeout):
                 await self._write(encode_line("SUB", topic))
+                is_asked = True
                 outcome = await answer
         except TimeoutError:
             self._stats.subscription_errors += 1
-            await self._take_back(topic)
+            if is_asked:
+                await self._take_back(topic)
             raise SubscriptionFailedError(
                 f"the subscription to {topic!r} was not answered within {timeout} s"
             ) from None
@@ -133,7 +139,7 @@ class PubSubManager:
                 confirmed = answer.result()
                 if isinstance(confirmed, Subscription):
                     await self._leave(confirmed)
-            else:
+            elif is_asked:
                 await self._take_back(topic)
             raise
         finally:
@@ -198,11 +204,11 @@ class PubSubManager:
         if self._closing is not None:
             raise PubSubError("the Pub/Sub stream is closed")
 
-    async def _write(self, command: bytes) -> None:
+    async def _write(self, command: bytes, *, wait_flush: bool = True) -> None:
         if self._closing is not None:
             raise PubSubError("the Pub/Sub stream is closed")
         try:
-            await self._stream.write(data=command)
+            await self._stream.write(data=command, wait_flush=wait_flush)
         except WebTransportError as error:
             raise PubSubError(f"the Pub/Sub stream failed: {error.message}") from error
 
@@ -221,9 +227,10 @@ class PubSubManager:
         if topic in self._subscriptions:
             return
         try:
-            await self._write(encode_line("UNSUB", topic))
-        except PubSubError as error:
-            logger.debug("%r was not unsubscribed: %s", topic, error.message)
+            async with asyncio.timeout(TAKE_BACK_TIMEOUT):
+                await self._write(encode_line("UNSUB", topic), wait_flush=False)
+        except (PubSubError, TimeoutError) as error:
+            logger.debug("%r was not unsubscribed: %s", topic, error)
 
     async def _read(self) -> None:
         reason = "the server ended the Pub/Sub stream"
