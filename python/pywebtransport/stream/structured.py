@@ -49,6 +49,8 @@ class StructuredStream:
         self._max_message_size = max_message_size
         self._class_of = dict(registry)
         self._id_of = type_ids(registry)
+        self._header: tuple[int, int] | None = None
+        """Type id and size of the message whose payload comes next."""
 
     @property
     def is_closed(self) -> bool:
@@ -83,7 +85,7 @@ class StructuredStream:
         await self._stream.write(data=HEADER.pack(type_id, len(payload)) + payload)
 
     async def receive_obj(self) -> Any:
-        """Return the next object.
+        """Return the next object. Cancelled or timed out, it has lost nothing.
 
         Raises:
             StreamError: The stream ended; ``__cause__`` tells an end within a message.
@@ -93,8 +95,11 @@ class StructuredStream:
         """
         stream = self._stream
         try:
-            type_id, size = HEADER.unpack(await stream.readexactly(n=HEADER.size))
+            if self._header is None:
+                self._header = HEADER.unpack(await stream.readexactly(n=HEADER.size))
+            type_id, size = self._header
             if size > self._max_message_size:
+                self._header = None
                 await stream.abort(code=1)
                 raise SerializationError(
                     f"a message of {size} bytes is longer than"
@@ -102,12 +107,14 @@ class StructuredStream:
                 )
             cls = self._class_of.get(type_id)
             if cls is None:
+                self._header = None
                 raise SerializationError(f"type id {type_id} is not in the registry")
             payload = await stream.readexactly(n=size)
+            self._header = None
         except asyncio.IncompleteReadError as error:
             raise StreamError(
                 f"the stream ended within a message, {len(error.partial)} of {error.expected} bytes"
-                if error.partial
+                if error.partial or self._header is not None
                 else "the stream ended",
                 stream_id=stream.stream_id,
                 stream_state=stream.state,
