@@ -146,8 +146,14 @@ async def test_request_carries_the_headers_of_every_source(
         assert (headers["x-config"], headers["x-default"], headers["x-call"]) == ("1", "2", "3")
         assert headers["x-both"] == "call"
         assert headers[":authority"] == f"127.0.0.1:{server.port}"
+        defaults = {"x-other": "4"}
+        client.set_default_headers(headers=defaults)
+        defaults["x-other"] = "changed later"
         await client.connect(url=server.url(), headers={"host": "other.example"})
-        assert server.sessions[1].headers[":authority"] == "other.example"
+        headers = server.sessions[1].headers
+        assert headers[":authority"] == "other.example"
+        assert (headers["x-other"], headers["x-both"]) == ("4", "config")
+        assert "x-default" not in headers
 
 
 async def test_name_is_verified(server: Server, certificate: Certificate) -> None:
@@ -301,9 +307,44 @@ async def test_failing_factories_are_wrapped(server: Server, certificate: Certif
     async with WebTransportClient(config=config, connection_factory=fail) as client:
         with pytest.raises(ClientError, match="on purpose"):
             await client.connect(url=server.url())
+        assert (await client.diagnostics()).stats.connections_failed == 1
     async with WebTransportClient(config=config, session_factory=fail) as client:
-        with pytest.raises(ClientError, match="on purpose"):
+        before = await client.diagnostics()
+        with pytest.raises(ClientError, match="on purpose") as caught:
             await client.connect(url=server.url())
+        assert caught.value.target_url == server.url()
+        diagnostics = await client.diagnostics()
+        stats = diagnostics.stats
+        assert (stats.connections_attempted, stats.connections_failed) == (1, 1)
+        assert (stats.connections_successful, stats.total_connect_time) == (0, 0.0)
+        assert diagnostics.connection_states == {}
+        assert before.stats.connections_attempted == 0, "a snapshot"
+
+
+async def test_request_that_cannot_be_sent(server: Server, client: WebTransportClient) -> None:
+    with pytest.raises(ClientError, match="NUL, CR or LF"):
+        await client.connect(url=server.url(), headers={"x": "a\r\nb"})
+    with pytest.raises(ConfigurationError, match="invalid character"):
+        await WebTransportConnection.create_client(
+            config=client.config.update(headers={"bad name": "x"}),
+            host="127.0.0.1",
+            port=server.port,
+        )
+    assert (await client.diagnostics()).connection_states == {}
+
+
+async def test_closing_while_it_connects(certificate: Certificate) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        config = trusting(certificate, connect_timeout=0.3)
+        async with WebTransportClient(config=config) as client:
+            url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
+            connecting = asyncio.create_task(client.connect(url=url))
+            await asyncio.sleep(0)
+        with pytest.raises(ConnectionError, match=r"0\.3 s"):
+            await connecting
+        with pytest.raises(ClientError, match="closed"):
+            await client.connect(url=url)
 
 
 async def test_session_that_is_accepted_and_closed_at_once_is_given_out(
@@ -322,14 +363,44 @@ async def test_session_that_is_accepted_and_closed_at_once_is_given_out(
             assert session.is_closed
 
 
-def test_stats_and_issues() -> None:
+def test_stats() -> None:
     stats = ClientStats()
     assert (stats.success_rate, stats.avg_connect_time) == (1.0, 0.0)
     assert stats.to_dict()["performance"]["min_connect_time"] == 0.0
     stats.connections_attempted, stats.connections_successful = 20, 10
     stats.total_connect_time = 60.0
     assert stats.to_dict()["connections"]["success_rate"] == 0.5
-    assert len(ClientDiagnostics(stats=stats, connection_states={}).issues) == 2
+    assert stats.to_dict() == {
+        "created_at": stats.created_at,
+        "uptime": pytest.approx(0, abs=60),
+        "connections": {"attempted": 20, "successful": 10, "failed": 0, "success_rate": 0.5},
+        "performance": {
+            "avg_connect_time": 6.0,
+            "min_connect_time": 0.0,
+            "max_connect_time": 0.0,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("figures", "issues"),
+    [
+        ({"connections_attempted": 10, "connections_successful": 0}, []),
+        ({"connections_attempted": 20, "connections_successful": 18}, []),
+        (
+            {"connections_attempted": 11, "connections_successful": 9},
+            ["Low connection success rate: 82%"],
+        ),
+        ({"connections_successful": 2, "total_connect_time": 10.0}, []),
+        (
+            {"connections_successful": 2, "total_connect_time": 10.1},
+            ["Slow average connect time: 5.05s"],
+        ),
+    ],
+)
+def test_issues(figures: dict[str, Any], issues: list[str]) -> None:
+    stats = ClientStats(**figures)
+    assert ClientDiagnostics(stats=stats, connection_states={}).issues == issues
 
 
 # Several clients.
@@ -510,5 +581,8 @@ async def test_silent_proxy_times_out(tmp_path: Path) -> None:
         silent.bind(("127.0.0.1", 0))
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
         config = ClientConfig(proxy=ProxyConfig(url=url, connect_timeout=0.2))
-        with pytest.raises(asyncio.TimeoutError):
+        with pytest.raises(asyncio.TimeoutError, match=r"proxy 127\.0\.0\.1:.* 0\.2 s"):
             await perform_proxy_handshake(config=config, target_host="a", target_port=1)
+        async with WebTransportClient(config=config) as client:
+            with pytest.raises(ConnectionError, match=r"the proxy .* within 0\.2 s"):
+                await client.connect(url="https://example.org")

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -119,8 +120,7 @@ class WebTransportClient(EventEmitter):
             ClientError: The server answered with another status than 2xx (the text holds
                 ``HTTP status NNN``), or the client is closed or was not entered.
         """
-        connection, session_id = await self._open(url, timeout, headers, wt_available_protocols)
-        return await self._session(connection, session_id, url)
+        return await self._open(url, timeout, headers, wt_available_protocols)
 
     async def connect_optimistic(
         self,
@@ -134,10 +134,9 @@ class WebTransportClient(EventEmitter):
 
         What needs the answer waits for it; ``session.ensure_ready()`` does nothing else.
         """
-        connection, session_id = await self._open(
+        session = await self._open(
             url, timeout, headers, wt_available_protocols, is_optimistic=True
         )
-        session = await self._session(connection, session_id, url)
         session._waits_for_answer = True
         return session
 
@@ -145,7 +144,7 @@ class WebTransportClient(EventEmitter):
         """A snapshot of the figures."""
         connections = await self._connections.get_all_resources()
         return ClientDiagnostics(
-            stats=self._stats,
+            stats=replace(self._stats),
             connection_states=dict(Counter(connection.state for connection in connections)),
         )
 
@@ -164,8 +163,8 @@ class WebTransportClient(EventEmitter):
         protocols: list[str] | None,
         *,
         is_optimistic: bool = False,
-    ) -> tuple[WebTransportConnection, str]:
-        """A connection with a session that is established, or requested."""
+    ) -> WebTransportSession:
+        """A session that is established, or requested, on a connection of its own."""
         if self._is_closed:
             raise ClientError("the client is closed; make a new one", target_url=url)
         if not self._is_active:
@@ -193,13 +192,14 @@ class WebTransportClient(EventEmitter):
                     session_id = next(iter(connection._sessions))
                 else:
                     session_id = await connection.wait_for_ready_session(timeout=timeout)
+                session = await self._session(connection, session_id)
         except BaseException as error:
             stats.connections_failed += 1
             if connection is not None:
                 await connection.close()
             if isinstance(error, asyncio.TimeoutError):
                 raise ConnectionError(
-                    f"no answer from {url} within {timeout} s",
+                    str(error) or f"no answer from {url} within {timeout} s",
                     error_code=ErrorCodes.APP_CONNECTION_TIMEOUT,
                     remote_address=(host, port),
                 ) from error
@@ -216,29 +216,23 @@ class WebTransportClient(EventEmitter):
         stats.total_connect_time += elapsed
         stats.min_connect_time = min(stats.min_connect_time, elapsed)
         stats.max_connect_time = max(stats.max_connect_time, elapsed)
-        return connection, session_id
+        return session
 
     async def _session(
-        self, connection: WebTransportConnection, session_id: str, url: URL
+        self, connection: WebTransportConnection, session_id: str
     ) -> WebTransportSession:
         if self._session_factory is None:
             session = connection._sessions.get(session_id) or connection._established
             assert isinstance(session, WebTransportSession)
             return session
-        try:
-            session = await self._session_factory(
-                connection=connection,
-                session_id=session_id,
-                max_streams=self._config.max_streams,
-                max_incoming_streams=self._config.max_incoming_streams,
-                stream_cleanup_interval=self._config.stream_cleanup_interval,
-            )
-            await session.initialize()
-        except BaseException as error:
-            await connection.close()
-            if isinstance(error, Exception) and not isinstance(error, WebTransportError):
-                raise ClientError(f"no session for {url}: {error!r}", target_url=url) from error
-            raise
+        session = await self._session_factory(
+            connection=connection,
+            session_id=session_id,
+            max_streams=self._config.max_streams,
+            max_incoming_streams=self._config.max_incoming_streams,
+            stream_cleanup_interval=self._config.stream_cleanup_interval,
+        )
+        await session.initialize()
         return session
 
     def _configured(

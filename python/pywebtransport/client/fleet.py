@@ -61,14 +61,14 @@ class ClientFleet:
         results = await asyncio.gather(
             *(client.connect(url=url) for client in self._clients), return_exceptions=True
         )
-        sessions = []
+        sessions: list[WebTransportSession] = []
         for number, result in enumerate(results):
-            if isinstance(result, WebTransportSession):
-                sessions.append(result)
-            elif isinstance(result, Exception):
+            if isinstance(result, Exception):
                 logger.warning("client %d of the fleet did not connect: %s", number, result)
-            else:
+            elif isinstance(result, BaseException):
                 raise result
+            else:
+                sessions.append(result)
         return sessions
 
     async def get_client(self) -> WebTransportClient:

@@ -75,20 +75,24 @@ async def perform_proxy_handshake(
     )
     if config.ca_certs:
         configuration.load_verify_locations(config.ca_certs)
-    async with asyncio.timeout(proxy.connect_timeout):
-        try:
-            async with connect(
+    try:
+        async with (
+            asyncio.timeout(proxy.connect_timeout),
+            connect(
                 host, port, configuration=configuration, create_protocol=ProxyProtocol
-            ) as protocol:
-                assert isinstance(protocol, ProxyProtocol)
-                status = await protocol.request(fields)
-                address = protocol.peer_address
-        except (OSError, CodecError) as error:
-            if isinstance(error, asyncio.TimeoutError):
-                raise
-            raise HandshakeError(
-                f"the proxy {host}:{port} cannot be used: {error}", handshake_stage="proxy"
-            ) from error
+            ) as protocol,
+        ):
+            assert isinstance(protocol, ProxyProtocol)
+            status = await protocol.request(fields)
+            address = protocol.peer_address
+    except TimeoutError as error:
+        raise TimeoutError(
+            f"the proxy {host}:{port} did not answer within {proxy.connect_timeout} s"
+        ) from error
+    except (OSError, CodecError) as error:
+        raise HandshakeError(
+            f"the proxy {host}:{port} cannot be used: {error}", handshake_stage="proxy"
+        ) from error
     if status != OK:
         raise HandshakeError(f"Proxy returned status {status}", handshake_stage="proxy")
     return address
