@@ -140,12 +140,38 @@ async def test_samples_from_entering_to_leaving(monitor: Any, target: Any) -> No
     assert watching.get_metrics_history() == watching.get_alerts() == []
 
 
+@pytest.mark.parametrize(
+    ("monitor", "target"),
+    [(ClientMonitor, Client), (DatagramMonitor, Transport), (ServerMonitor, Server)],
+)
+async def test_first_sample_is_taken_at_once(monitor: Any, target: Any) -> None:
+    async with monitor(target()) as watching:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(watching.get_metrics_history()) == 1
+    with pytest.raises(ValueError, match="monitoring_interval"):
+        monitor(target(), monitoring_interval=0)
+
+
 async def test_histories_are_bounded() -> None:
     client = Client()
+
+    class Worse(ClientStats):
+        """Another message in each sample."""
+
+        @property
+        def avg_connect_time(self) -> float:
+            return 10.0 + client.looks
+
+    client.figures = Worse()
     async with ClientMonitor(client, monitoring_interval=INTERVAL) as monitor:
         await client.samples_taken(125)
     assert len(monitor.get_metrics_history(limit=1000)) == 120
     assert len(monitor.get_metrics_history()) == 100
+    alerts = monitor.get_alerts(limit=1000)
+    assert len(alerts) == len(monitor.get_metrics_summary()["recent_alerts"]) == 100
+    assert monitor.get_alerts() == alerts[-25:]
+    assert all(set(alert) == {"type", "message", "timestamp"} for alert in alerts)
 
 
 async def test_sample_that_fails_is_logged_and_the_next_is_taken(
@@ -200,6 +226,21 @@ async def test_client_alerts(figures: dict[str, Any], expected: list[str]) -> No
         await client.samples_taken(3)
         assert kinds(monitor.get_alerts()) == expected
         assert monitor.get_metrics_summary()["recent_alerts"] == monitor.get_alerts()
+
+
+async def test_client_alerts_of_two_kinds_are_not_repeated_in_turn() -> None:
+    client = Client()
+    client.figures = ClientStats(
+        connections_attempted=20, connections_successful=1, total_connect_time=6.0
+    )
+    async with ClientMonitor(client, monitoring_interval=INTERVAL) as monitor:
+        await client.samples_taken(3)
+        assert kinds(monitor.get_alerts()) == ["low_success_rate", "slow_connections"]
+        client.figures.connections_successful = 2
+        await client.samples_taken(2)
+        assert kinds(monitor.get_alerts()) == [
+            *("low_success_rate", "slow_connections", "low_success_rate")
+        ]
 
 
 # servers

@@ -19,7 +19,7 @@ class ClientMonitor(BaseMonitor):
     """Samples ``client.diagnostics()``.
 
     Alerts: ``low_success_rate`` (below 90 % after more than 10 attempts) and
-    ``slow_connections`` (5 s on average); not repeated while the last message is the same.
+    ``slow_connections`` (5 s on average); not repeated while the last of its kind says the same.
     Raises TypeError when ``client`` is not a :class:`WebTransportClient`.
     """
 
@@ -60,5 +60,6 @@ class ClientMonitor(BaseMonitor):
             self._alert_once("slow_connections", f"Slow average connect time: {average:.2f}s")
 
     def _alert_once(self, kind: str, message: str) -> None:
-        if not self._alerts or self._alerts[-1]["message"] != message:
+        alike = (alert["message"] for alert in reversed(self._alerts) if alert["type"] == kind)
+        if next(alike, None) != message:
             self._alert({"type": kind, "message": message})
