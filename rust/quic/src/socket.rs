@@ -65,11 +65,7 @@ impl Socket {
 
     /// Takes over a bound socket; see [`Self::bind`].
     pub fn new(io: UdpSocket, reports_errors: bool) -> io::Result<Self> {
-        let state = UdpSocketState::new(UdpSockRef::from(&io))?;
-        // quinn-udp asks for time stamps, and has no room for them beside what tells of a batch of
-        // packets: the kernel then drops the congestion mark. Until quinn-udp has room.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        nix::sys::socket::setsockopt(&io, nix::sys::socket::sockopt::ReceiveTimestampns, &false)?;
+        let state = offloads(&io)?;
         let reference = UdpSockRef::from(&io);
         // A system may grant less or refuse; a smaller buffer only drops packets earlier.
         let _ = state.set_recv_buffer_size(reference, KERNEL_BUFFER);
@@ -160,7 +156,30 @@ impl Socket {
 
     /// Hands one GSO batch to the kernel. `WouldBlock` means to try the same again when the
     /// socket is writable.
-    pub fn send(&self, transmit: &Transmit, data: &[u8]) -> io::Result<()> {
+    pub fn send(&mut self, transmit: &Transmit, data: &[u8]) -> io::Result<()> {
+        let batch = data.get(..transmit.size).unwrap_or(data);
+        let sent = self.send_segments(transmit, batch, transmit.segment_size);
+        if !matches!(&sent, Err(e) if e.kind() == io::ErrorKind::InvalidInput) {
+            return sent;
+        }
+        // quinn-udp takes this for a kernel without offloads and gives them up for everybody. But
+        // an address to which nothing can be sent, port 0 for one, brings it about as well, and
+        // whoever forges the source of a packet names such an address: a single packet tells.
+        let single = transmit.segment_size.unwrap_or(batch.len());
+        let packet = batch.get(..single).unwrap_or(batch);
+        let sent = self.send_segments(transmit, packet, None);
+        if matches!(&sent, Err(e) if e.kind() == io::ErrorKind::InvalidInput) {
+            self.state = offloads(&self.io)?;
+        }
+        sent
+    }
+
+    fn send_segments(
+        &self,
+        transmit: &Transmit,
+        contents: &[u8],
+        segment_size: Option<usize>,
+    ) -> io::Result<()> {
         self.state.try_send(
             UdpSockRef::from(&self.io),
             &quinn_udp::Transmit {
@@ -168,8 +187,8 @@ impl Socket {
                 ecn: transmit
                     .ecn
                     .and_then(|mark| quinn_udp::EcnCodepoint::from_bits(mark as u8)),
-                contents: data.get(..transmit.size).unwrap_or(data),
-                segment_size: transmit.segment_size,
+                contents,
+                segment_size,
                 // A socket bound to one address sends from it; naming it again would only cost.
                 src_ip: transmit.src_ip.filter(|_| self.local.ip().is_unspecified()),
             },
@@ -195,6 +214,16 @@ impl Socket {
     pub fn io(&self) -> &UdpSocket {
         &self.io
     }
+}
+
+/// Asks the kernel for batches of packets in both directions, and for congestion marks.
+fn offloads(io: &UdpSocket) -> io::Result<UdpSocketState> {
+    let state = UdpSocketState::new(UdpSockRef::from(io))?;
+    // quinn-udp asks for time stamps, and has no room for them beside what tells of a batch of
+    // packets: the kernel then drops the congestion mark. Until quinn-udp has room.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    nix::sys::socket::setsockopt(io, nix::sys::socket::sockopt::ReceiveTimestampns, &false)?;
+    Ok(state)
 }
 
 /// How many packets of `mtu` bytes fit in one send, of those the kernel would take: a batch
@@ -241,7 +270,7 @@ mod tests {
     fn one_send_carries_many_packets_and_their_mark_and_one_receive_takes_them() {
         const SEGMENT: usize = 1_200;
         let bind = |address: &str| Socket::bind(address.parse().unwrap(), false).unwrap();
-        let (sender, mut receiver) = (bind("127.0.0.1:0"), bind("0.0.0.0:0"));
+        let (mut sender, mut receiver) = (bind("127.0.0.1:0"), bind("0.0.0.0:0"));
         let count = sender.max_segments(SEGMENT as u16);
         assert_eq!(count, MAX_SEGMENTS);
         let destination = SocketAddr::from(([127, 0, 0, 1], receiver.local_address().port()));
@@ -255,6 +284,18 @@ mod tests {
             segment_size: Some(SEGMENT),
             src_ip: None,
         };
+        // Nothing can be sent to port 0, which is the fault of whoever asked for it.
+        for segment_size in [None, Some(SEGMENT)] {
+            let nowhere = Transmit {
+                destination: SocketAddr::from(([127, 0, 0, 1], 0)),
+                segment_size,
+                size: segment_size.map_or(SEGMENT, |size| 3 * size),
+                ..transmit
+            };
+            let refused = sender.send(&nowhere, &data).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        }
+        assert_eq!(sender.max_segments(SEGMENT as u16), MAX_SEGMENTS);
         sender.send(&transmit, &data).unwrap();
         let mut packets = Vec::new();
         // Loopback delivers before it returns.
