@@ -435,6 +435,12 @@ class EventEmitter:
                 await result
         except Exception:
             logger.exception("handler %r failed at %s", handler, event.type)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not whoever emits was cancelled, but something that the handler waited for.
+            logger.exception("handler %r failed at %s", handler, event.type)
 
     async def _drain(self) -> None:
         while self._queue and not self._is_paused:

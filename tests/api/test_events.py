@@ -169,6 +169,38 @@ async def test_failing_handler_is_logged_and_the_others_run(
     assert "handler is broken" in caplog.text
 
 
+async def test_handler_that_waits_for_something_cancelled_has_failed(
+    log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def wait(event: Event) -> None:
+        cancelled = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+        await cancelled
+
+    emitter = EventEmitter()
+    emitter.on(event_type=READY, handler=wait)
+    emitter.on(event_type=READY, handler=log.sync)
+    await emitter.emit(event_type=READY, data=1)
+    assert log.lines == ["sync 1"]
+    assert "failed at session_ready" in caplog.text
+
+
+async def test_cancelled_emit_ends() -> None:
+    started = asyncio.Event()
+
+    async def block(event: Event) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    emitter = EventEmitter()
+    emitter.on(event_type=READY, handler=block)
+    emitting = asyncio.create_task(emitter.emit(event_type=READY))
+    await started.wait()
+    emitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await emitting
+
+
 def test_off(log: Log) -> None:
     emitter = EventEmitter()
     emitter.off(event_type=READY, handler=log.sync)
@@ -203,6 +235,16 @@ def test_remove_all_listeners(log: Log) -> None:
     assert emitter.get_stats()["wildcard_handlers"] == 1
     emitter.remove_all_listeners()
     assert emitter.get_stats()["total_handlers"] == emitter.get_stats()["wildcard_handlers"] == 0
+
+
+def test_a_hundred_listeners_are_not_too_many(caplog: pytest.LogCaptureFixture) -> None:
+    emitter = EventEmitter()
+    for _ in range(100):
+        emitter.on(event_type=READY, handler=Log().sync)
+    assert not caplog.records
+    emitter.on(event_type=READY, handler=Log().sync)
+    assert "more than 100 listeners" in caplog.text
+    assert emitter.listener_count(event_type=READY) == 101
 
 
 def test_too_many_listeners_only_warn(caplog: pytest.LogCaptureFixture) -> None:
@@ -375,7 +417,7 @@ async def test_history_has_the_newest_last(log: Log) -> None:
 
 @pytest.mark.parametrize("limit", [1000, 2, 0])
 async def test_history_is_bounded(limit: int) -> None:
-    emitter = EventEmitter(max_history=limit)
+    emitter = EventEmitter() if limit == 1000 else EventEmitter(max_history=limit)
     for number in range(limit + 1):
         await emitter.emit(event_type=READY, data=number)
     assert emitter.get_stats()["history_size"] == limit
