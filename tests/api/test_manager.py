@@ -512,7 +512,7 @@ async def test_slots_are_freed(opener: Opener, how: str) -> None:
             if how == "event":
                 await stream.close()
             elif how == "late":
-                # As streams do: closed at once, announced in the loop's next turn.
+                # As streams do: the handlers run in the loop's next turn.
                 stream.end_silently()
                 stream.emit_nowait(event_type=EventType.STREAM_CLOSED)
             elif how == "remove":

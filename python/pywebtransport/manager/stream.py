@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from operator import attrgetter
@@ -119,9 +118,6 @@ class StreamManager(ResourceManager[StreamId, StreamType]):
         return self._limit - len(self._own) - self._opening
 
     async def _open(self, *, is_unidirectional: bool) -> StreamId:
-        if self._free_slots <= 0:
-            # A stream that has just ended announces it in the loop's next turn.
-            await asyncio.sleep(0)
         self._active_members()
         if self._free_slots <= 0:
             raise StreamError(
