@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -89,11 +90,23 @@ async def test_accept_takes_an_engines_connection() -> None:
             transport=None, protocol=client_engine
         )
     await connection.close()
+    engine: Any = memory_pair()[1]
+    shown: list[WebTransportConnection] = []
+    engine.set_connection = lambda *, connection: shown.append(connection)
     created = await WebTransportConnection.create_server(
-        config=ServerConfig(), transport=None, protocol=memory_pair()[1]
+        config=ServerConfig(), transport=None, protocol=engine
     )
     assert created.is_connected
+    assert shown == [created]
+    assert created.protocol_handler is None
     await created.close()
+
+
+async def test_accept_takes_nothing_else() -> None:
+    connection = WebTransportConnection(config=ServerConfig())
+    with pytest.raises(ConfigurationError, match=r"WebTransportServerProtocol .* got Protocol"):
+        await connection.accept(transport=None, protocol=asyncio.Protocol())
+    assert connection.state is ConnectionState.IDLE
 
 
 # Sessions.
@@ -300,18 +313,38 @@ async def test_unknown_session_cannot_be_adopted() -> None:
             await WebTransportSession(both.client_connection, session_id=token).initialize()
 
 
-def test_issues() -> None:
-    info = ConnectionInfo(
-        connection_id="c",
-        state=ConnectionState.CLOSED,
-        packets_sent=1001,
-        error_count=11,
-        last_activity=1.0,
-    )
+@pytest.mark.parametrize(
+    ("figures", "rtt", "issue"),
+    [
+        ({"state": ConnectionState.CLOSED}, 0.0, "Connection not established (state: closed)"),
+        ({"error_count": 10}, 0.0, None),
+        ({"error_count": 11}, 0.0, "High error count: 11"),
+        ({"last_activity": 290.0}, 0.0, None),
+        ({"last_activity": 310.0}, 0.0, "No activity for 310s"),
+        ({"packets_sent": 1000}, 0.0, None),
+        ({"packets_sent": 1001}, 0.0, "1001 packets sent, none received"),
+        ({"packets_sent": 1001, "packets_received": 1}, 0.0, None),
+        ({}, 1.0, None),
+        ({}, 1.1, "High round-trip time: 1.10s"),
+    ],
+)
+def test_issues(figures: dict[str, Any], rtt: float, issue: str | None) -> None:
+    if "last_activity" in figures:
+        figures = {"last_activity": time.time() - figures["last_activity"]}
+    info = ConnectionInfo(**{"connection_id": "c", "state": ConnectionState.CONNECTED} | figures)
     diagnostics = ConnectionDiagnostics(
-        stats=info, rtt=1.5, cwnd=0, packets_in_flight=0, packet_loss_rate=0.0
+        stats=info, rtt=rtt, cwnd=0, packets_in_flight=0, packet_loss_rate=0.0
     )
-    assert len(diagnostics.issues) == 5
+    assert diagnostics.issues == ([] if issue is None else [issue])
+
+
+def test_uptime() -> None:
+    info = ConnectionInfo(connection_id="c", state=ConnectionState.CONNECTED)
+    assert info.uptime == 0.0
+    info.established_at = time.time() - 5
+    assert 5 <= info.uptime < 60
+    info.closed_at = info.established_at + 2
+    assert info.uptime == pytest.approx(2)
 
 
 # The choice among several.

@@ -209,7 +209,12 @@ class WebTransportConnection(ConnectionBase):
 
     @property
     def protocol_handler(self) -> WebTransportProtocolHandler | None:
-        """The handler below; None where the engine has its own, as both engines do."""
+        """None: both engines keep the protocol to themselves.
+
+        The connection has a handler's facts (:meth:`get_session_info`, :meth:`get_all_sessions`,
+        :attr:`diagnostics`) and emits its SESSION events. ``WebTransportProtocolHandler`` itself is
+        for a QUIC connection of one's own.
+        """
         return None
 
     @property
@@ -220,7 +225,10 @@ class WebTransportConnection(ConnectionBase):
     # Beginning.
 
     async def accept(self, *, transport: Any, protocol: Any) -> None:
-        """Take over a connection that a server has accepted.
+        """Take over a connection that an engine's listener has accepted.
+
+        A server does this for each of its connections. For a socket that ``aioquic.asyncio``
+        serves there is :class:`~pywebtransport.server.server.WebTransportServerProtocol`.
 
         Args:
             transport: Unused; the engine's connection has its own.
@@ -229,7 +237,8 @@ class WebTransportConnection(ConnectionBase):
 
         Raises:
             ConnectionError: This object has a connection already.
-            ConfigurationError: It was not made with a ServerConfig.
+            ConfigurationError: It was not made with a ServerConfig, or ``protocol`` is no engine's
+                connection.
         """
         if self._state != ConnectionState.IDLE:
             raise ConnectionError(f"accept() needs a new connection, this one is {self._state}")
@@ -238,6 +247,13 @@ class WebTransportConnection(ConnectionBase):
                 "accept() needs a ServerConfig",
                 config_key="config",
                 config_value=type(self._config).__name__,
+            )
+        if not hasattr(protocol, "set_sink"):
+            raise ConfigurationError(
+                "accept() takes the connection of an engine; WebTransportServerProtocol is for"
+                f" those that aioquic serves, got {type(protocol).__name__}",
+                config_key="protocol",
+                config_value=type(protocol).__name__,
             )
         tell = getattr(protocol, "set_connection", None)
         if tell is not None:
