@@ -120,7 +120,7 @@ class ConnectionBase(EventEmitter):
         )
         self._state = ConnectionState.CONNECTED
         self._established_at = time.time()
-        self._tell(EventType.CONNECTION_ESTABLISHED, {"connection_id": self.connection_id})
+        self._note(EventType.CONNECTION_ESTABLISHED, {"connection_id": self.connection_id})
         wake(self._ready_waiters)
         if request is not None:
             self._new_session(link, request)
@@ -187,7 +187,7 @@ class ConnectionBase(EventEmitter):
         if self._on_request is not None:
             self._on_request(session)
         elif self._has_listeners(EventType.SESSION_REQUEST):
-            self._tell(EventType.SESSION_REQUEST, request_data(session))
+            self._note(EventType.SESSION_REQUEST, request_data(session))
         else:
             session._reject(404, {})
 
@@ -216,7 +216,6 @@ class ConnectionBase(EventEmitter):
             session._on_closed(0, info.reason or f"connection closed, code {info.code:#x}", by)
         for stream in list(link.streams.values()):
             stream._lose()
-        link.deadlines.close()
         wake(self._session_waiters)
         wake(self._ready_waiters)
         if self._on_end is not None:
@@ -229,7 +228,7 @@ class ConnectionBase(EventEmitter):
             self._announcement = asyncio.ensure_future(self._announce_closed(kinds, data))
         else:
             for kind in kinds:
-                self._tell(kind, data)
+                self._note(kind, data)
             wake(self._closed_waiters)
 
     async def _announce_closed(self, kinds: list[EventType], data: dict[str, Any]) -> None:
@@ -241,10 +240,6 @@ class ConnectionBase(EventEmitter):
 
     def _was_lost(self) -> bool:
         return self._close_info is not None and self._close_info.by != "local"
-
-    def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
-        """Emit an event without waiting for the handlers."""
-        self.emit_nowait(event_type=event_type, data=data, source=self)
 
     def _engine_stats(self) -> EngineStats:
         return EngineStats() if self._link is None else self._link.engine.stats()

@@ -1,13 +1,14 @@
-"""When blocked operations give up: one coarse timer for all of a connection's waiters.
+"""When blocked operations give up: one coarse timer for all the waiters of an event loop.
 
-A read that finds nothing waits on a bare future. Every read of a connection has the same
-timeout, so the order of arrival is the order of expiry, and a queue per timeout is enough.
-The timer is armed while something waits, not once per operation.
+A read that finds nothing waits on a bare future. Reads with the same timeout expire in the order
+of their arrival, so a queue per timeout is enough. The timer is armed while something waits, not
+once per operation, and idle connections have none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from math import inf
 
 __all__ = ["Deadlines", "Waits"]
@@ -50,40 +51,50 @@ class Waits:
 
 
 class Deadlines:
-    """The timer of one connection, and a queue of waiters per timeout."""
+    """The timer of one event loop, and a queue of waiters per timeout."""
 
     __slots__ = ("_loop", "_timer", "_waits", "due")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self._loop = weakref.ref(loop)
         self._timer: asyncio.TimerHandle | None = None
-        self._waits: list[Waits] = []
+        self._waits: dict[float, Waits] = {}
         self.due = inf
 
+    @staticmethod
+    def of(loop: asyncio.AbstractEventLoop) -> Deadlines:
+        """The one of a running event loop."""
+        deadlines = DEADLINES.get(loop)
+        if deadlines is None:
+            deadlines = DEADLINES[loop] = Deadlines(loop)
+        return deadlines
+
     def waits(self, timeout: float | None) -> Waits:
-        """A new queue; ``timeout`` in seconds, ``None`` for ever."""
-        waits = Waits(self, inf if timeout is None else timeout)
-        self._waits.append(waits)
+        """The queue of this timeout in seconds, ``None`` for ever."""
+        timeout = inf if timeout is None else timeout
+        waits = self._waits.get(timeout)
+        if waits is None:
+            waits = self._waits[timeout] = Waits(self, timeout)
         return waits
 
     def arm(self, deadline: float) -> None:
         """Make the timer fire at ``deadline``, which is earlier than it would."""
         if self._timer is not None:
             self._timer.cancel()
+        loop = self._loop()
+        assert loop is not None, "who waits has a loop"
         self.due = deadline
-        self._timer = self._loop.call_at(deadline, self._fire)
+        self._timer = loop.call_at(deadline, self._fire, loop)
 
-    def close(self) -> None:
-        """Stop the timer; nothing expires any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self.due = inf
-
-    def _fire(self) -> None:
-        now = self._loop.time()
+    def _fire(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
         self._timer = None
         self.due = inf
-        due = min((waits.expire(now) for waits in self._waits), default=inf)
+        due = min((waits.expire(now) for waits in self._waits.values()), default=inf)
         if due < inf:
             self.arm(max(due, now + COARSENESS))
+
+
+DEADLINES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines] = (
+    weakref.WeakKeyDictionary()
+)

@@ -35,7 +35,6 @@ class Dispatcher:
         "budget",
         "connection",
         "create_future",
-        "deadlines",
         "engine",
         "loop",
         "reads",
@@ -60,9 +59,9 @@ class Dispatcher:
         self.time = loop.time
         self.create_future = loop.create_future
         self.budget = BUDGET
-        self.deadlines = Deadlines(loop)
-        self.reads = self.deadlines.waits(read_timeout)
-        self.writes = self.deadlines.waits(write_timeout)
+        deadlines = Deadlines.of(loop)
+        self.reads = deadlines.waits(read_timeout)
+        self.writes = deadlines.waits(write_timeout)
         self.sessions: dict[int, SessionBase] = {}
         self.streams: dict[int, StreamBase] = {}
 

@@ -32,14 +32,15 @@ class Outbox:
         "_control_id",
         "_handle",
         "_link",
+        "_queue",
         "_sender",
         "bytes_sent",
         "drops",
         "failures",
         "largest",
+        "limit",
         "max_size",
         "max_time",
-        "queue",
         "sent",
         "smallest",
         "total_time",
@@ -48,7 +49,7 @@ class Outbox:
     def __init__(
         self,
         *,
-        sender: Callable[[bytes], None],
+        sender: Callable[[bytes], None] | None,
         limit: int,
         max_size: int,
         link: Dispatcher | None = None,
@@ -58,7 +59,8 @@ class Outbox:
         self._link = link
         self._control_id = control_id
         self._handle: asyncio.Handle | None = None
-        self.queue = DatagramQueue(max_size=limit)
+        self._queue: DatagramQueue | None = None
+        self.limit = limit
         self.max_size = max_size
         self.sent = 0
         self.bytes_sent = 0
@@ -69,6 +71,13 @@ class Outbox:
         self.total_time = 0.0
         """Seconds in the sender."""
         self.max_time = 0.0
+
+    @property
+    def queue(self) -> DatagramQueue:
+        """What waits for the sender."""
+        if self._queue is None:
+            self._queue = DatagramQueue(max_size=self.limit)
+        return self._queue
 
     def send(self, data: Data | Buffer, priority: int, ttl: float | None) -> bool:
         """Hand over or queue one datagram; False: for that the engine dropped its oldest.
@@ -103,7 +112,8 @@ class Outbox:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-        self.drops += self.queue.clear()
+        if self._queue is not None:
+            self.drops += self._queue.clear()
 
     def _enqueue(self, data: bytes, priority: int, ttl: float | None) -> None:
         if len(data) > self.max_size:
@@ -123,6 +133,7 @@ class Outbox:
     def _hand_over(self) -> None:
         """Give the sender what was queued in this turn of the loop."""
         self._handle = None
+        assert self._sender is not None
         while (entry := self.queue.take()) is not None:
             data, queued_at, ttl = entry
             if ttl is not None and time.time() - queued_at > ttl:

@@ -34,6 +34,8 @@ __all__ = [
 
 logger = get_logger(name=__name__)
 
+HIGH_WATER_MARK = 100
+SENDER_GET_TIMEOUT = 1.0
 CONGESTION_PAUSE = 0.001
 """Seconds that ``send`` leaves to the network when the engine's queue is full."""
 HEARTBEAT_PRIORITY = 1
@@ -65,8 +67,17 @@ class WebTransportDatagramTransport(EventEmitter):
         session_id: SessionId,
         datagram_sender: Callable[[bytes], None],
         max_datagram_size: int,
-        high_water_mark: int = 100,
-        sender_get_timeout: float = 1.0,
+        high_water_mark: int = HIGH_WATER_MARK,
+        sender_get_timeout: float = SENDER_GET_TIMEOUT,
+    ) -> None:
+        self._prepare(session_id, high_water_mark, sender_get_timeout)
+        self._inbox = Inbox(limit=high_water_mark)
+        self._outbox = Outbox(
+            sender=datagram_sender, limit=high_water_mark, max_size=max_datagram_size
+        )
+
+    def _prepare(
+        self, session_id: SessionId, high_water_mark: int, sender_get_timeout: float
     ) -> None:
         super().__init__()
         self._session_id = session_id
@@ -78,10 +89,6 @@ class WebTransportDatagramTransport(EventEmitter):
         self._control_id = -1
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
-        self._inbox = Inbox(limit=high_water_mark)
-        self._outbox = Outbox(
-            sender=datagram_sender, limit=high_water_mark, max_size=max_datagram_size
-        )
         self._heartbeat: asyncio.Task[None] | None = None
         self._arrivals = 0
         self._engine_drops = 0
@@ -91,24 +98,16 @@ class WebTransportDatagramTransport(EventEmitter):
         """The transport of a session, straight over its engine."""
         control_id = session._control_id
         assert control_id is not None
-
-        def send(data: bytes) -> None:
-            link.engine.send_datagram(control_id, data)
-
-        transport = cls(
-            session_id=session._session_id,
-            datagram_sender=send,
-            max_datagram_size=link.engine.max_datagram_size(control_id),
-        )
+        transport = cls.__new__(cls)
+        transport._prepare(session._session_id, HIGH_WATER_MARK, SENDER_GET_TIMEOUT)
         transport._link = link
         transport._loop = link.loop
         transport._control_id = control_id
-        limit = transport._high_water_mark
-        transport._inbox = Inbox(limit=limit, link=link, control_id=control_id)
+        transport._inbox = Inbox(limit=HIGH_WATER_MARK, link=link, control_id=control_id)
         transport._outbox = Outbox(
-            sender=send,
-            limit=limit,
-            max_size=transport._outbox.max_size,
+            sender=None,
+            limit=HIGH_WATER_MARK,
+            max_size=link.engine.max_datagram_size(control_id),
             link=link,
             control_id=control_id,
         )

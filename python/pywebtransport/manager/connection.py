@@ -56,6 +56,9 @@ class ConnectionManager(ResourceManager[ConnectionId, "WebTransportConnection"])
 
         Raises ConnectionError before entering and at the limit.
         """
+        return self._add(connection)
+
+    def _add(self, connection: WebTransportConnection) -> ConnectionId:
         connection_id = connection.connection_id
         if connection_id not in self._active_members():
             self._check_limit()

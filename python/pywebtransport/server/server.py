@@ -249,17 +249,16 @@ class WebTransportServer(EventEmitter):
         connection._on_request = self._requested
         connection._on_session_end = self._session_ended
         connection._on_end = self._connection_ended
-        self._spawn(self._register(connection))
+        try:
+            self._connection_manager._add(connection)
+        except ConnectionError as error:
+            self._connections -= 1
+            self._stats.connection_errors += 1
+            logger.warning("connection from %s: %s", engine.remote_address, error)
+            engine.close(code=ErrorCodes.H3_EXCESSIVE_LOAD, reason=str(error))
+            return None
         connection._start(engine)
         return connection
-
-    async def _register(self, connection: WebTransportConnection) -> None:
-        try:
-            await self._connection_manager.add_connection(connection=connection)
-        except ConnectionError as error:
-            self._stats.connection_errors += 1
-            logger.warning("connection from %s: %s", connection.remote_address, error)
-            await connection.close(code=ErrorCodes.H3_EXCESSIVE_LOAD, reason=str(error))
 
     def _connection_ended(self, connection: ConnectionBase) -> None:
         self._connections -= 1

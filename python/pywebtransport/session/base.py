@@ -243,7 +243,7 @@ class SessionBase(EventEmitter):
         data = {"session_id": self._session_id, "path": self._path, "protocol": self._wt_protocol}
         self._tell(EventType.SESSION_READY, data)
         self._connection._session_ready(self)
-        self._connection._tell(EventType.SESSION_READY, data)
+        self._connection._note(EventType.SESSION_READY, data)
 
     # What the engine tells.
 
@@ -264,7 +264,7 @@ class SessionBase(EventEmitter):
             self._state = SessionState.DRAINING
             data = {"session_id": self._session_id}
             self._tell(EventType.SESSION_DRAINING, data)
-            self._connection._tell(EventType.SESSION_DRAINING, data)
+            self._connection._note(EventType.SESSION_DRAINING, data)
 
     def _on_streams_available(self, unidirectional: bool) -> None:
         if self._openers is not None:
@@ -315,7 +315,7 @@ class SessionBase(EventEmitter):
                 ready.set_result(None)
         data = {"session_id": self._session_id, "code": code, "reason": reason}
         self._connection._session_ended(self)
-        self._connection._tell(EventType.SESSION_CLOSED, data)
+        self._connection._note(EventType.SESSION_CLOSED, data)
         if self._has_listeners(EventType.SESSION_CLOSED):
             self._announcement = asyncio.ensure_future(self._announce_closed(data))
         else:
