@@ -77,9 +77,11 @@ class Site:
         self.client = WebTransportClient(config=self.client_config)
 
     async def __aenter__(self) -> Self:
-        await self.stack.enter_async_context(self.app)
-        await self.app.server.listen()
-        await self.stack.enter_async_context(self.client)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.app)
+            await self.app.server.listen()
+            await stack.enter_async_context(self.client)
+            self.stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *exception: object) -> None:
