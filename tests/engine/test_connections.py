@@ -346,6 +346,24 @@ async def test_stats_count(connect: Connect) -> None:
         assert stats.cwnd > 0
 
 
+@pytest.mark.parametrize("end", ENDS)
+async def test_bytes_are_in_flight_until_the_peer_has_them(connect: Connect, end: str) -> None:
+    pair = await connect()
+    session_id = await pair.session()
+    near, far = pair.end(end), pair.end(other(end))
+    stream_id = await near.open(session_id, True)
+    assert near.connection.stream_write(stream_id, bytes(100_000), True) == 100_000
+    async with asyncio.timeout(5):
+        while (stats := near.connection.stats()).bytes_in_flight < 1200:
+            assert stats.packets_lost == 0
+            await asyncio.sleep(0)
+        await far.next("stream_opened")
+        assert len(await far.read_all(stream_id)) == 100_000
+        while (stats := near.connection.stats()).bytes_in_flight:
+            assert stats.bytes_sent > 100_000
+            await asyncio.sleep(0.001)
+
+
 async def test_encrypted_client_key_is_refused_by_name(
     engine: Engine,
     client_config: MakeClient,

@@ -155,6 +155,21 @@ def test_loop_that_is_closed_under_it_frees_everything(lab: Lab, name: str) -> N
     assert sockets() == before
 
 
+def test_loop_without_readers_is_refused_by_name(lab: Lab) -> None:
+    """Windows' default loop; the other engine works there."""
+
+    class ProactorEventLoop(asyncio.SelectorEventLoop):
+        """Has the name, which is what counts."""
+
+    async def scenario() -> None:
+        for attempt in (lab.listen(), lab.connect(1)):
+            with pytest.raises(NotImplementedError, match="engine='aioquic'"):
+                await attempt
+
+    with asyncio.Runner(loop_factory=ProactorEventLoop) as runner:
+        runner.run(scenario())
+
+
 async def test_exception_of_a_sink_ends_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     await lab.listen()
     client = await lab.connect()

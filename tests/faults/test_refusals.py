@@ -46,6 +46,16 @@ async def test_closed_port_is_told_at_once(engine: str) -> None:
     assert str(port) in str(error)
 
 
+async def test_packets_that_cannot_leave_are_told_at_once(engine: str) -> None:
+    """No system lets a socket broadcast that has not asked for it."""
+    loop = asyncio.get_running_loop()
+    async with client_of(engine) as client:
+        started = loop.time()
+        with pytest.raises(ConnectionError, match="Permission denied"):
+            await client.connect(url="https://255.255.255.255/", timeout=10)
+        assert loop.time() - started < 1
+
+
 async def test_silence_is_told_after_the_timeout(engine: str) -> None:
     async with relay_to(("127.0.0.1", free_port()), Path()) as relay:
         relay.blackhole = True
