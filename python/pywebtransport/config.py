@@ -82,7 +82,8 @@ class BaseConfig:
     max_incoming_datagrams: int = c.DEFAULT_MAX_INCOMING_DATAGRAMS
     """Received datagrams kept for each session until they are read; the oldest are dropped."""
     max_incoming_streams: int = c.DEFAULT_MAX_INCOMING_STREAMS
-    """Streams opened by the peer that wait in a session to be accepted."""
+    """No effect: ``quic_max_concurrent_bidi_streams`` and ``quic_max_concurrent_uni_streams`` bound
+    what the peer may open, accepted or not."""
     max_outgoing_datagrams: int = c.DEFAULT_MAX_OUTGOING_DATAGRAMS
     """Datagrams of a connection that wait for room in a packet; the oldest are dropped."""
     max_pending_events_per_session: int = c.DEFAULT_MAX_PENDING_EVENTS_PER_SESSION

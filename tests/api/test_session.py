@@ -218,6 +218,10 @@ async def test_own_limit_of_streams_is_an_error_at_once() -> None:
             await both.client.create_unidirectional_stream()
         await streams[0].abort()
         await both.client.create_unidirectional_stream()
+    async with ends(server={"max_streams_per_connection": 1}) as both:
+        await both.server.create_bidirectional_stream()
+        with pytest.raises(StreamError, match="max_streams=1"):
+            await both.server.create_bidirectional_stream()
 
 
 async def test_limit_of_the_peer_is_waited_for_in_turn() -> None:

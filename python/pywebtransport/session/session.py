@@ -68,7 +68,7 @@ class WebTransportSession(SessionBase):
         session_id: Its token, as ``connection.wait_for_ready_session`` or SESSION_REQUEST gives it.
         max_streams: Streams opened by this side that may be open at once.
         max_incoming_streams: Accepted for compatibility; the peer's streams are bounded by
-            ``config.max_incoming_streams`` where the connection is made.
+            ``config.quic_max_concurrent_bidi_streams`` and ``quic_max_concurrent_uni_streams``.
         stream_cleanup_interval: Accepted for compatibility; a stream that has ended is forgotten at
             once.
     """
