@@ -218,8 +218,23 @@ async def test_either_setting_works_with_peers_of_both_kinds(here: bool, there: 
         client.register(func=lambda a: a, name="same")
         assert await client.call("same", 1) == 1
         assert await server.call("same", 2) == 2
+        batch = (client if here else server).batch()
+        batch.call("same", 3)
+        assert await batch.send(timeout=1) == [3]
     assert b"jsonrpc" in one.written
     assert b"jsonrpc" in other.written
+
+
+async def test_a_manager_without_the_option_answers_what_says_that_it_is_version_2() -> None:
+    request = {"jsonrpc": "2.0", "method": "total", "params": [1, 2], "id": 1}
+    async with raw(max_batch_size=3) as (peer, _, _):
+        answers = await peer.ask([request, {"foo": 1}, 7])
+        assert [code_of(each) for each in answers] == [
+            {"jsonrpc": "2.0", "result": 3, "id": 1},
+            *(INVALID, INVALID),
+        ]
+        assert code_of(await peer.ask([request] * 4)) == INVALID
+        assert code_of(await peer.ask({"jsonrpc": "2.0", "id": 1})) == INVALID
 
 
 async def test_a_peer_of_0_8_gets_answers_of_0_8_from_a_manager_with_the_option() -> None:

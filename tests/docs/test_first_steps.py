@@ -1,4 +1,4 @@
-"""The programs of the README and of the tutorial run as they stand there."""
+"""The programs of the README, of the tutorial and of the guides run as they stand there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.certificate import make_certificate
 from tests.support.laboratory import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,11 +25,20 @@ def test_the_first_program_of_the_readme_is_short() -> None:
     assert len(programs("README.md")[0].splitlines()) <= 12
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/echo.md"])
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        ("README.md", "b'hello'\n"),
+        ("docs/tutorial/echo.md", "b'hello'\n"),
+        ("docs/howto/rpc.md", "2.0\n-32602\n3.0\n0.5 -32601\n"),
+        ("docs/howto/pubsub.md", "weather.berlin b'rain'\n"),
+    ],
+)
 async def test_server_and_client_of_the_page_talk(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    make_certificate(tmp_path)
     # The pages name the default port; a test may not count on it being free.
     port = str(free_port())
     *before, server, client = [
@@ -45,7 +55,7 @@ async def test_server_and_client_of_the_page_talk(
             assert line, "the server ended before it listened"
         asking = await asyncio.create_subprocess_exec(sys.executable, "client.py", stdout=PIPE)
         output, _ = await asking.communicate()
-        assert (asking.returncode, output) == (0, b"b'hello'\n")
+        assert (asking.returncode, output.decode()) == (0, shown)
     finally:
         serving.terminate()
         await serving.communicate()

@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 VERSION = "2.0"
 
 
-def is_version_2(message: dict[str, Any]) -> bool:
+def is_version_2(message: Any) -> bool:
     """Whether the message says that it is JSON-RPC 2.0."""
-    return message.get("jsonrpc") == VERSION
+    return isinstance(message, dict) and message.get("jsonrpc") == VERSION
 
 
 def error_object(error: RpcError) -> dict[str, Any]:

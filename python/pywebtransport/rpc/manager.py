@@ -14,7 +14,7 @@ from pywebtransport._messages import finish, read_chunk
 from pywebtransport.constants import DEFAULT_MAX_MESSAGE_SIZE, ErrorCodes
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.rpc.batch import RpcBatch
-from pywebtransport.rpc.dispatcher import VERSION, Dispatcher
+from pywebtransport.rpc.dispatcher import VERSION, Dispatcher, is_version_2
 from pywebtransport.rpc.exceptions import (
     InvalidParamsError,
     MethodNotFoundError,
@@ -62,9 +62,9 @@ class RpcManager:
     ``concurrency_limit`` functions run at once (``None`` or 0: as many as requests are pending).
 
     With ``jsonrpc`` the requests are JSON-RPC 2.0: they carry the ``jsonrpc`` member, parameters
-    may be named, batches may be sent and are answered, and what is not a request is answered with
-    an error instead of being ignored. Requests are answered in the format that they come in, so
-    either setting works with peers of both kinds.
+    may be named, batches may be sent, and what is not a request is answered with an error instead
+    of being ignored. Requests, batches of them included, are answered in the format that they come
+    in, so either setting works with peers of both kinds.
 
     A frame larger than ``max_message_size`` cannot be skipped safely: it closes the manager. While
     ``max_pending_requests`` are being answered nothing more is read, responses included.
@@ -323,16 +323,20 @@ class RpcManager:
         try:
             message = decode_message(payload)
         except RpcError as error:
-            await self._refuse(error.message, RpcErrorCode.PARSE_ERROR)
+            await self._refuse(error.message, RpcErrorCode.PARSE_ERROR, is_answered=self._jsonrpc)
             return
         if is_response(message):
             self._resolve(message)
         elif is_request(message):
             await self._serve(self._answer_one(message))
-        elif isinstance(message, list) and self._jsonrpc:
+        elif isinstance(message, list) and (self._jsonrpc or any(map(is_version_2, message))):
             await self._receive_batch(message)
         else:
-            await self._refuse("the message is not a request", RpcErrorCode.INVALID_REQUEST)
+            await self._refuse(
+                "the message is not a request",
+                RpcErrorCode.INVALID_REQUEST,
+                is_answered=self._jsonrpc or is_version_2(message),
+            )
 
     async def _receive_batch(self, messages: list[Any]) -> None:
         if not messages:
@@ -352,10 +356,10 @@ class RpcManager:
             if requests:
                 await self._serve(self._answer_batch(requests))
 
-    async def _refuse(self, text: str, code: RpcErrorCode) -> None:
+    async def _refuse(self, text: str, code: RpcErrorCode, *, is_answered: bool = True) -> None:
         # 0.8 ignores what it cannot read, and so does a manager that speaks its format.
         logger.warning("session %s: %s", self._session_id, text)
-        if self._jsonrpc:
+        if is_answered:
             await self._write(encode_frame(self._dispatcher.refusal(text, code=code)))
 
     async def _serve(self, answering: Coroutine[Any, Any, None]) -> None:
