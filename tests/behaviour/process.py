@@ -9,13 +9,16 @@ import argparse
 import asyncio
 import gc
 import json
+import mmap
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from pywebtransport import ServerApp, ServerConfig
+from pywebtransport.exceptions import StreamError
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
 from tests.support.certificate import Certificate
@@ -31,14 +34,26 @@ async def silent(session: WebTransportSession) -> None:
     await session.wait_closed()
 
 
-async def slow(session: WebTransportSession) -> None:
-    """Read one stream, SLOW_RATE bytes a second."""
+async def read_slowly(stream: WebTransportReceiveStream, until: float = inf) -> int:
+    """Read SLOW_RATE bytes a second up to this time of the loop; how many that were."""
     loop = asyncio.get_running_loop()
-    stream = await session.accept_unidirectional_stream()
-    due = loop.time()
-    while data := await stream.read(size=SLOW_RATE // 16):
+    started = due = loop.time()
+    while due < until and (data := await stream.read(size=SLOW_RATE // 16)):
         due += len(data) / SLOW_RATE
         await asyncio.sleep(due - loop.time())
+    return round((due - started) * SLOW_RATE)
+
+
+async def slow(session: WebTransportSession) -> None:
+    """Read one stream slowly."""
+    await read_slowly(await session.accept_unidirectional_stream())
+
+
+async def pour(session: WebTransportSession) -> None:
+    """Write a gibibyte, which takes no memory: nobody has written to its pages."""
+    stream = await session.create_unidirectional_stream()
+    with suppress(StreamError):
+        await stream.write(data=memoryview(mmap.mmap(-1, 1 << 30)))
 
 
 async def echo(session: WebTransportSession) -> None:
@@ -95,7 +110,7 @@ async def serve(engine: str, certfile: str, keyfile: str, options: dict[str, Any
         await stream.write_all(data=json.dumps(tables(app, session)))
         await session.wait_closed()
 
-    for handler in (silent, slow, echo, report):
+    for handler in (silent, slow, pour, echo, report):
         app.route(path=f"/{handler.__name__}")(handler)
     async with app:
         await app.server.listen()

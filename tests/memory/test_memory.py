@@ -13,7 +13,7 @@ import pytest
 from pywebtransport import ClientConfig, WebTransportClient
 from pywebtransport.exceptions import StreamError
 from pywebtransport.session import WebTransportSession
-from tests.behaviour.process import SLOW_RATE, Process, resident, server_process
+from tests.behaviour.process import SLOW_RATE, Process, read_slowly, resident, server_process
 from tests.behaviour.site import within
 from tests.support.certificate import Certificate
 
@@ -57,6 +57,29 @@ async def test_sender_of_a_gibibyte_waits_for_a_slow_reader(
         await stream.reset()
         with pytest.raises(StreamError):
             await within(write)
+
+
+async def test_server_with_a_gibibyte_waits_for_a_slow_client(
+    engine: str, certificate: Certificate
+) -> None:
+    async with (
+        server_process(engine, certificate) as server,
+        client_of(engine, certificate) as client,
+    ):
+        far, near = server.resident(), resident(os.getpid())
+        session = await client.connect(url=f"{server.url}/pour")
+        stream = await within(session.accept_unidirectional_stream())
+        end = asyncio.get_running_loop().time() + MEASURED
+        received = await read_slowly(stream, end)
+        far, near = server.resident() - far, resident(os.getpid()) - near
+        print(
+            f"{engine}: {received / MIB:.1f} MiB of 1 GiB received in {MEASURED:.0f} s;"
+            f" the server grew by {far / MIB:.1f} MiB, the client by {near / MIB:.1f} MiB"
+        )
+        assert MEASURED / 2 * SLOW_RATE < received < MEASURED * 2 * SLOW_RATE
+        assert far < WINDOWS + MARGIN
+        assert near < MARGIN
+        await within(session.close())
 
 
 async def report(client: WebTransportClient, server: Process) -> dict[str, int]:
