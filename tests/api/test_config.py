@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from pywebtransport._engine.driver import core_config
+from pywebtransport._native import CoreConnection, frame_encode, settings_encode
 from pywebtransport.config import BaseConfig, ClientConfig, ProxyConfig, ServerConfig
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import CertificateError, ConfigurationError
 
 CONFIGS = [ClientConfig, ServerConfig]
@@ -337,3 +340,32 @@ def test_server_presets(tmp_path: Path) -> None:
     assert production.verify_mode == ssl.CERT_NONE
     checked = ServerConfig.create_for_production(host="h", port=2, ca_certs=str(file), **pair)
     assert checked.verify_mode == ssl.CERT_OPTIONAL
+
+
+def test_limits_of_what_comes_before_its_session() -> None:
+    """At each limit, one past it, and when its time is over; in the core that engines share."""
+    config = ServerConfig(
+        max_pending_events_per_session=2, max_total_pending_events=3, pending_event_ttl=1.5
+    )
+    core = CoreConnection(core_config(config, is_client=False))
+    core.handle_connected(3, 65535, 65535, False, 10.0)
+    settings = {0x08: 1, 0x33: 1, 0x2B603742: 1, 0x2C7CF000: 1, 0x14E9CD29: 1}
+    core.handle_stream_data(2, b"\0" + frame_encode(0x04, settings_encode(settings)), False, 10.0)
+    core.drain()
+    rejected = ErrorCodes.WT_BUFFERED_STREAM_REJECTED
+
+    def stops(now: float) -> list[tuple[int, int]]:
+        core.handle_timeout(now)
+        return [action[1:] for action in core.drain() if action[0] == STOP_SENDING]
+
+    for number, stopped in enumerate([[], [], [(6, rejected)]]):
+        core.handle_stream_data(6 + 4 * number, b"\x40\x54\0early", False, 10.0 + number / 10)
+        assert stops(10.2) == stopped, "the oldest makes room"
+    for held in (1, 2, 3, 3):
+        core.handle_datagram(b"\0early", 10.5)
+        assert core.stats()["early_datagrams"] == held
+    assert core.stats()["datagrams_dropped"] == 1
+    assert stops(11.5) == []
+    assert stops(11.6) == [(10, rejected)]
+    assert stops(12.0) == [(14, rejected)]
+    assert core.stats()["early_streams"] == core.stats()["early_datagrams"] == 0

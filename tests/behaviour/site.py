@@ -57,9 +57,8 @@ class Site:
     ) -> None:
         self.url = f"https://127.0.0.1:{(port := free_port())}/"
         self.client_config = ClientConfig(
-            engine=engine,
             ca_certs=certificate.certfile,
-            **{"connect_timeout": PATIENCE} | both | (client or {}),
+            **{"engine": engine, "connect_timeout": PATIENCE} | both | (client or {}),
         )
         server_config = ServerConfig(
             engine=engine,

@@ -49,6 +49,8 @@ logger = get_logger(name=__name__)
 MAX_CODE = 0xFFFF_FFFF
 MAX_REASON = 1024
 """Bytes of a close reason on the wire (webtrans-http3-16 §6); a longer one is cut."""
+MAX_KEYING_MATERIAL = 255 * 32
+"""Bytes that can be exported whatever the cipher suite (RFC 5869 §2.3, SHA-256)."""
 STALE_AFTER = 300.0
 """Seconds without activity on the connection after which ``monitor_health`` warns."""
 
@@ -439,9 +441,12 @@ class WebTransportSession(SessionBase):
 
         Raises:
             SessionError: The session is not established.
-            NotImplementedError: The engine cannot.
+            ValueError: ``length`` is not in 1..8160, or ``label`` or ``context`` has more than 255
+                bytes.
         """
         link = self._established()
+        if not 0 < length <= MAX_KEYING_MATERIAL:
+            raise ValueError(f"length must be in 1..{MAX_KEYING_MATERIAL}, it is {length}")
         assert self._control_id is not None
         try:
             return link.engine.export_keying_material(

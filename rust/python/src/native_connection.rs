@@ -148,7 +148,8 @@ impl EndpointConnection {
         let response = Response { protocol, headers };
         self.with(py, |connection, now| {
             connection.accept_session(session_id, response, now)
-        })
+        })?;
+        self.transmit(py)
     }
 
     #[pyo3(signature = (session_id, *, status, headers = None))]
@@ -175,7 +176,8 @@ impl EndpointConnection {
     ) -> PyResult<()> {
         self.with(py, |connection, now| {
             connection.close_session(session_id, code, reason, now)
-        })
+        })?;
+        self.transmit(py)
     }
 
     fn drain_session(&self, py: Python<'_>, session_id: u64) -> PyResult<()> {
@@ -523,6 +525,16 @@ impl EndpointConnection {
         let mut state = place.endpoint.bind(py).get().lock()?;
         let endpoint = state.endpoint();
         Ok(endpoint.and_then(|endpoint| endpoint.connection(place.key).map(now)))
+    }
+
+    /// Sends at once what the peer waits for, instead of at the end of the loop's turn.
+    fn transmit(&self, py: Python<'_>) -> PyResult<()> {
+        let mut state = self.place()?.endpoint.bind(py).get().lock()?;
+        state.transmit();
+        let wishes = state.wishes(py);
+        drop(state);
+        wishes.grant(py);
+        Ok(())
     }
 
     fn told(&self) -> std::sync::MutexGuard<'_, Told> {

@@ -196,6 +196,7 @@ impl Endpoint {
         };
         object.get().attach(slf, key, true);
         state.connections.insert(key, object.clone().unbind());
+        state.transmit();
         let wishes = state.wishes(py);
         drop(state);
         wishes.grant(py);
