@@ -16,6 +16,8 @@ from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import CertificateError, ConfigurationError
 
 CONFIGS = [ClientConfig, ServerConfig]
+STOP_SENDING = 3
+"""Kind of an item that the core drains."""
 TIMES = [
     "close_timeout",
     "connection_cleanup_interval",
