@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import random
 from pathlib import Path
 from typing import Any
@@ -221,9 +223,28 @@ def test_from_trio(make: Make, client_kind: str, server_kind: str) -> None:
     assert answer == MESSAGE
 
 
-def test_events_are_the_documented_dataclasses() -> None:
-    assert events.StreamDataReceived(b"x", True, 4) == events.StreamDataReceived(
-        data=b"x", end_stream=True, stream_id=4
-    )
-    assert events.ConnectionTerminated(1, None, "r").reason_phrase == "r"
-    assert issubclass(events.PingAcknowledged, events.QuicEvent)
+@pytest.mark.parametrize(
+    ("event", "fields"),
+    [
+        (events.ConnectionTerminated(1, None, "r"), ["error_code", "frame_type", "reason_phrase"]),
+        (
+            events.HandshakeCompleted("h3", False, False),
+            ["alpn_protocol", "early_data_accepted", "session_resumed"],
+        ),
+        (events.PingAcknowledged(7), ["uid"]),
+        (events.StopSendingReceived(1, 4), ["error_code", "stream_id"]),
+        (events.StreamDataReceived(b"x", True, 4), ["data", "end_stream", "stream_id"]),
+        (events.StreamReset(1, 4), ["error_code", "stream_id"]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, events.QuicEvent) else "",
+)
+def test_events_are_the_documented_dataclasses(event: Any, fields: list[str]) -> None:
+    assert [field.name for field in dataclasses.fields(event)] == fields
+    values = dataclasses.asdict(event)
+    assert event == type(event)(**values) == type(event)(*values.values())
+    first = fields[0]
+    setattr(event, first, "changed")
+    assert getattr(event, first) == "changed"
+    for package in ("aioquic", "qh3"):
+        theirs = getattr(importlib.import_module(f"{package}.quic.events"), type(event).__name__)
+        assert {field.name for field in dataclasses.fields(theirs)} == set(fields)
