@@ -106,6 +106,32 @@ async def test_clients_share_a_socket_and_let_go_of_it(lab: Lab) -> None:
     assert sockets() == before
 
 
+@pytest.mark.parametrize("is_on", [True, False])
+async def test_larger_packets_are_found_unless_that_is_off(
+    server_config: Make, client_config: Make, is_on: bool
+) -> None:
+    """RFC 8899 §5.3: probes are acknowledged while there is traffic."""
+    lab = Lab(server_config(), client_config(mtu_discovery=is_on))
+    await lab.listen()
+    client = await lab.connect()
+    near, far = Observer(client), await lab.accepted.get()
+    session_id = client.open_session(authority="localhost", path="/", headers={})
+    await far.next("session_requested")
+    far.connection.accept_session(session_id)
+    await near.next("session_established")
+    assert client.max_datagram_size(session_id) <= 1200
+    for _ in range(50):
+        stream_id = await near.open(session_id)
+        await near.write(stream_id, b"ping", fin=True)
+        await far.next("stream_opened")
+        await far.write(stream_id, await far.read_all(stream_id), fin=True)
+        await near.read_all(stream_id)
+    assert (client.max_datagram_size(session_id) > 1200) is is_on
+    client.close(code=0x100, reason="")
+    await client.wait_closed()
+    await lab.listener.close()
+
+
 @pytest.mark.parametrize("name", LOOPS)
 def test_socket_works_on_after_a_refusal(lab: Lab, name: str) -> None:
     """uvloop stops watching a socket that had an error."""
