@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import errno
 import os
 import socket
@@ -21,7 +22,12 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 
-from pywebtransport._engine.base import EngineConnection, EngineListener, SessionRequest
+from pywebtransport._engine.base import (
+    EngineClosed,
+    EngineConnection,
+    EngineListener,
+    SessionRequest,
+)
 from pywebtransport._engine.native_reactor import ClientSockets, NativeConnection, Reactor
 from pywebtransport._engine.native_settings import (
     CLIENT_FIELDS,
@@ -191,12 +197,14 @@ class NativeEngine:
         connection.on_lost(lambda: sockets.leave(version))
         try:
             if request is not None:
-                connection.open_session(
-                    authority=request.authority,
-                    path=request.path,
-                    headers=request.headers,
-                    protocols=request.protocols,
-                )
+                # When not even the first packet could leave, the wait tells why.
+                with contextlib.suppress(EngineClosed):
+                    connection.open_session(
+                        authority=request.authority,
+                        path=request.path,
+                        headers=request.headers,
+                        protocols=request.protocols,
+                    )
             await connection.wait_connected(remote)
         except (asyncio.CancelledError, ValueError):
             connection.close(code=H3_NO_ERROR, reason="")
