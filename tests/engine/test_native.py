@@ -119,7 +119,6 @@ async def test_larger_packets_are_found_unless_that_is_off(
     await far.next("session_requested")
     far.connection.accept_session(session_id)
     await near.next("session_established")
-    assert client.max_datagram_size(session_id) <= 1200
     for _ in range(50):
         stream_id = await near.open(session_id)
         await near.write(stream_id, b"ping", fin=True)
