@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pywebtransport.config import ClientConfig, ServerConfig
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import (
     ConnectionError,
     DatagramError,
@@ -540,6 +541,36 @@ async def test_early_data_waits_for_its_session(link: Link) -> None:
     kinds = [kind for kind, _ in link.client.emitted]
     assert kinds.index(EventType.SESSION_READY) < kinds.index(EventType.STREAM_OPENED)
     assert link.client.last(EventType.SESSION_READY)["session_id"] == token
+
+
+async def test_streams_of_no_session_are_given_up(certificate: Certificate) -> None:
+    """For one too many the oldest, and what has waited too long without anybody's help."""
+    owner: Any = Owner(ServerConfig(pending_event_ttl=0.05, max_pending_events_per_session=2))
+    link = Link("aioquic", "aioquic", certificate)
+    link.server = End(link.server.quic, is_client=False, connection=owner)
+    await link.settle()
+    stopped: dict[int, int] = {}
+
+    class Recorder:
+        """Sees the client's QUIC events in place of its handler."""
+
+        async def handle_quic_event(self, *, event: Any) -> None:
+            if type(event).__name__ == "StopSendingReceived":
+                stopped[event.stream_id] = event.error_code
+
+    link.client.handler = Recorder()  # type: ignore[assignment]
+    ids = []
+    for _ in range(3):
+        ids.append(link.client.quic.get_next_available_stream_id(is_unidirectional=True))
+        # Type 0x54, and the id 400 of a session that nobody has asked for.
+        link.client.quic.send_stream_data(ids[-1], b"\x40\x54\x41\x90early")
+    await link.settle()
+    assert stopped == {ids[0]: ErrorCodes.WT_BUFFERED_STREAM_REJECTED}
+    async with asyncio.timeout(5):
+        while len(stopped) < 3:
+            await link.settle()
+    assert stopped == dict.fromkeys(ids, ErrorCodes.WT_BUFFERED_STREAM_REJECTED)
+    assert not link.server.of(EventType.STREAM_OPENED)
 
 
 async def test_stream_states_are_reported(aioquic_link: Link) -> None:
