@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import types
 from typing import Any
 
 import pytest
@@ -398,7 +397,7 @@ async def test_draining_is_told(link: Link) -> None:
 
 
 async def test_connection_is_kept_weakly(certificate: Certificate) -> None:
-    owner: Any = types.SimpleNamespace(config=ClientConfig())
+    owner: Any = type("Owner", (), {"config": ClientConfig()})()
     handler = WebTransportProtocolHandler(
         quic_connection=quic_connection("aioquic", certificate, is_client=True), connection=owner
     )
