@@ -95,7 +95,7 @@ docs: $(VENV)/.dev build ## write docs/reference/api from the docstrings
 # ---------------------------------------------------------------- tests
 
 .PHONY: test lint types test-rust test-python test-browser test-interop bench-codec bench-peers
-test: lint test-rust types test-python ## everything
+test: lint test-rust types test-python test-uvloop ## everything
 
 lint: $(VENV)/.dev ## formatting and lints, Rust and Python
 	cargo fmt --all --check
@@ -113,6 +113,9 @@ types: $(VENV)/.dev build ## mypy --strict, and the stub against the extension
 
 test-python: $(VENV)/.dev $(PEERS)/pywebtransport-0.8.1/.installed chromium brokers build ## Python tests, browser and peers included
 	$(PYTEST)
+
+test-uvloop: $(VENV)/.dev build ## behaviour and faults of the native engine on uvloop
+	TEST_EVENT_LOOP=uvloop $(PYTEST) tests/behaviour tests/faults -k native
 
 test-browser: $(VENV)/.dev chromium build ## only the browser tests
 	$(PYTEST) tests/browser

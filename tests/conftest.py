@@ -1,15 +1,27 @@
-"""For every room of tests: each engine in turn, and in CI a test that did not run has failed."""
+"""For every room of tests: each engine in turn, and in CI a test that did not run has failed.
+
+TEST_EVENT_LOOP=uvloop runs them on that loop.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import pytest
 
 from pywebtransport._engine.select import ENGINES
 
+LoopFactories = dict[str, Callable[[], asyncio.AbstractEventLoop]]
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+if os.environ.get("TEST_EVENT_LOOP") == "uvloop":
+    import uvloop
+
+    def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> LoopFactories:
+        return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.hookimpl(wrapper=True)

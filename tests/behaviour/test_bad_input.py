@@ -256,7 +256,7 @@ async def census() -> tuple[Counter[str], int]:
     objects = Counter(
         f"{cls.__module__}.{cls.__qualname__}"
         for cls in map(type, gc.get_objects())
-        if cls.__module__.startswith("pywebtransport")
+        if str(cls.__module__).startswith("pywebtransport")
     )
     return objects, len(asyncio.all_tasks())
 

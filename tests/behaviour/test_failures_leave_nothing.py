@@ -42,7 +42,9 @@ OURS = ("pywebtransport", "aioquic")
 def existing() -> Counter[str]:
     gc.collect()
     kinds = (type(each) for each in gc.get_objects())
-    found = Counter(kind.__qualname__ for kind in kinds if kind.__module__.split(".")[0] in OURS)
+    found = Counter(
+        kind.__qualname__ for kind in kinds if str(kind.__module__).split(".")[0] in OURS
+    )
     found["tasks"] = len(asyncio.all_tasks())
     found["files"] = len(os.listdir("/proc/self/fd"))
     # An emitter makes these when something is recorded, and the site's own are as many as before.
