@@ -94,7 +94,7 @@ docs: $(VENV)/.dev build ## write docs/reference/api from the docstrings
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test lint types test-rust test-python test-browser test-interop bench-codec bench-peers
+.PHONY: test lint types test-rust test-python test-uvloop test-browser test-interop bench-codec bench-peers
 test: lint test-rust types test-python test-uvloop ## everything
 
 lint: $(VENV)/.dev ## formatting and lints, Rust and Python
