@@ -216,6 +216,7 @@ async def test_own_limit_of_streams_is_an_error_at_once() -> None:
         streams = [await both.client.create_bidirectional_stream() for _ in range(2)]
         with pytest.raises(StreamError, match="max_streams=2"):
             await both.client.create_unidirectional_stream()
+        assert (await both.client.diagnostics()).stats.stream_errors == 1
         await streams[0].abort()
         await both.client.create_unidirectional_stream()
     async with ends(server={"max_streams_per_connection": 1}) as both:
@@ -251,6 +252,7 @@ async def test_limit_of_the_peer_times_out() -> None:
         await both.clock.advance(1.1)
         with pytest.raises(StreamError):
             await opening
+        assert (await both.client.diagnostics()).stats.stream_errors == 2
         assert both.client._local_streams == 1
 
 

@@ -346,6 +346,7 @@ class SessionBase(EventEmitter):
         if self._local_streams >= self._max_streams:
             self._look_for_ends(link)
             if self._local_streams >= self._max_streams:
+                self._stats.stream_errors += 1
                 raise StreamError(
                     f"max_streams={self._max_streams} streams are open in session"
                     f" {self._session_id}; close some, or raise config.max_streams"
@@ -382,6 +383,7 @@ class SessionBase(EventEmitter):
                     self._local_streams -= 1
                     raise
         except builtins.TimeoutError:
+            self._stats.stream_errors += 1
             raise StreamError(
                 f"the peer allowed no further"
                 f" {'uni' if unidirectional else 'bi'}directional stream within {timeout} s"

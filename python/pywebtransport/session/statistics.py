@@ -53,7 +53,7 @@ class SessionStats:
 class SessionDiagnostics:
     """A snapshot. Credits are in bytes, 0 where the session has no flow control of its own.
 
-    Received bytes use up credit when the application reads them.
+    Received bytes use up credit at the latest when the application reads them.
     """
 
     stats: SessionStats
