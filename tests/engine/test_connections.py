@@ -50,6 +50,14 @@ async def test_both_ends_know_the_addresses(connect: Connect) -> None:
     assert client.remote_address == pair.listener.local_address
     assert server.remote_address == client.local_address
     assert server.local_address == pair.listener.local_address
+    addresses = client.local_address, client.remote_address, server.remote_address
+    assert None not in addresses
+    client.close(code=0x100, reason="")
+    await client.wait_closed()
+    await server.wait_closed()
+    await pair.listener.close()
+    assert (client.local_address, client.remote_address, server.remote_address) == addresses
+    assert server.local_address == addresses[1]
 
 
 @pytest.mark.parametrize("end", ENDS)

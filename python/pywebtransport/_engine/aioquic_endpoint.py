@@ -89,6 +89,8 @@ class Endpoint(asyncio.DatagramProtocol):
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self.local_address = plain_address(sock.getsockname())
+        """Stays known when the socket is closed."""
         self._transport: asyncio.DatagramTransport | None = None
         self._loop = asyncio.get_running_loop()
         # A proactor loop has a receive operation under way on the socket at all times.
@@ -97,14 +99,6 @@ class Endpoint(asyncio.DatagramProtocol):
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
-
-    @property
-    def local_address(self) -> Address | None:
-        """None once the socket is closed."""
-        try:
-            return plain_address(self._sock.getsockname())
-        except OSError:
-            return None
 
     async def open(self) -> None:
         await self._loop.create_datagram_endpoint(lambda: self, sock=self._sock)

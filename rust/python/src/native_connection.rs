@@ -81,11 +81,7 @@ impl EndpointConnection {
         else {
             return Ok(None);
         };
-        let mut state = place.endpoint.bind(py).get().lock()?;
-        let Some(reactor) = state.reactor() else {
-            return Ok(None);
-        };
-        let mut local = reactor.local_address();
+        let mut local = place.endpoint.bind(py).get().lock()?.bound();
         if local.ip().is_unspecified() {
             if let Some(ip) = ip.or_else(|| source_ip(remote)) {
                 local.set_ip(ip);

@@ -33,10 +33,14 @@ pub(crate) struct Endpoint {
 pub(crate) struct State {
     /// `None` once closed.
     reactor: Option<Reactor>,
+    /// Where the socket is bound, or was.
+    bound: SocketAddr,
     hooks: Option<Hooks>,
     connections: HashMap<ConnectionKey, Py<EndpointConnection>>,
     tls: Option<ServerTls>,
     flush_scheduled: bool,
+    /// Sinks are being told; whoever tells them asks for a flush.
+    dispatching: bool,
     /// The socket had no room; the loop says when it has.
     blocked: bool,
     writable_watched: bool,
@@ -112,6 +116,7 @@ impl Endpoint {
         let schedule_flush = hooks.getattr(py, intern!(py, "schedule_flush"))?;
         Ok(Self {
             state: Mutex::new(State {
+                bound: reactor.local_address(),
                 reactor: Some(reactor),
                 hooks: Some(Hooks {
                     object: hooks,
@@ -120,6 +125,7 @@ impl Endpoint {
                 connections: HashMap::new(),
                 tls,
                 flush_scheduled: false,
+                dispatching: false,
                 blocked: false,
                 writable_watched: false,
                 armed: None,
@@ -234,7 +240,6 @@ impl Endpoint {
         let mut state = this.lock()?;
         state.flush_scheduled = false;
         if state.notifications() > 0 {
-            state.transmit_first();
             drop(state);
             Self::dispatch(slf)?;
             state = this.lock()?;
@@ -343,7 +348,6 @@ impl Endpoint {
         if state.notifications() == 0 {
             state.transmit();
         } else {
-            state.transmit_first();
             drop(state);
             Self::dispatch(slf)?;
             state = slf.get().lock()?;
@@ -358,7 +362,13 @@ impl Endpoint {
     fn dispatch(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let count = this.lock()?.notifications();
+        let count = {
+            let mut state = this.lock()?;
+            state.transmit_prompt();
+            // What they bring about is flushed when those they wake have had a turn.
+            state.dispatching = true;
+            state.notifications()
+        };
         for _ in 0..count {
             let mut state = this.lock()?;
             let Some((key, notification)) =
@@ -388,6 +398,7 @@ impl Endpoint {
             };
             connection.get().tell(&connection, notification);
         }
+        this.lock()?.dispatching = false;
         Ok(())
     }
 
@@ -420,8 +431,8 @@ impl State {
         self.reactor.as_mut().map(Reactor::endpoint)
     }
 
-    pub(crate) fn reactor(&mut self) -> Option<&mut Reactor> {
-        self.reactor.as_mut()
+    pub(crate) fn bound(&self) -> SocketAddr {
+        self.bound
     }
 
     fn notifications(&mut self) -> usize {
@@ -431,17 +442,15 @@ impl State {
 
     pub(crate) fn transmit(&mut self) {
         if let Some(reactor) = &mut self.reactor {
-            self.blocked = reactor.flush() == Flushed::Blocked;
+            self.blocked = reactor.flush(false) == Flushed::Blocked;
         }
     }
 
-    /// Sends what should not wait for the sinks.
-    fn transmit_first(&mut self) {
-        if self
-            .endpoint()
-            .is_some_and(Connections::take_transmit_first)
-        {
-            self.transmit();
+    fn transmit_prompt(&mut self) {
+        if let Some(reactor) = &mut self.reactor {
+            if reactor.endpoint().wants_prompt_transmit() {
+                self.blocked = reactor.flush(true) == Flushed::Blocked;
+            }
         }
     }
 
@@ -457,7 +466,7 @@ impl State {
         let endpoint = reactor.endpoint();
         let wants_flush =
             endpoint.notifications() > 0 || (endpoint.wants_transmit() && !self.blocked);
-        if wants_flush && !self.flush_scheduled {
+        if wants_flush && !self.flush_scheduled && !self.dispatching {
             self.flush_scheduled = true;
             wishes.schedule = Some(hooks.schedule_flush.clone_ref(py));
         }
