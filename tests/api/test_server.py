@@ -10,13 +10,14 @@ import shutil
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pywebtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.events import Event
 from pywebtransport.exceptions import (
     CertificateError,
@@ -24,12 +25,12 @@ from pywebtransport.exceptions import (
     ConnectionError,
     MiddlewareRejected,
     ServerError,
+    SessionClosedError,
     WebTransportError,
 )
 from pywebtransport.server import (
     MiddlewareManager,
     RequestRouter,
-    ServerCluster,
     ServerDiagnostics,
     ServerStats,
     WebTransportServer,
@@ -106,6 +107,8 @@ async def test_listening_and_closing(config: Callable[..., ServerConfig]) -> Non
         assert not server.is_serving
         await server.listen(port=free_port())
         await server.close()
+        await server.listen(host="", port=0)
+        assert server.local_addresses == [("127.0.0.1", settings.bind_port)]
 
 
 async def test_port_in_use_is_an_error_that_names_it(config: Callable[..., ServerConfig]) -> None:
@@ -360,6 +363,12 @@ async def test_application_answers(config: Callable[..., ServerConfig]) -> None:
         await connection.wait_closed()
         session = await client.connect(url=url(app.server, "/fails"))
         await session.wait_closed()
+        with pytest.raises(SessionClosedError) as caught:
+            await session.create_bidirectional_stream()
+        assert caught.value.error_code == ErrorCodes.INTERNAL_ERROR
+        connection = session.connection
+        assert connection is not None
+        await connection.wait_closed()
         assert seen == ["/hello?query=1", "blue"]
 
 
@@ -438,7 +447,8 @@ async def test_start_and_end_run_in_order(config: Callable[..., ServerConfig]) -
 async def test_failing_startup_leaves_nothing_running(
     config: Callable[..., ServerConfig],
 ) -> None:
-    app = ServerApp(config=config())
+    limiter = create_rate_limit_middleware()
+    app = ServerApp(config=config(middleware=[limiter]))
 
     @app.on_startup
     def fail() -> None:
@@ -447,6 +457,9 @@ async def test_failing_startup_leaves_nothing_running(
     with pytest.raises(RuntimeError, match="on purpose"):
         await app.__aenter__()
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+    request: Any = Request({})
+    with pytest.raises(ServerError, match="not been activated"):
+        await limiter(session=request)
 
 
 def test_run_ends_silently_when_interrupted(
@@ -509,6 +522,24 @@ async def test_diagnostics(config: Callable[..., ServerConfig]) -> None:
     assert not app.server.is_serving
 
 
+@pytest.mark.parametrize(
+    ("rejected", "connected", "issues"),
+    [(0, 90, 0), (2, 90, 0), (3, 90, 1), (0, 91, 1), (3, 91, 2)],
+)
+def test_issues_at_their_thresholds(rejected: int, connected: int, issues: int) -> None:
+    """Over a tenth rejected of more than 20 attempts; over nine tenths of the connections."""
+    diagnostics = ServerDiagnostics(
+        stats=ServerStats(connections_accepted=21 - rejected, connections_rejected=rejected),
+        connection_states={ConnectionState.CONNECTED: connected},
+        session_states={},
+        is_serving=True,
+        certfile_path="",
+        keyfile_path="",
+        max_connections=100,
+    )
+    assert len(diagnostics.issues) == issues
+
+
 def test_issues() -> None:
     stats = ServerStats(connections_accepted=10, connections_rejected=20)
     assert (stats.success_rate, stats.total_connections_attempted) == (1 / 3, 30)
@@ -524,47 +555,3 @@ def test_issues() -> None:
         max_connections=10,
     ).issues
     assert len(issues) == 5
-
-
-# Several servers.
-
-
-async def test_cluster(config: Callable[..., ServerConfig]) -> None:
-    cluster = ServerCluster(configs=[config(), config()])
-    with pytest.raises(ServerError, match="not been activated"):
-        await cluster.get_server_count()
-    async with cluster, clients() as client:
-        assert cluster.is_running
-        assert await cluster.get_server_count() == 2
-        added = await cluster.add_server(config=config())
-        assert added is not None
-        taken = config(bind_port=added.config.bind_port)
-        assert await cluster.add_server(config=taken) is None
-        with pytest.raises(ClientError, match="404"):
-            await client.connect(url=url((await cluster.get_servers())[0]))
-        stats = await cluster.get_cluster_stats()
-        assert (stats["server_count"], stats["total_connections_accepted"]) == (3, 1)
-        assert await cluster.remove_server(host="127.0.0.1", port=added.config.bind_port)
-        assert not await cluster.remove_server(host="127.0.0.1", port=1)
-        await cluster.stop_all()
-        assert not cluster.is_running
-        assert await cluster.get_cluster_stats() == {}
-        assert await cluster.add_server(config=config()) is None
-        await cluster.start_all()
-        assert await cluster.get_server_count() == 3
-
-
-async def test_cluster_that_cannot_start_closes_what_it_started(
-    config: Callable[..., ServerConfig],
-) -> None:
-    good = config()
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(WebTransportServer(config=config()))
-        await server.listen()
-        bad = config(bind_port=server.config.bind_port)
-        cluster = ServerCluster(configs=[good, bad])
-        with pytest.raises(ServerError):
-            await cluster.__aenter__()
-        assert not cluster.is_running
-        again = await stack.enter_async_context(WebTransportServer(config=good))
-        await again.listen()

@@ -31,7 +31,11 @@ class ServerCluster:
 
     async def __aenter__(self) -> Self:
         self._is_active = True
-        await self.start_all()
+        try:
+            await self.start_all()
+        except BaseException:
+            self._is_active = False
+            raise
         return self
 
     async def __aexit__(
@@ -40,7 +44,10 @@ class ServerCluster:
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        await self.stop_all()
+        try:
+            await self.stop_all()
+        finally:
+            self._is_active = False
 
     @property
     def is_running(self) -> bool:
