@@ -176,6 +176,28 @@ class WebTransportServer(EventEmitter):
         self._stats.start_time = time.time()
         logger.info("listening on %s:%d", *self._listener.local_address[:2])
 
+    async def reload_certificate(
+        self, *, certfile: str | None = None, keyfile: str | None = None
+    ) -> None:
+        """Show another certificate to clients that connect from now on; nobody is disconnected.
+
+        Args:
+            certfile: ``None``: ``config.certfile`` again, which may have been replaced.
+            keyfile: ``None``: ``config.keyfile`` again.
+
+        Raises:
+            ServerError: The server does not listen.
+            CertificateError: The pair cannot be read or used; the one in use stays.
+        """
+        if self._listener is None:
+            raise ServerError("the server does not listen: await server.listen()")
+        certfile, keyfile = certfile or self._config.certfile, keyfile or self._config.keyfile
+        self._listener.reload_certificate(certfile=certfile, keyfile=keyfile)
+        self._config = self._config.update(certfile=certfile, keyfile=keyfile)
+        for problem in inspect_certificate(path=certfile):
+            logger.warning("%s", problem)
+        logger.info("new connections see the certificate of %s", certfile)
+
     async def serve_forever(self) -> None:
         """Wait until the server is closed; on cancellation close it and return.
 
