@@ -42,10 +42,10 @@ pub struct Endpoint {
     touched: Vec<usize>,
     /// Connections that may have packets to send, in turn.
     sending: VecDeque<usize>,
+    /// Those of them whose packets should not wait until the application has been told.
+    prompt: VecDeque<usize>,
     deadlines: Deadlines,
     notifications: VecDeque<(ConnectionKey, Notification)>,
-    /// One of them is worth a transmit before it is told.
-    transmit_first: bool,
     epoch: Instant,
 }
 
@@ -67,9 +67,9 @@ impl Endpoint {
             next_serial: 0,
             touched: Vec::new(),
             sending: VecDeque::new(),
+            prompt: VecDeque::new(),
             deadlines: Deadlines::default(),
             notifications: VecDeque::new(),
-            transmit_first: false,
             epoch: now,
         }
     }
@@ -238,12 +238,6 @@ impl Endpoint {
         Some((key, notification))
     }
 
-    /// Whether to transmit before telling what is to be told, once: the peer waits for what this
-    /// side has to say at such a moment, and the application will have nothing to add to it.
-    pub fn take_transmit_first(&mut self) -> bool {
-        std::mem::take(&mut self.transmit_first)
-    }
-
     /// How many things the application should know.
     pub fn notifications(&self) -> usize {
         self.notifications.len()
@@ -251,15 +245,22 @@ impl Endpoint {
 
     /// Whether packets may be waiting to be sent.
     pub fn wants_transmit(&self) -> bool {
-        !self.sending.is_empty() || self.quic.has_responses()
+        self.wants_prompt_transmit() || !self.sending.is_empty()
+    }
+
+    /// Whether packets may be waiting that should go before the application is told anything: the
+    /// peer waits for them, and the application will have nothing to add to them.
+    pub fn wants_prompt_transmit(&self) -> bool {
+        !self.prompt.is_empty() || self.quic.has_responses()
     }
 
     /// Writes the next packets into the empty `buffer`: one GSO batch of one connection, and the
     /// next connection's turn comes after it. `max_segments` says how many packets of a given
-    /// MTU the socket takes at once.
+    /// MTU the socket takes at once. With `prompt`, only what should not wait.
     pub fn poll_transmit(
         &mut self,
         now: Instant,
+        prompt: bool,
         max_segments: impl Fn(u16) -> usize,
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
@@ -267,7 +268,13 @@ impl Endpoint {
             buffer.extend_from_slice(&response.data);
             return Some(response.transmit);
         }
-        while let Some(slot) = self.sending.pop_front() {
+        loop {
+            let is_prompt = !self.prompt.is_empty();
+            let slot = match self.prompt.pop_front() {
+                Some(slot) => slot,
+                None if prompt => return None,
+                None => self.sending.pop_front()?,
+            };
             let transmit = self.guard(slot, |connection| {
                 connection.send_queued_datagrams();
                 let segments = max_segments(connection.quic.mtu());
@@ -275,7 +282,11 @@ impl Endpoint {
             });
             match transmit {
                 Some(Some(transmit)) => {
-                    self.sending.push_back(slot);
+                    if is_prompt {
+                        self.prompt.push_back(slot);
+                    } else {
+                        self.sending.push_back(slot);
+                    }
                     return Some(transmit);
                 }
                 _ => {
@@ -288,7 +299,6 @@ impl Endpoint {
                 }
             }
         }
-        None
     }
 
     /// The network says that packets to `remote` do not arrive. ICMP is easily forged, so it only
@@ -394,13 +404,13 @@ impl Endpoint {
             return;
         };
         let key = peer.key;
+        let is_client = peer.connection.quic.side() == pywt_quic::Side::Client;
+        let is_prompt = peer.connection.notifications.iter().all(|told| match told {
+            Notification::Connected => is_client,
+            Notification::SessionClosed { .. } => true,
+            _ => false,
+        });
         if !peer.connection.notifications.is_empty() {
-            let is_client = peer.connection.quic.side() == pywt_quic::Side::Client;
-            self.transmit_first |= peer.connection.notifications.iter().any(|told| match told {
-                Notification::Connected => is_client,
-                Notification::SessionClosed { .. } => true,
-                _ => false,
-            });
             self.notifications.extend(
                 peer.connection
                     .notifications
@@ -409,7 +419,11 @@ impl Endpoint {
             );
         }
         if peer.connection.wants_transmit && !std::mem::replace(&mut peer.sending, true) {
-            self.sending.push_back(slot);
+            if is_prompt {
+                self.prompt.push_back(slot);
+            } else {
+                self.sending.push_back(slot);
+            }
         }
         if peer.sending {
             // Its deadline is read after it has sent.

@@ -105,8 +105,8 @@ impl Reactor {
         self.endpoint.handle_timeouts(Instant::now());
     }
 
-    /// Sends what is to be sent.
-    pub fn flush(&mut self) -> Flushed {
+    /// Sends what is to be sent; with `prompt`, only what should not wait for the application.
+    pub fn flush(&mut self, prompt: bool) -> Flushed {
         let now = Instant::now();
         if let Some(transmit) = self.unsent.take() {
             if let Some(blocked) = self.send(transmit) {
@@ -116,9 +116,12 @@ impl Reactor {
         for _ in 0..MAX_SENDS {
             self.buffer.clear();
             let socket = &self.socket;
-            let transmit =
-                self.endpoint
-                    .poll_transmit(now, |mtu| socket.max_segments(mtu), &mut self.buffer);
+            let transmit = self.endpoint.poll_transmit(
+                now,
+                prompt,
+                |mtu| socket.max_segments(mtu),
+                &mut self.buffer,
+            );
             let Some(transmit) = transmit else {
                 return Flushed::Done;
             };

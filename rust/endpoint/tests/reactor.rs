@@ -32,7 +32,7 @@ impl Host {
     fn turn(&mut self) {
         self.reactor.on_readable();
         self.reactor.on_timeout();
-        assert_ne!(self.reactor.flush(), Flushed::Blocked);
+        assert_ne!(self.reactor.flush(false), Flushed::Blocked);
         while let Some((key, notification)) = self.reactor.endpoint().poll_notification() {
             self.key.get_or_insert(key);
             self.seen.push(notification);

@@ -207,7 +207,10 @@ impl Pair {
     fn transmit(&mut self) {
         let mut buffer = Vec::new();
         for side in [&mut self.client, &mut self.server] {
-            while let Some(transmit) = side.endpoint.poll_transmit(self.now, |_| 10, &mut buffer) {
+            while let Some(transmit) =
+                side.endpoint
+                    .poll_transmit(self.now, false, |_| 10, &mut buffer)
+            {
                 let mut data = BytesMut::from(&buffer[..transmit.size]);
                 let stride = transmit.segment_size.unwrap_or(transmit.size);
                 while !data.is_empty() {
