@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from pywebtransport._engine.native import NativeEngine
 from pywebtransport._engine.native_reactor import IDLE_SOCKET_TIMEOUT
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.exceptions import ConnectionError
+from tests.support.certificate import Certificate
 
 from .observer import Observer
 
@@ -128,6 +130,36 @@ async def test_larger_packets_are_found_unless_that_is_off(
     assert (client.max_datagram_size(session_id) > 1200) is is_on
     client.close(code=0x100, reason="")
     await client.wait_closed()
+    await lab.listener.close()
+
+
+@pytest.fixture
+def chain(certificate: Certificate, paths: Path) -> str:
+    """So many certificates that it shows whether a handshake carries them."""
+    path = paths / "chain.pem"
+    path.write_text(Path(certificate.certfile).read_text() * 10)
+    return str(path)
+
+
+async def test_second_connection_resumes_the_first(
+    server_config: Make, client_config: Make, certificate: Certificate, chain: str
+) -> None:
+    lab = Lab(server_config(certfile=chain), client_config())
+    await lab.listen()
+    received = []
+    for _ in range(2):
+        client = await lab.connect()
+        await echo_once(client, await lab.accepted.get())
+        received.append(client.stats().bytes_received)
+        client.close(code=0x100, reason="")
+        await client.wait_closed()
+    assert received[0] > received[1] + 9 * 300, received
+    # Another certificate to trust makes another client, which has to look at everything.
+    stranger = Lab(server_config(), client_config(server_certificate_hashes=[certificate.sha256]))
+    stranger.engine, stranger.listener = lab.engine, lab.listener
+    client = await stranger.connect()
+    await echo_once(client, await lab.accepted.get())
+    assert client.stats().bytes_received > received[1] + 9 * 300
     await lab.listener.close()
 
 
