@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,13 @@ import pytest
 from pywebtransport import ClientConfig, ServerConfig, WebTransportClient, framework, server
 from pywebtransport._engine.select import ENGINES
 from pywebtransport.exceptions import ClientError
-from pywebtransport.framework import MiddlewareRejected, ServerApp
+from pywebtransport.framework import (
+    MiddlewareRejected,
+    ServerApp,
+    create_rate_limit_middleware,
+)
 from pywebtransport.session import WebTransportSession
+from tests.api.ends import turns
 from tests.support.certificate import make_certificate
 from tests.support.laboratory import free_port
 
@@ -64,3 +70,35 @@ async def test_rejection_chooses_the_status(engine: str, tmp_path: Path) -> None
         session = await client.connect(url=f"https://127.0.0.1:{port}/open")
         assert session.is_ready
         await session.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_rate_limit_knows_its_clients(engine: str, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    app = ServerApp(
+        config=ServerConfig(
+            certfile=certificate.certfile, keyfile=certificate.keyfile, engine=engine
+        )
+    )
+    app.add_middleware(middleware=create_rate_limit_middleware(max_requests=2))
+
+    @app.route(path="/")
+    async def handler(session: WebTransportSession) -> None:
+        assert session.headers[":method"] == "CONNECT"
+        await session.wait_closed()
+
+    @app.on_startup
+    async def start() -> None:
+        serving.append(asyncio.create_task(app.serve(host="127.0.0.1", port=port, workers=3)))
+
+    port, serving = free_port(), list[asyncio.Task[None]]()
+    config = ClientConfig(engine=engine, server_certificate_hashes=[certificate.sha256])
+    async with app, WebTransportClient(config=config) as client:
+        while not app.server.is_serving:
+            await turns(1)
+        for _ in range(2):
+            assert (await client.connect(url=f"https://127.0.0.1:{port}/")).is_ready
+        with pytest.raises(ClientError, match="HTTP status 403"):
+            await client.connect(url=f"https://127.0.0.1:{port}/")
+        await app.server.close()
+        await serving[0]
