@@ -453,6 +453,40 @@ async def test_weights_and_latency() -> None:
             await balancing.get_connection(config=ClientConfig(), strategy="fastest")
 
 
+async def test_new_targets_win_by_latency() -> None:
+    factory = Factory()
+    async with balancer(factory, [1, 2, 3]) as balancing:
+        for _ in range(3):
+            await balancing.get_connection(config=ClientConfig(), strategy="least_latency")
+        assert factory.calls == [1, 2, 3]
+        targets = await balancing.get_target_stats()
+        assert all(target["latency"] > 0 for target in targets.values())
+        await balancing.get_connection(config=ClientConfig(), strategy="least_latency")
+        assert factory.calls == [1, 2, 3], "all are connected"
+
+
+async def test_weights_are_those_of_the_targets_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+
+    def choices(targets: list[Any], *, weights: Any) -> list[Any]:
+        drawn.append(weights)
+        return [targets[-1]]
+
+    monkeypatch.setattr("pywebtransport.connection.load_balancer.random.choices", choices)
+    factory = Factory()
+    factory.bad = {3}
+    async with balancer(factory, [1, 2, 3]) as balancing:
+        for port, weight in ((1, 4.0), (2, 0.5), (3, 2.0)):
+            await balancing.update_target_weight(host="host", port=port, weight=weight)
+        with pytest.raises(ConnectionError, match="on purpose"):
+            await balancing.get_connection(config=ClientConfig(), strategy="weighted")
+        await balancing.get_connection(config=ClientConfig(), strategy="weighted")
+        for port in (1, 2):
+            await balancing.update_target_weight(host="host", port=port, weight=0)
+        await balancing.get_connection(config=ClientConfig(), strategy="weighted")
+    assert drawn == [[4.0, 0.5, 2.0], [4.0, 0.5], None]
+
+
 async def test_failed_targets_leave_until_they_are_well() -> None:
     factory = Factory()
     factory.bad = {1, 2}
