@@ -201,6 +201,19 @@ async def test_a_member_that_ends_leaves(kind_of: Callable[[], Kind]) -> None:
 
 
 @pytest.mark.parametrize("kind_of", KINDS)
+async def test_a_member_that_had_ended_does_not_stay(kind_of: Callable[[], Kind]) -> None:
+    kind = kind_of()
+    async with kind.manager as manager:
+        member = kind.make(1)
+        member.end_silently()
+        await kind.add(member)
+        assert len(manager) == 0
+        stats = await manager.get_stats()
+        assert (stats["total_created"], stats["total_closed"], stats["states"]) == (1, 1, {})
+        assert not member._watchers
+
+
+@pytest.mark.parametrize("kind_of", KINDS)
 async def test_removed_member_is_not_watched_any_more(kind_of: Callable[[], Kind]) -> None:
     kind = kind_of()
     async with kind.manager as manager:
@@ -563,6 +576,8 @@ async def test_shutdown_while_a_stream_is_opened(opener: Opener) -> None:
     with pytest.raises(StreamError, match="has not been activated"):
         await task
     assert await manager.cleanup_closed_streams() == 0
+    async with manager:
+        await manager.create_bidirectional_stream()
 
 
 async def test_membership_and_iteration(opener: Opener) -> None:

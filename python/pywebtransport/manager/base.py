@@ -2,7 +2,7 @@
 
 Adding, finding and removing take constant time, whatever the number of members: a member
 announces its end with an event and nothing is searched. Two things look at every member: a sweep
-on a timer, for members that were added when they had already ended, and the states in statistics.
+on a timer, for members that ended without a word, and the states in statistics.
 
 Everything here runs on the event loop's thread, so there are no locks.
 """
@@ -163,6 +163,9 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
         member._watch(self._closed_event, watcher)
         self._total_created += 1
         self._max_concurrent = max(self._max_concurrent, len(members))
+        if member.is_closed:
+            # It has announced its end before anybody listened.
+            self._remove(member_id)
 
     def _remove(self, member_id: IdT) -> MemberT | None:
         member = None if self._members is None else self._members.pop(member_id, None)

@@ -101,9 +101,9 @@ class ConnectionManager(ResourceManager[ConnectionId, "WebTransportConnection"])
                 logger.error("closing idle %s failed: %r", connection.connection_id, result)
 
     def _insert(self, member_id: ConnectionId, member: WebTransportConnection) -> None:
-        super()._insert(member_id, member)
         watcher = self._lost_watchers[member_id] = partial(self._on_lost, member_id)
         member._watch(EventType.CONNECTION_LOST, watcher)
+        super()._insert(member_id, member)
 
     def _unsubscribe(self, member_id: ConnectionId, member: WebTransportConnection) -> None:
         super()._unsubscribe(member_id, member)

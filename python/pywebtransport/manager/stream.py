@@ -131,8 +131,9 @@ class StreamManager(ResourceManager[StreamId, StreamType]):
             self._opening -= 1
 
     def _keep(self, stream: StreamType) -> None:
-        self._insert(stream.stream_id, stream)
+        self._active_members()
         self._own.add(stream.stream_id)
+        self._insert(stream.stream_id, stream)
 
     def _remove(self, member_id: StreamId) -> StreamType | None:
         self._own.discard(member_id)
