@@ -264,101 +264,102 @@ mod tests {
         assert_eq!(max_segments(64, u16::MAX), 1);
         assert_eq!(max_segments(1, 1452), 1);
     }
-}
 
-#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
-mod kernel_tests {
-    use super::*;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    mod kernel {
+        use super::*;
 
-    const SEGMENT: usize = 1_200;
+        const SEGMENT: usize = 1_200;
 
-    fn bind(address: &str) -> Socket {
-        Socket::bind(address.parse().unwrap(), false).unwrap()
-    }
-
-    fn batch(destination: SocketAddr, size: usize) -> Transmit {
-        Transmit {
-            destination,
-            ecn: Some(EcnCodepoint::Ect0),
-            size,
-            segment_size: (size > SEGMENT).then_some(SEGMENT),
-            src_ip: None,
+        fn bind(address: &str) -> Socket {
+            Socket::bind(address.parse().unwrap(), false).unwrap()
         }
-    }
 
-    #[test]
-    fn one_send_carries_many_packets_and_their_mark_and_one_receive_takes_them() {
-        for wildcard in ["0.0.0.0:0", "[::]:0"] {
-            let (mut sender, mut receiver) = (bind("127.0.0.1:0"), bind(wildcard));
-            let count = sender.max_segments(SEGMENT as u16);
-            assert_eq!(count, MAX_SEGMENTS);
-            let destination = SocketAddr::from(([127, 0, 0, 1], receiver.local_address().port()));
-            let data: Vec<u8> = (0..count * SEGMENT - 7)
-                .map(|i| (i / SEGMENT) as u8)
-                .collect();
-            sender.send(&batch(destination, data.len()), &data).unwrap();
-            let mut packets = Vec::new();
-            // Loopback delivers before it returns.
-            assert_eq!(receiver.receive(|p| packets.push(p)).unwrap(), Batch::Last);
-            assert_eq!(packets.len(), count);
-            for (number, packet) in packets.iter().enumerate() {
-                let short = if number + 1 == count { 7 } else { 0 };
-                assert_eq!(packet.data, vec![number as u8; SEGMENT - short]);
-                assert_eq!(packet.ecn, Some(EcnCodepoint::Ect0));
-                assert_eq!(
-                    packet.remote.ip().to_canonical(),
-                    sender.local_address().ip()
-                );
-                assert_eq!(
-                    packet.local_ip.map(|ip| ip.to_canonical()),
-                    Some(destination.ip())
-                );
+        fn batch(destination: SocketAddr, size: usize) -> Transmit {
+            Transmit {
+                destination,
+                ecn: Some(EcnCodepoint::Ect0),
+                size,
+                segment_size: (size > SEGMENT).then_some(SEGMENT),
+                src_ip: None,
             }
-            assert_eq!(receiver.receive(|_| ()).unwrap(), Batch::Empty);
         }
-    }
 
-    #[test]
-    fn an_impossible_address_leaves_the_offloads_to_others() {
-        let (mut sender, mut receiver) = (bind("127.0.0.1:0"), bind("127.0.0.1:0"));
-        let data = vec![7; 3 * SEGMENT];
-        for size in [SEGMENT, 3 * SEGMENT] {
-            let nowhere = batch(SocketAddr::from(([127, 0, 0, 1], 0)), size);
-            let refused = sender.send(&nowhere, &data).unwrap_err();
-            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
-            assert_eq!(sender.max_segments(SEGMENT as u16), MAX_SEGMENTS);
-            sender
-                .send(&batch(receiver.local_address(), size), &data)
-                .unwrap();
-            let mut marks = Vec::new();
-            receiver.receive(|packet| marks.push(packet.ecn)).unwrap();
-            assert_eq!(marks, vec![Some(EcnCodepoint::Ect0); size / SEGMENT]);
+        #[test]
+        fn one_send_carries_many_packets_and_their_mark_and_one_receive_takes_them() {
+            for wildcard in ["0.0.0.0:0", "[::]:0"] {
+                let (mut sender, mut receiver) = (bind("127.0.0.1:0"), bind(wildcard));
+                let count = sender.max_segments(SEGMENT as u16);
+                assert_eq!(count, MAX_SEGMENTS);
+                let destination =
+                    SocketAddr::from(([127, 0, 0, 1], receiver.local_address().port()));
+                let data: Vec<u8> = (0..count * SEGMENT - 7)
+                    .map(|i| (i / SEGMENT) as u8)
+                    .collect();
+                sender.send(&batch(destination, data.len()), &data).unwrap();
+                let mut packets = Vec::new();
+                // Loopback delivers before it returns.
+                assert_eq!(receiver.receive(|p| packets.push(p)).unwrap(), Batch::Last);
+                assert_eq!(packets.len(), count);
+                for (number, packet) in packets.iter().enumerate() {
+                    let short = if number + 1 == count { 7 } else { 0 };
+                    assert_eq!(packet.data, vec![number as u8; SEGMENT - short]);
+                    assert_eq!(packet.ecn, Some(EcnCodepoint::Ect0));
+                    assert_eq!(
+                        packet.remote.ip().to_canonical(),
+                        sender.local_address().ip()
+                    );
+                    assert_eq!(
+                        packet.local_ip.map(|ip| ip.to_canonical()),
+                        Some(destination.ip())
+                    );
+                }
+                assert_eq!(receiver.receive(|_| ()).unwrap(), Batch::Empty);
+            }
         }
-    }
 
-    #[test]
-    fn the_kernel_is_asked_for_large_buffers_and_not_to_fragment() {
-        let granted = |name: &str| {
-            let path = format!("/proc/sys/net/core/{name}");
-            let most: usize = std::fs::read_to_string(path)
-                .unwrap()
-                .trim()
-                .parse()
-                .unwrap();
-            // socket(7): twice of what was asked for, at most twice the limit of the system.
-            2 * most.min(KERNEL_BUFFER)
-        };
-        let socket = bind("127.0.0.1:0");
-        let reference = UdpSockRef::from(socket.io());
-        assert_eq!(
-            socket.state.recv_buffer_size(reference).unwrap(),
-            granted("rmem_max")
-        );
-        let reference = UdpSockRef::from(socket.io());
-        assert_eq!(
-            socket.state.send_buffer_size(reference).unwrap(),
-            granted("wmem_max")
-        );
-        assert!(!socket.may_fragment());
+        #[test]
+        fn an_impossible_address_leaves_the_offloads_to_others() {
+            let (mut sender, mut receiver) = (bind("127.0.0.1:0"), bind("127.0.0.1:0"));
+            let data = vec![7; 3 * SEGMENT];
+            for size in [SEGMENT, 3 * SEGMENT] {
+                let nowhere = batch(SocketAddr::from(([127, 0, 0, 1], 0)), size);
+                let refused = sender.send(&nowhere, &data).unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+                assert_eq!(sender.max_segments(SEGMENT as u16), MAX_SEGMENTS);
+                sender
+                    .send(&batch(receiver.local_address(), size), &data)
+                    .unwrap();
+                let mut marks = Vec::new();
+                receiver.receive(|packet| marks.push(packet.ecn)).unwrap();
+                assert_eq!(marks, vec![Some(EcnCodepoint::Ect0); size / SEGMENT]);
+            }
+        }
+
+        #[test]
+        fn the_kernel_is_asked_for_large_buffers_and_not_to_fragment() {
+            let granted = |name: &str| {
+                let path = format!("/proc/sys/net/core/{name}");
+                let most: usize = std::fs::read_to_string(path)
+                    .unwrap()
+                    .trim()
+                    .parse()
+                    .unwrap();
+                // socket(7): twice of what was asked for, at most twice the limit of the system.
+                2 * most.min(KERNEL_BUFFER)
+            };
+            let socket = bind("127.0.0.1:0");
+            let reference = UdpSockRef::from(socket.io());
+            assert_eq!(
+                socket.state.recv_buffer_size(reference).unwrap(),
+                granted("rmem_max")
+            );
+            let reference = UdpSockRef::from(socket.io());
+            assert_eq!(
+                socket.state.send_buffer_size(reference).unwrap(),
+                granted("wmem_max")
+            );
+            assert!(!socket.may_fragment());
+        }
     }
 }
