@@ -14,6 +14,7 @@ from pywebtransport.exceptions import (
     DatagramError,
     ProtocolError,
     SessionError,
+    StreamError,
     TimeoutError,
 )
 from pywebtransport.protocol import WebTransportProtocolHandler
@@ -305,6 +306,7 @@ async def test_establish_session_tells_a_refusal_and_a_timeout(aioquic_link: Lin
     with pytest.raises(TimeoutError) as caught:
         await link.client.handler.establish_session(path="/", timeout=0.01)
     assert caught.value.operation == "establish_session"
+    assert link.client.handler.get_all_sessions()[0].state is SessionState.CLOSED
 
     def reject(event: Any) -> None:
         link.server.handler.reject_session_request(
@@ -312,9 +314,6 @@ async def test_establish_session_tells_a_refusal_and_a_timeout(aioquic_link: Lin
         )
 
     link.server.handler.on(event_type=EventType.SESSION_REQUEST, handler=reject)
-    link.client.handler.close_webtransport_session(
-        session_id=link.client.handler.get_all_sessions()[0].session_id
-    )
     await link.settle()
     task = asyncio.create_task(link.client.handler.establish_session(path="/"))
     await pump(link, task)
@@ -383,6 +382,27 @@ async def test_read_stream_complete_joins(aioquic_link: Link) -> None:
     assert task.result() == b"text of 20 characters"
     with pytest.raises(TimeoutError):
         await link.client.handler.read_stream_complete(stream_id=stream_id, timeout=0.01)
+
+
+@pytest.mark.parametrize("end", ["reset", "session"])
+async def test_read_stream_complete_tells_a_reset(aioquic_link: Link, end: str) -> None:
+    link = aioquic_link
+    token, server_token, _ = await link.session()
+    stream_id = link.client.handler.create_webtransport_stream(session_id=token)
+    link.client.handler.send_webtransport_stream_data(stream_id=stream_id, data=b"?")
+    await link.settle()
+    task = asyncio.create_task(link.client.handler.read_stream_complete(stream_id=stream_id))
+    await asyncio.sleep(0)
+    if end == "reset":
+        link.server.handler.abort_stream(stream_id=stream_id, error_code=7)
+    else:
+        link.server.handler.close_webtransport_session(session_id=server_token)
+    await pump(link, task)
+    error = task.exception()
+    assert isinstance(error, StreamError)
+    assert error.stream_id == stream_id
+    if end == "reset":
+        assert error.error_code == 7
 
 
 async def test_draining_is_told(link: Link) -> None:

@@ -27,6 +27,7 @@ from pywebtransport.exceptions import (
     FlowControlError,
     ProtocolError,
     SessionError,
+    StreamError,
     TimeoutError,
     datagram_too_large,
 )
@@ -56,6 +57,8 @@ __all__ = ["WebTransportProtocolHandler"]
 DEGRADED_ERROR_RATE = 0.1
 """Errors per session above which the health is no longer good."""
 MAX_APPLICATION_CODE = 2**32 - 1
+ENDS_OF_STREAM = (EventType.STREAM_ERROR, EventType.STREAM_CLOSED)
+"""Which come without ``end_stream``."""
 
 
 class WebTransportProtocolHandler(EventEmitter):
@@ -231,7 +234,7 @@ class WebTransportProtocolHandler(EventEmitter):
     async def establish_session(
         self, *, path: str, headers: Headers | None = None, timeout: float = 30.0
     ) -> tuple[SessionId, StreamId]:
-        """Client: ask for a session and wait until it is ready.
+        """Client: ask for a session and wait until it is ready; in vain, and it is closed.
 
         Raises ConnectionError without a connection, SessionError when the server refuses, and
         TimeoutError.
@@ -240,12 +243,16 @@ class WebTransportProtocolHandler(EventEmitter):
             raise ConnectionError("the connection is not established")
         session_id, stream_id = await self.create_webtransport_session(path=path, headers=headers)
         info = self._registry.sessions[session_id]
-        await self._wait(
-            lambda: info.state is not SessionState.CONNECTING,
-            (EventType.SESSION_READY, EventType.SESSION_CLOSED),
-            timeout=timeout,
-            operation="establish_session",
-        )
+        try:
+            await self._wait(
+                lambda: info.state is not SessionState.CONNECTING,
+                (EventType.SESSION_READY, EventType.SESSION_CLOSED),
+                timeout=timeout,
+                operation="establish_session",
+            )
+        except BaseException:
+            self.close_webtransport_session(session_id=session_id)
+            raise
         if info.state is SessionState.CLOSED:
             raise SessionError(
                 f"session was not established: {info.close_reason}",
@@ -381,26 +388,35 @@ class WebTransportProtocolHandler(EventEmitter):
                 return sent
 
     async def read_stream_complete(self, *, stream_id: StreamId, timeout: float = 30.0) -> bytes:
-        """Everything a stream brings from now on, until its end; TimeoutError."""
+        """Everything a stream brings from now on, until its end.
+
+        Raises StreamError with the peer's code when the stream is reset or its session ends, and
+        TimeoutError.
+        """
         parts: list[bytes] = []
-        is_ended = False
+        last: Event | None = None
 
         def collect(event: Event) -> None:
-            nonlocal is_ended
+            nonlocal last
             data = event.data if isinstance(event.data, dict) else {}
-            if data.get("stream_id") == stream_id:
+            if last is None and data.get("stream_id") == stream_id:
                 payload = data.get("initial_payload", data)
                 parts.append(payload.get("data", b""))
-                is_ended = payload.get("end_stream", event.type is EventType.STREAM_CLOSED)
+                if payload.get("end_stream", event.type in ENDS_OF_STREAM):
+                    last = event
 
-        kinds = (EventType.STREAM_OPENED, EventType.STREAM_DATA_RECEIVED, EventType.STREAM_CLOSED)
         await self._wait(
-            lambda: is_ended,
-            kinds,
+            lambda: last is not None,
+            (EventType.STREAM_OPENED, EventType.STREAM_DATA_RECEIVED, *ENDS_OF_STREAM),
             look=collect,
             timeout=timeout,
             operation="read_stream_complete",
         )
+        if last is not None and last.type in ENDS_OF_STREAM:
+            assert isinstance(last.data, dict)
+            raise StreamError(
+                "the stream was reset", stream_id=stream_id, error_code=last.data["error_code"]
+            )
         return b"".join(parts)
 
     def abort_stream(self, *, stream_id: StreamId, error_code: int) -> None:
