@@ -11,12 +11,12 @@ import asyncio
 import inspect
 import logging
 import time
-import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
 
+from pywebtransport._identifiers import random_uuid
 from pywebtransport.constants import (
     DEFAULT_MAX_EVENT_HISTORY,
     DEFAULT_MAX_EVENT_LISTENERS,
@@ -37,7 +37,7 @@ class Event:
     timestamp: float = field(default_factory=time.time)
     data: EventData | None = None
     source: Any | None = None
-    event_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    event_id: str = field(default_factory=random_uuid)
 
     def __post_init__(self) -> None:
         if not isinstance(self.type, EventType):
@@ -377,8 +377,9 @@ class EventEmitter:
             self._watchers.remove((event_type, watcher))
 
     def _tell_watchers(self, event_type: EventType | str) -> None:
-        for watched, watcher in tuple(self._watchers or ()):
-            if watched == event_type:
+        # A watcher may take itself off.
+        for watched, watcher in self._watchers[:] if self._watchers else ():
+            if watched is event_type:
                 watcher()
 
     def _add(self, handlers: list[EventHandler], handler: EventHandler, kind: str) -> None:

@@ -230,7 +230,8 @@ class EngineConnection(Protocol):
 
     def send_goaway(self) -> None: ...
     def close(self, *, code: int, reason: str) -> None:
-        """CONNECTION_CLOSE; ``closed`` follows on the sink. Idempotent."""
+        """CONNECTION_CLOSE; ``closed`` follows on the sink within the configuration's
+        ``close_timeout``, whatever the peer does. Idempotent."""
 
     async def wait_closed(self) -> None:
         """Until the peer can no longer need us (draining period excluded)."""

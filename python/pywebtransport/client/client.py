@@ -187,11 +187,11 @@ class WebTransportClient(EventEmitter):
                     path=path,
                     proxy_addr=await self._proxy_address(config, host, port),
                 )
-                await self._connections.add_connection(connection=connection)
+                self._connections._add(connection)
                 if is_optimistic:
                     session_id = next(iter(connection._sessions))
                 else:
-                    session_id = await connection.wait_for_ready_session(timeout=timeout)
+                    session_id = await connection._ready_session()
                 session = await self._session(connection, session_id)
         except BaseException as error:
             stats.connections_failed += 1

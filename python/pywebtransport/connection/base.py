@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +17,7 @@ from pywebtransport._engine.base import (
     SessionRefused,
     SessionRequest,
 )
+from pywebtransport._identifiers import random_uuid
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.connection.dispatcher import Dispatcher
 from pywebtransport.events import EventEmitter
@@ -92,7 +92,7 @@ class ConnectionBase(EventEmitter):
     def connection_id(self) -> str:
         """``conn_`` and a UUID."""
         if self._connection_id is None:
-            self._connection_id = f"conn_{uuid.uuid4()}"
+            self._connection_id = f"conn_{random_uuid()}"
         return self._connection_id
 
     @property

@@ -46,8 +46,6 @@ __all__ = ["ConnectionDiagnostics", "ConnectionInfo", "WebTransportConnection"]
 logger = get_logger(name=__name__)
 
 TYPICAL_PACKET = 1200
-MARGIN = 1.0
-"""Seconds that an engine gets beyond ``config.close_timeout`` to report the end."""
 
 
 class WebTransportConnection(ConnectionBase):
@@ -366,24 +364,26 @@ class WebTransportConnection(ConnectionBase):
         """
         try:
             async with asyncio.timeout(timeout):
-                while (session_id := self.get_ready_session_id()) is None:
-                    if self._established is not None:
-                        session_id = self._established._session_id
-                        break
-                    if self._state == ConnectionState.CLOSED and self._refusal is None:
-                        raise self._closed_error()
-                    if self._refusal is not None:
-                        refusal, self._refusal = self._refusal, None
-                        raise ClientError(f"Session closed before ready: {refusal}")
-                    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    await wait_among(self._session_waiters, future)
-                return session_id
+                return await self._ready_session()
         except TimeoutError:
             raise ConnectionError(
                 f"no session was ready within {timeout} s",
                 error_code=ErrorCodes.APP_CONNECTION_TIMEOUT,
                 remote_address=self.remote_address,
             ) from None
+
+    async def _ready_session(self) -> SessionId:
+        while (session_id := self.get_ready_session_id()) is None:
+            if self._established is not None:
+                return self._established._session_id
+            if self._state == ConnectionState.CLOSED and self._refusal is None:
+                raise self._closed_error()
+            if self._refusal is not None:
+                refusal, self._refusal = self._refusal, None
+                raise ClientError(f"Session closed before ready: {refusal}")
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            await wait_among(self._session_waiters, future)
+        return session_id
 
     # Life and end.
 
@@ -450,11 +450,7 @@ class WebTransportConnection(ConnectionBase):
         if self._state != ConnectionState.CLOSING:
             self._state = ConnectionState.CLOSING
             link.engine.close(code=code or ErrorCodes.H3_NO_ERROR, reason=reason)
-        try:
-            async with asyncio.timeout(self._config.close_timeout + MARGIN):
-                await link.engine.wait_closed()
-        except TimeoutError:
-            logger.warning("%s: the engine did not report the end", self)
+        await link.engine.wait_closed()
         self._on_closed(CloseInfo(code, reason, "local"))
         if self._announcement is not None and self._announcement is not asyncio.current_task():
             await asyncio.shield(self._announcement)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pywebtransport._identifiers import random_uuid
 from pywebtransport._messages import finish, read_chunk
 from pywebtransport.constants import DEFAULT_MAX_MESSAGE_SIZE, ErrorCodes
 from pywebtransport.exceptions import WebTransportError
@@ -202,7 +202,7 @@ class RpcManager:
     def _request(
         self, method: str, arguments: list[Any] | dict[str, Any]
     ) -> tuple[str, dict[str, Any]]:
-        request_id = str(uuid.uuid4())
+        request_id = random_uuid()
         version = {"jsonrpc": VERSION} if self._jsonrpc else {}
         return request_id, version | {"id": request_id, "method": method, "params": arguments}
 
