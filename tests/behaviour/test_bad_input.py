@@ -16,7 +16,12 @@ from typing import Any
 import pytest
 
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.exceptions import SerializationError, StreamError, TimeoutError
+from pywebtransport.exceptions import (
+    SerializationError,
+    SessionClosedError,
+    StreamError,
+    TimeoutError,
+)
 from pywebtransport.pubsub import PubSubBroker, PubSubError, PubSubManager, SubscriptionFailedError
 from pywebtransport.rpc import (
     InvalidParamsError,
@@ -27,6 +32,7 @@ from pywebtransport.rpc import (
     RpcTimeoutError,
 )
 from pywebtransport.serializer import JSONSerializer
+from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import StructuredStream, WebTransportStream
 
 from .conftest import MakeSite
@@ -330,3 +336,27 @@ async def test_a_session_that_ends_under_everything(site: MakeSite) -> None:
     for _ in range(2):
         await rounds()
     await nothing_more_than(before)
+
+
+async def test_a_handler_that_raises(site: MakeSite) -> None:
+    place = await site()
+
+    async def fail(session: WebTransportSession) -> None:
+        raise RuntimeError("on purpose")
+
+    place.app.route(path="/fails")(fail)
+
+    async def rounds() -> None:
+        sessions = [await place.client.connect(url=f"{place.url}fails") for _ in range(ROUNDS)]
+        for session in sessions:
+            await within(session.wait_closed())
+            with pytest.raises(SessionClosedError) as caught:
+                await session.create_bidirectional_stream()
+            assert caught.value.error_code == ErrorCodes.INTERNAL_ERROR
+
+    await rounds()
+    before = await census()
+    for _ in range(2):
+        await rounds()
+    await nothing_more_than(before)
+    assert (await place.pair()).client.is_ready
