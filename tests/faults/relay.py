@@ -36,7 +36,7 @@ class Relay:
         self.random = random.Random(path.seed)
         self.server = server
         self.upstream: dict[Address, asyncio.DatagramTransport] = {}
-        self.counts = {"forwarded": 0, "lost": 0, "duplicated": 0, "damaged": 0}
+        self.counts = {"forwarded": 0, "lost": 0, "duplicated": 0, "damaged": 0, "retries": 0}
         self.blackhole = False
         self.front: asyncio.DatagramTransport | None = None
 
@@ -48,6 +48,8 @@ class Relay:
 
     def forward(self, transport: asyncio.DatagramTransport, data: bytes, to: Address) -> None:
         path = self.path
+        # RFC 9000 §17.2.5: a long header of type 3.
+        self.counts["retries"] += data[:1] >= b"\xf0"
         if self.blackhole or self.random.random() < path.loss:
             self.counts["lost"] += 1
             return

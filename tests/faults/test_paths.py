@@ -47,6 +47,13 @@ async def test_all_data_arrives_over_a_bad_path(
         assert relay.counts["forwarded"] > 100
 
 
+@pytest.mark.parametrize("retry", [True, False])
+async def test_clients_prove_their_address_where_they_have_to(lab: Lab, retry: bool) -> None:
+    async with lab.serve(retry=retry) as server, server.client(Path()) as (session, relay):
+        await exchange(session, b"proved")
+        assert relay.counts["retries"] == retry
+
+
 async def test_session_survives_a_new_address(lab: Lab) -> None:
     async with lab.serve() as server, server.client(Path(delay=0.002)) as (session, relay):
         await exchange(session, blob(10_000, 1))
