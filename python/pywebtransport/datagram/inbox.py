@@ -107,33 +107,39 @@ class Inbox:
             DatagramError: The transport is closed.
         """
         started = loop.time()
-        try:
-            async with asyncio.timeout(timeout):
-                while not self._queue and not (self.is_readable and self.pull(BATCH)):
-                    if self.is_closed:
-                        raise DatagramError(self.end_text)
-                    future: asyncio.Future[None] = loop.create_future()
-                    self.receivers.append(future)
-                    try:
-                        await future
-                    except asyncio.CancelledError:
-                        if future in self.receivers:
-                            self.receivers.remove(future)
-                        else:
-                            # It had been woken: the datagram is for somebody else.
-                            self.wake()
-                        raise
-        except builtins.TimeoutError:
-            self.errors += 1
-            raise TimeoutError(
-                f"no datagram within {timeout} s",
-                timeout_duration=timeout,
-                operation="receive datagram",
-            ) from None
+        if timeout is None:
+            await self._arrival(loop)
+        else:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._arrival(loop)
+            except builtins.TimeoutError:
+                self.errors += 1
+                raise TimeoutError(
+                    f"no datagram within {timeout} s",
+                    timeout_duration=timeout,
+                    operation="receive datagram",
+                ) from None
         waited = loop.time() - started
         self.total_wait += waited
         if waited > self.max_wait:
             self.max_wait = waited
+
+    async def _arrival(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._queue and not (self.is_readable and self.pull(BATCH)):
+            if self.is_closed:
+                raise DatagramError(self.end_text)
+            future: asyncio.Future[None] = loop.create_future()
+            self.receivers.append(future)
+            try:
+                await future
+            except asyncio.CancelledError:
+                if future in self.receivers:
+                    self.receivers.remove(future)
+                else:
+                    # It had been woken: the datagram is for somebody else.
+                    self.wake()
+                raise
 
     def put(self, datagrams: list[bytes]) -> None:
         """Queue what has arrived, oldest first, and wake a receiver."""
@@ -149,6 +155,11 @@ class Inbox:
             del self._queue[-surplus:], self._times[-surplus:]
             self.dropped += surplus
         self.wake()
+
+    def count(self, datagrams: list[bytes]) -> None:
+        """Received, but by somebody above; they do not come here."""
+        if datagrams:
+            self._measure(datagrams)
 
     def pull(self, count: int) -> bool:
         """Take up to ``count`` datagrams from the engine."""
