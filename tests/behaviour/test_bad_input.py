@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from pywebtransport.constants import ErrorCodes
+from pywebtransport import _messages
+from pywebtransport.constants import DEFAULT_MAX_MESSAGE_SIZE, ErrorCodes
 from pywebtransport.exceptions import (
     SerializationError,
     SessionClosedError,
@@ -36,12 +37,14 @@ from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import StructuredStream, WebTransportStream
 
 from .conftest import MakeSite
-from .site import PATIENCE, Pair, within
+from .site import PATIENCE, Pair, blocked, within
 
 ROUNDS = 10
 ALLOWED_GROWTH = 64 << 10
 """Bytes that the allocator may keep: far less than one refused message a round would."""
 READ_TIMEOUT = 0.2
+LARGE = 32 << 20
+"""Bytes that no window and no buffer holds."""
 REGISTRY: dict[int, type[Any]] = {1: dict, 2: list}
 
 Scenario = Callable[[Pair], Awaitable[None]]
@@ -360,3 +363,25 @@ async def test_a_handler_that_raises(site: MakeSite) -> None:
         await rounds()
     await nothing_more_than(before)
     assert (await place.pair()).client.is_ready
+
+
+async def test_a_peer_that_does_not_read(site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_messages, "FINISH_TIMEOUT", 0.1)
+    pair = await (await site()).pair()
+    near, far = await pair.stream()
+    async with PubSubManager(stream=near) as pubsub:
+        publishing = await blocked(pubsub.publish(topic="t", data=bytes(LARGE)))
+        await within(pubsub.close())
+        with pytest.raises(PubSubError):
+            await within(publishing)
+    await refused(far, 0)
+    near, far = await pair.stream()
+    async with rpc_on(near) as rpc:
+        large = "x" * (DEFAULT_MAX_MESSAGE_SIZE // 2)
+        calling = await blocked(
+            asyncio.gather(*(rpc.notify("m", large) for _ in range(LARGE // len(large))))
+        )
+        await within(rpc.close())
+        with pytest.raises(RpcError):
+            await within(calling)
+    await refused(far, 0)
