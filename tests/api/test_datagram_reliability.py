@@ -12,6 +12,7 @@ import pytest
 
 from pywebtransport.datagram import DatagramReliabilityLayer, WebTransportDatagramTransport
 from pywebtransport.exceptions import DatagramError, TimeoutError
+from pywebtransport.types import EventType
 from tests.api.ends import turns
 
 
@@ -190,9 +191,9 @@ async def test_unsent_acknowledgements_are_bounded(surplus: int) -> None:
     async with transport, DatagramReliabilityLayer(transport) as layer:
         await transport.receive_from_protocol(data=b"\x04DATA\x00\x00\x00\x00first")
         assert await layer.receive() == b"first"
+        await turns()
         for _ in range(MAX_UNSENT_ACKS + surplus):
             await transport.receive_from_protocol(data=b"\x04DATA\x00\x00\x00\x00again")
-        await turns(4)
         is_free.set()
         await turns(MAX_UNSENT_ACKS)
         assert len(sent) == 1 + MAX_UNSENT_ACKS
@@ -205,6 +206,34 @@ async def test_receives_that_time_out_leave_nothing() -> None:
                 await layer.receive(timeout=0.001)
         assert caught.value.timeout_duration == 0.001
         assert not layer._receivers
+
+
+async def test_frames_are_the_layer_s_and_the_rest_is_the_transport_s() -> None:
+    wire = Wire()
+    async with wire as (first, second):
+        told: list[bytes] = []
+        second.on(
+            event_type=EventType.DATAGRAM_RECEIVED,
+            handler=lambda event: told.append(event.data["data"]),  # type: ignore[index]
+        )
+        async with (
+            DatagramReliabilityLayer(first) as sender,
+            DatagramReliabilityLayer(second) as receiver,
+        ):
+            for number in range(300):
+                await sender.send(data=b"%d" % number)
+            await first.send(data=b"plain")
+            assert [await receiver.receive(timeout=1) for _ in range(300)]
+            assert await second.receive(timeout=1) == b"plain"
+            assert await second.try_receive() is None
+            with pytest.raises(DatagramError, match="has a reliability layer already"):
+                await DatagramReliabilityLayer(second).__aenter__()
+            await DatagramReliabilityLayer(second).close()
+        stats = second.diagnostics.stats
+        assert (stats.datagrams_received, stats.receive_drops) == (301, 0)
+        assert len(told) == 301, "the event is for everything"
+        await first.send(data=b"\x04DATA\x00\x00\x00\x00late")
+        assert await second.receive(timeout=1) == b"\x04DATA\x00\x00\x00\x00late"
 
 
 async def test_transport_is_not_kept_alive() -> None:

@@ -16,9 +16,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pywebtransport._waiting import wait_among
-from pywebtransport.events import Event
 from pywebtransport.exceptions import DatagramError, TimeoutError
-from pywebtransport.types import Data, EventType
+from pywebtransport.types import Data
 from pywebtransport.utils import ensure_bytes, get_logger
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class DatagramReliabilityLayer:
 
     What arrives is given out in the order of arrival, which is not always the order of sending.
     Both sides need a layer; use it with ``async with``. The transport is kept by a weak reference
-    and stays open.
+    and stays open; its other datagrams are received from it as ever.
 
     Args:
         datagram_transport: The transport below.
@@ -88,11 +87,14 @@ class DatagramReliabilityLayer:
         if self._is_closed:
             raise DatagramError("the reliability layer is closed; make a new one")
         if not self._tasks:
-            self._alive().on(event_type=EventType.DATAGRAM_RECEIVED, handler=self._on_datagram)
+            transport = self._alive()
+            if transport._claim is not None:
+                raise DatagramError("the transport has a reliability layer already")
             self._tasks = [
                 asyncio.create_task(self._acknowledge()),
                 asyncio.create_task(self._repeat()),
             ]
+            transport._give_to(self._on_datagram)
         return self
 
     async def __aexit__(
@@ -156,8 +158,8 @@ class DatagramReliabilityLayer:
         """Stop, and forget what was not acknowledged. Idempotent; the transport stays open."""
         self._is_closed = True
         transport = self._transport()
-        if transport is not None:
-            transport.off(event_type=EventType.DATAGRAM_RECEIVED, handler=self._on_datagram)
+        if transport is not None and self._tasks:
+            transport._give_to(None)
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -186,9 +188,9 @@ class DatagramReliabilityLayer:
                 future.set_result(None)
                 return
 
-    def _on_datagram(self, event: Event) -> None:
-        assert event.data is not None
-        kind, payload = _parse(event.data["data"])
+    def _on_datagram(self, data: bytes) -> bool:
+        """Whether it is for this layer."""
+        kind, payload = _parse(data)
         if kind == ACK:
             if payload.isdigit() and len(payload) <= SEQUENCE_DIGITS:
                 self._pending.pop(int(payload), None)
@@ -196,7 +198,7 @@ class DatagramReliabilityLayer:
             (sequence,) = SEQUENCE.unpack_from(payload)
             if sequence not in self._seen:
                 if len(self._received) >= MAX_UNREAD:
-                    return
+                    return True
                 self._seen[sequence] = None
                 if len(self._seen) > REMEMBERED:
                     self._seen.popitem(last=False)
@@ -204,6 +206,7 @@ class DatagramReliabilityLayer:
                 self._wake()
             self._acks.append(sequence)
             self._work.set()
+        return kind in (ACK, DATA)
 
     async def _acknowledge(self) -> None:
         while True:

@@ -91,6 +91,8 @@ class WebTransportDatagramTransport(EventEmitter):
         self._is_closed = False
         self._heartbeat: asyncio.Task[None] | None = None
         self._arrivals = 0
+        self._claim: Callable[[bytes], bool] | None = None
+        """Asked about each datagram first: what it takes is not received here."""
         self._engine_drops = 0
 
     @classmethod
@@ -487,8 +489,7 @@ class WebTransportDatagramTransport(EventEmitter):
             await asyncio.sleep(interval)
 
     def _arrived(self, datagrams: list[bytes]) -> None:
-        """Queue datagrams, tell listeners, wake a receiver."""
-        self._inbox.put(datagrams)
+        """Tell listeners, queue what nobody claims, wake a receiver."""
         is_heard = self._has_listeners(EventType.DATAGRAM_RECEIVED)
         for data in datagrams:
             if is_heard:
@@ -501,17 +502,32 @@ class WebTransportDatagramTransport(EventEmitter):
                 }
                 self.emit_nowait(event_type=EventType.DATAGRAM_RECEIVED, data=info, source=self)
             self._arrivals += 1
+        claim = self._claim
+        if claim is not None:
+            claimed: list[bytes] = []
+            left: list[bytes] = []
+            for data in datagrams:
+                (claimed if claim(data) else left).append(data)
+            self._inbox.count(claimed)
+            datagrams = left
+        if datagrams:
+            self._inbox.put(datagrams)
 
     def _on_readable(self) -> None:
         """The engine has datagrams."""
         self._inbox.is_readable = True
-        if self._has_listeners(EventType.DATAGRAM_RECEIVED):
+        if self._claim is not None or self._has_listeners(EventType.DATAGRAM_RECEIVED):
             self._tell_arrivals()
         else:
             self._inbox.wake()
 
+    def _give_to(self, claim: Callable[[bytes], bool] | None) -> None:
+        """Let something above take its datagrams before they are queued."""
+        self._claim = claim
+        self._tell_arrivals()
+
     def _tell_arrivals(self) -> None:
-        if self._has_listeners(EventType.DATAGRAM_RECEIVED):
+        if self._claim is not None or self._has_listeners(EventType.DATAGRAM_RECEIVED):
             while datagrams := self._inbox.receive_new():
                 self._arrived(datagrams)
 
