@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives import serialization
 
 from pywebtransport._engine.base import Engine
 from pywebtransport.config import ClientConfig
+from pywebtransport.constants import CONGESTION_CONTROL_ALGORITHMS
 from pywebtransport.exceptions import (
     CertificateError,
+    ConfigurationError,
     ConnectionError,
     HandshakeError,
     TimeoutError,
@@ -276,6 +278,22 @@ async def test_reloaded_certificate_serves_new_connections(
     await check_echo(pair, session_id)
     with pytest.raises(CertificateError):
         pair.listener.reload_certificate(certfile="missing.pem", keyfile=fresh.keyfile)
+
+
+@pytest.mark.parametrize("algorithm", CONGESTION_CONTROL_ALGORITHMS)
+async def test_congestion_control_can_be_chosen(
+    connect: Connect, engine_name: str, algorithm: str
+) -> None:
+    if (engine_name, algorithm) == ("aioquic", "bbr"):
+        with pytest.raises(ConfigurationError, match="cubic and reno"):
+            await connect(congestion_control_algorithm=algorithm)
+        return
+    pair = await connect(congestion_control_algorithm=algorithm)
+    stream_id = await pair.client.open(await pair.session(), True)
+    sending = asyncio.ensure_future(pair.client.write(stream_id, bytes(1_000_000), fin=True))
+    await pair.server.next("stream_opened")
+    assert await pair.server.read_all(stream_id) == bytes(1_000_000)
+    await sending
 
 
 async def test_retry_validates_the_address(connect: Connect) -> None:
