@@ -297,9 +297,17 @@ async def test_session_stream_limit_blocks_and_comes_back(connect: Connect) -> N
     assert pair.client.connection.open_stream(session_id, True) is not None
 
 
-async def test_credit_of_dropped_data_comes_back(connect: Connect) -> None:
+@pytest.mark.parametrize(
+    "windows",
+    [
+        {"quic_stream_receive_window": 65536, "quic_receive_window": 131072},
+        {"initial_max_data": 131072, "initial_max_streams_uni": 8},
+    ],
+    ids=["quic", "session"],
+)
+async def test_credit_of_dropped_data_comes_back(connect: Connect, windows: dict[str, int]) -> None:
     """Streams that are reset or stopped with unread data do not use up the connection."""
-    pair = await connect(quic_stream_receive_window=65536, quic_receive_window=131072)
+    pair = await connect(**windows)
     session_id = await pair.session()
     for round_number in range(60):
         stream_id = await pair.client.open(session_id, True)

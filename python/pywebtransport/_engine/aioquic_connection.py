@@ -556,6 +556,9 @@ class AioquicConnection:
         stream = self._streams.get(stream_id)
         if stream is None or stream.is_write_ended:
             raise StreamFinished(f"the sending side of stream {stream_id} has ended")
+        outgoing = self._quic.stream(stream_id)
+        if outgoing is not None and outgoing.withheld:
+            self._driver.release_send(stream_id, outgoing.withheld)
         self._call(self._driver.reset_stream, stream_id, code)
         self._inbound.write_ended(stream_id, stream)
 

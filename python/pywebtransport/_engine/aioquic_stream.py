@@ -111,6 +111,12 @@ class Stream(QuicStream):
         self.reliable_reset: tuple[int, int] | None = None
         """Code and reliable size of a received RESET_STREAM_AT that waits for data."""
 
+    @property
+    def withheld(self) -> int:
+        """Bytes of payload that a reset now keeps out of the final size that the peer gets."""
+        header = max(self.header_size, len(self.head)) - self.sender.highest_offset
+        return max(0, self.sender.unsent - max(0, header))
+
     def on_stop_delivery(self, delivery: QuicDeliveryState) -> None:
         self.receiver.on_stop_sending_delivery(delivery)
         if delivery is QuicDeliveryState.LOST:

@@ -349,6 +349,8 @@ class Driver:
         self.drain()
 
     def _stop_sending_received(self, event: Any, now: float) -> None:
+        if withheld := getattr(event, "withheld", 0):
+            self.core.release_send(event.stream_id, withheld)
         self.core.handle_stop_sending(event.stream_id, event.error_code, now)
         self.drain()
 
