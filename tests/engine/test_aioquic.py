@@ -219,6 +219,25 @@ def test_unread_data_is_bounded_by_the_windows(certificate: Certificate) -> None
     assert sum(len(event.data) for event in again) == 1 << 19
 
 
+def test_stop_tells_what_stays_unsent(certificate: Certificate) -> None:
+    """Session flow control gets it back: the peer counts up to the final size."""
+    wire = Wire(certificate)
+    wire.client.write_header(2, HEADER)
+    wire.client.send_stream_data(2, bytes(1 << 19))
+    wire.settle()
+    wire.server.stop_stream(2, 7)
+    wire.settle()
+    (stopped,) = wire.take(wire.client, events.StopSendingReceived)
+    (reset,) = wire.take(wire.server, events.StreamReset)
+    assert (stopped.stream_id, stopped.error_code) == (2, 7)
+    assert reset.final_size == 1 << 18
+    assert stopped.withheld == len(HEADER) + (1 << 19) - reset.final_size
+    wire.client.write_header(6, HEADER)
+    wire.client.send_stream_data(6, bytes(100))
+    stream = wire.client.stream(6)
+    assert stream is not None and stream.withheld == 100 - (len(stream.head) - len(HEADER))
+
+
 def test_exporter_agrees(certificate: Certificate) -> None:
     wire = Wire(certificate)
     exported = [

@@ -74,6 +74,13 @@ class StreamReset(events.StreamReset):
     final_size: int = 0
 
 
+@dataclass
+class StopSendingReceived(events.StopSendingReceived):
+    """With the payload that the reset in answer leaves unsent and uncounted at the peer."""
+
+    withheld: int = 0
+
+
 class Recovery(QuicPacketRecovery):
     """Loss recovery that counts what it declares lost."""
 
@@ -365,13 +372,16 @@ class Quic(ReliableResets):
         start = buf.tell()
         stream = self._streams.get(buf.pull_uint_var())
         buf.seek(start)
-        kept = 0 if stream is None else stream.sender.kept
+        kept = withheld = 0
+        if stream is not None:
+            # reliable-stream-reset-10 §6: the answer to STOP_SENDING is a plain RESET_STREAM.
+            stream.head = b""
+            kept, withheld = stream.sender.kept, stream.withheld
         super()._handle_stop_sending_frame(context, frame_type, buf)
-        stream = self._streams[cast(events.StopSendingReceived, self._events[-1]).stream_id]
-        # reliable-stream-reset-10 §6: the answer to STOP_SENDING is a plain RESET_STREAM.
-        stream.head = b""
+        event = cast(events.StopSendingReceived, self._events.pop())
+        self._events.append(StopSendingReceived(event.error_code, event.stream_id, withheld))
         self.kept -= kept
-        self.activate(stream)
+        self.activate(self._streams[event.stream_id])
 
     def _handle_max_data_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
