@@ -85,6 +85,13 @@ impl Request {
     pub fn validate(&self) -> Result<(), Error> {
         check_local_pseudo(":authority", &self.authority)?;
         check_local_pseudo(":path", &self.path)?;
+        // RFC 9114 §4.3.1.
+        if !self.path.starts_with('/') {
+            return Err(Error::InvalidField {
+                name: ":path".to_owned(),
+                why: "does not start with a slash",
+            });
+        }
         check_local(&self.headers)?;
         if structured_field::format_string_list(&self.protocols).is_none() {
             return Err(Error::InvalidField {

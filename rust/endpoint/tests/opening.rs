@@ -1,0 +1,126 @@
+//! How a connection begins: the request that leaves with the handshake, and what does not wait.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Pair, Setup};
+use pywt_endpoint::core::{Error as CoreError, Request};
+use pywt_endpoint::quic::TransportOptions;
+use pywt_endpoint::{Error, Notification};
+
+fn request(path: &str) -> Request {
+    Request {
+        authority: "localhost:4433".into(),
+        path: path.into(),
+        ..Request::default()
+    }
+}
+
+#[test]
+fn a_request_made_early_leaves_with_the_handshake() {
+    let mut pair = Pair::new(&Setup::default());
+    let start = pair.now;
+    let opened = pair
+        .client
+        .call(|c| c.open_session(request("/early"), start));
+    assert_eq!(opened, Ok(0));
+    pair.settle();
+    assert_eq!(pair.client.take(), [Notification::Connected]);
+    assert!(matches!(
+        pair.server.take().as_slice(),
+        [Notification::Connected, Notification::SessionRequested { session: 0, path, .. }]
+            if path == "/early"
+    ));
+    pair.accept(0);
+    // There, back, and there: nobody waited for an answer to the handshake's end.
+    let second = pair.now;
+    let opened = pair
+        .client
+        .call(|c| c.open_session(request("/second"), second));
+    assert_eq!(opened, Ok(4));
+}
+
+#[test]
+fn an_early_request_that_cannot_be_sent_is_refused_at_once() {
+    let mut pair = Pair::new(&Setup::default());
+    let now = pair.now;
+    let refused = pair
+        .client
+        .call(|c| c.open_session(request("no slash"), now));
+    assert!(matches!(
+        refused,
+        Err(Error::Protocol(CoreError::InvalidField { .. }))
+    ));
+    let opened = pair.client.call(|c| c.open_session(request("/early"), now));
+    assert_eq!(opened, Ok(0));
+    let another = pair
+        .client
+        .call(|c| c.open_session(request("/another"), now));
+    assert_eq!(another, Err(Error::Closed));
+}
+
+#[test]
+fn an_early_request_that_finds_no_stream_is_told() {
+    let transport = TransportOptions {
+        max_streams_bidi: 0,
+        ..TransportOptions::default()
+    };
+    let setup = Setup {
+        server_transport: transport,
+        ..Setup::default()
+    };
+    let mut pair = Pair::new(&setup);
+    let now = pair.now;
+    let opened = pair.client.call(|c| c.open_session(request("/early"), now));
+    assert_eq!(opened, Ok(0));
+    pair.settle();
+    assert!(matches!(
+        pair.client.take().as_slice(),
+        [
+            Notification::Connected,
+            Notification::SessionClosed { session: 0, .. }
+        ]
+    ));
+}
+
+#[test]
+fn packets_that_nobody_adds_to_do_not_wait_for_the_telling() {
+    let mut pair = Pair::with_session(&Setup::default());
+    let now = pair.now;
+    pair.client
+        .call(|c| c.close_session(0, 7, "over", now))
+        .unwrap();
+    assert!(pair.client.endpoint.wants_prompt_transmit());
+    let mut buffer = Vec::new();
+    let sent = pair
+        .client
+        .endpoint
+        .poll_transmit(now, true, |_| 1, &mut buffer);
+    assert!(sent.is_some());
+    assert!(matches!(
+        pair.client.endpoint.poll_notification(),
+        Some((_, Notification::SessionClosed { code: 7, .. }))
+    ));
+}
+
+#[test]
+fn the_last_facts_come_with_the_end() {
+    let mut pair = Pair::with_session(&Setup::default());
+    let now = pair.now;
+    pair.client
+        .call(|c| {
+            c.close(0x100, "bye", now);
+            Ok(())
+        })
+        .unwrap();
+    pair.advance(Duration::from_secs(5));
+    let told = pair.server.take();
+    let Some(Notification::Closed(_, Some(epilogue))) = told.last() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(epilogue.remote, pair.client.address);
+    assert!(epilogue.stats.quic.packets_received > 0);
+    assert_eq!(epilogue.stats.core.sessions_established, 1);
+}
