@@ -14,6 +14,7 @@ mod errors;
 mod native_buffer;
 mod native_connection;
 mod native_endpoint;
+mod native_error;
 mod native_settings;
 mod native_sink;
 mod quic;
