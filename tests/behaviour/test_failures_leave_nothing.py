@@ -66,8 +66,9 @@ async def leaves_nothing(attempt: Callable[[], Awaitable[Any]]) -> None:
         await attempt()
     try:
         async with asyncio.timeout(SECONDS_TO_GO):
-            while left := existing() - settled:
-                await asyncio.sleep(0.1)  # noqa: ASYNC110 - nobody announces what is freed
+            # Nobody announces what is freed.
+            while left := existing() - settled:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
     except TimeoutError:
         raise AssertionError(f"left after {ROUNDS} more attempts: {left}") from None
 
