@@ -135,7 +135,9 @@ def environment(contender: Contender, workload: str) -> dict[str, str]:
     elif "0.8.1" in contender.name and workload in ("rr", "rr32"):
         streams = "100000"
     sizes = {"MB": "32", "RR32": "4000"} if contender.slow else {}
-    clean = {k: v for k, v in os.environ.items() if k not in ("UVLOOP", "PYWEBTRANSPORT_ENGINE")}
+    # Without byte code on disk every process compiles what it imports, and figures show it.
+    unwanted = ("UVLOOP", "PYWEBTRANSPORT_ENGINE", "PYTHONDONTWRITEBYTECODE")
+    clean = {k: v for k, v in os.environ.items() if k not in unwanted}
     return clean | {"STREAMS": streams} | sizes | contender.environment
 
 
