@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sys
 import time
+from base64 import b64encode
+from os import urandom
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -122,7 +123,7 @@ def format_duration(*, seconds: float) -> str:
 
 def generate_session_id() -> str:
     """22 characters that nobody can guess."""
-    return secrets.token_urlsafe(16)
+    return b64encode(urandom(16), b"-_")[:22].decode()
 
 
 def get_logger(*, name: str) -> logging.Logger:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pywebtransport.config import ClientConfig, ServerConfig
@@ -62,8 +62,7 @@ class SessionRefused(Exception):
     """The session is unknown, not established, or already ended."""
 
 
-@dataclass(slots=True, frozen=True)
-class SessionRequest:
+class SessionRequest(NamedTuple):
     """A request for a session: a peer's, which waits for its answer, or one of ours to be sent."""
 
     session_id: int
@@ -77,8 +76,7 @@ class SessionRequest:
     """``"02"``, ``"07"``, ``"13"`` or ``"15"``: the draft family both sides speak."""
 
 
-@dataclass(slots=True, frozen=True)
-class CloseInfo:
+class CloseInfo(NamedTuple):
     """Why a QUIC connection ended."""
 
     code: int

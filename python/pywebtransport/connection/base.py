@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from pywebtransport._engine.base import (
@@ -144,7 +143,7 @@ class ConnectionBase(EventEmitter):
         except ValueError as error:
             raise ConfigurationError(f"no session can be requested: {error}") from error
         self._refusal = self._established = None
-        return self._new_session(link, replace(request, session_id=session_id))
+        return self._new_session(link, request._replace(session_id=session_id))
 
     def _new_session(self, link: Dispatcher, request: SessionRequest) -> WebTransportSession:
         config = self._config

@@ -330,7 +330,7 @@ class WebTransportServer(EventEmitter):
             logger.info('session open: path="%s" peer=%s', session._path, _peer(session))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(coroutine)
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
