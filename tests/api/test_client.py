@@ -263,11 +263,13 @@ async def test_optimistic_session(server: Server, client: WebTransportClient) ->
 async def test_cancelled_connect_leaves_no_connection(certificate: Certificate) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
+        silent.setblocking(False)
         async with WebTransportClient(config=trusting(certificate)) as client:
             connecting = asyncio.create_task(
                 client.connect(url=f"https://127.0.0.1:{silent.getsockname()[1]}/")
             )
-            await asyncio.sleep(0.05)
+            async with asyncio.timeout(5):
+                await asyncio.get_running_loop().sock_recv(silent, 2048)
             connecting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await connecting

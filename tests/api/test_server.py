@@ -425,9 +425,12 @@ async def test_start_and_end_run_in_order(config: Callable[..., ServerConfig]) -
     async def end() -> None:
         calls.append("shutdown")
 
+    running = asyncio.Event()
+
     @app.route(path="/x")
     async def handler(session: WebTransportSession) -> None:
         try:
+            running.set()
             await asyncio.Event().wait()
         finally:
             calls.append("handler cancelled")
@@ -436,7 +439,8 @@ async def test_start_and_end_run_in_order(config: Callable[..., ServerConfig]) -
         async with app:
             await app.server.listen()
             session = await client.connect(url=url(app.server, "/x"))
-            await asyncio.sleep(0.05)
+            async with asyncio.timeout(5):
+                await running.wait()
         await session.wait_closed()
     assert calls == [
         *("enter configured", "enter added", "startup", "startup 2"),

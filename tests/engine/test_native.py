@@ -251,9 +251,11 @@ async def test_exception_of_a_sink_ends_nothing(lab: Lab, monkeypatch: pytest.Mo
 async def test_cancelled_connect_leaves_nothing(lab: Lab) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
+        silent.setblocking(False)
         before = sockets()
         attempt = asyncio.ensure_future(lab.connect(silent.getsockname()[1]))
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            await asyncio.get_running_loop().sock_recv(silent, 2048)
         attempt.cancel()
         with pytest.raises(asyncio.CancelledError):
             await attempt

@@ -30,6 +30,7 @@ from pywebtransport._engine.aioquic_tls import (
 )
 from pywebtransport._engine.base import CloseInfo, EngineConnection, SessionRequest
 from pywebtransport._engine.driver import core_config
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import (
     CertificateError,
     ConnectionError,
@@ -54,7 +55,6 @@ CONNECT_STREAMS = 16
 """Bidirectional streams allowed beside those of the application, for requests."""
 CRITICAL_STREAMS = 8
 """Unidirectional streams allowed beside those of the application: control, QPACK, GREASE."""
-H3_NO_ERROR = 0x100
 HANDSHAKE_TIMEOUT = 10.0
 """How long a client may take to complete its handshake with a server."""
 FIRST_ADDRESS_TIMEOUT = 2.0
@@ -125,7 +125,7 @@ class AioquicEngine:
                     protocols=request.protocols,
                 )
             except BaseException:
-                connection.close(code=H3_NO_ERROR, reason="")
+                connection.close(code=ErrorCodes.H3_NO_ERROR, reason="")
                 raise
         return connection
 
@@ -184,13 +184,13 @@ class _ClientAttempt:
         try:
             await self._connected
         except asyncio.CancelledError:
-            connection.close(code=H3_NO_ERROR, reason="")
+            connection.close(code=ErrorCodes.H3_NO_ERROR, reason="")
             raise
         if connection.close_info is not None:
             raise _connect_error(connection.close_info, self._address, connection.socket_error)
         self._check_pins(connection)
         if connection.alpn_protocol not in self._config.alpn_protocols:
-            connection.close(code=H3_NO_ERROR, reason="")
+            connection.close(code=ErrorCodes.H3_NO_ERROR, reason="")
             raise HandshakeError(
                 f"{peer} does not speak HTTP/3 (its ALPN is {connection.alpn_protocol!r})",
                 handshake_stage="alpn",
@@ -276,7 +276,7 @@ class AioquicListener:
         self._router.is_closing = True
         connections = list(self._router.connections)
         for connection in connections:
-            connection.close(code=H3_NO_ERROR, reason="")
+            connection.close(code=ErrorCodes.H3_NO_ERROR, reason="")
         await asyncio.gather(*(connection.wait_closed() for connection in connections))
         for connection in connections:
             connection.leave()

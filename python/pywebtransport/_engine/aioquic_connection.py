@@ -30,6 +30,7 @@ from pywebtransport._engine.base import (
 )
 from pywebtransport._engine.driver import Driver
 from pywebtransport._native import CoreClosed, CoreConfig, CoreError, CorePanic, CoreSessionError
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import datagram_too_large
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ EMPTY_CONNECTION_TIMEOUT = 1.0
 and they send that FIN before the page has been told, so that a CONNECTION_CLOSE close behind takes
 code and reason from the page."""
 EXPORTER_LABEL = b"EXPORTER-WebTransport"
-H3_NO_ERROR = 0x100
 HTTP_UNAVAILABLE = 503
 
 logger = logging.getLogger(__name__)
@@ -277,7 +277,7 @@ class AioquicConnection:
         if is_due(self._close_deadline, now) and self._close_request is not None:
             self._close_quic(*self._close_request)
         elif is_due(self._empty_deadline, now):
-            self._close_request = (H3_NO_ERROR, "")
+            self._close_request = (ErrorCodes.H3_NO_ERROR, "")
             self._close_quic(*self._close_request)
         if is_due(self._keep_alive_at(), now):
             self._last_activity = now

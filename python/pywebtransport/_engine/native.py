@@ -36,6 +36,7 @@ from pywebtransport._engine.native_settings import (
     server_settings,
 )
 from pywebtransport._native import EndpointClient
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import ConnectionError, TimeoutError
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ __all__ = ["ENGINE", "NativeEngine", "NativeListener"]
 
 ATTEMPT_DELAY = 0.25
 """Seconds between attempts at the addresses of one name (RFC 8305 §5)."""
-H3_NO_ERROR = 0x100
 MAX_CLIENT_SETTINGS = 64
 """Distinct client configurations whose trust stores and tickets are remembered."""
 
@@ -69,7 +69,7 @@ class NativeListener:
     async def close(self) -> None:
         for reactor in self._reactors:
             if not reactor.is_closed:
-                reactor.endpoint.close_connections(H3_NO_ERROR, "")
+                reactor.endpoint.close_connections(ErrorCodes.H3_NO_ERROR, "")
         try:
             for reactor in self._reactors:
                 if not reactor.is_closed:
@@ -207,7 +207,7 @@ class NativeEngine:
                     )
             await connection.wait_connected(remote)
         except (asyncio.CancelledError, ValueError):
-            connection.close(code=H3_NO_ERROR, reason="")
+            connection.close(code=ErrorCodes.H3_NO_ERROR, reason="")
             raise
         return connection
 
@@ -299,7 +299,7 @@ async def first_success(
                     failure = failure or error
             if connected:
                 for spare in connected[1:]:
-                    spare.close(code=H3_NO_ERROR, reason="")
+                    spare.close(code=ErrorCodes.H3_NO_ERROR, reason="")
                 return connected[0]
     finally:
         for task in pending:

@@ -269,7 +269,6 @@ impl Endpoint {
             return Some(response.transmit);
         }
         loop {
-            let is_prompt = !self.prompt.is_empty();
             let slot = match self.prompt.pop_front() {
                 Some(slot) => slot,
                 None if prompt => return None,
@@ -282,11 +281,8 @@ impl Endpoint {
             });
             match transmit {
                 Some(Some(transmit)) => {
-                    if is_prompt {
-                        self.prompt.push_back(slot);
-                    } else {
-                        self.sending.push_back(slot);
-                    }
+                    // Prompt or not, it waits for the others before it sends more.
+                    self.sending.push_back(slot);
                     return Some(transmit);
                 }
                 _ => {

@@ -99,6 +99,9 @@ fn packets_that_nobody_adds_to_do_not_wait_for_the_telling() {
         .endpoint
         .poll_transmit(now, true, |_| 1, &mut buffer);
     assert!(sent.is_some());
+    // Having had its turn, it waits with the others for the next.
+    assert!(!pair.client.endpoint.wants_prompt_transmit());
+    assert!(pair.client.endpoint.wants_transmit());
     assert!(matches!(
         pair.client.endpoint.poll_notification(),
         Some((_, Notification::SessionClosed { code: 7, .. }))
