@@ -314,3 +314,30 @@ async def test_close_is_repeated_for_a_peer_that_missed_it(connect: Any) -> None
     for _ in range(8):
         server.packet_received(b"late", None)
     assert len(sent) - lost == 4  # at the 1st, 2nd, 4th and 8th packet
+
+
+@pytest.mark.parametrize("engine_name", ["aioquic"], indirect=True)
+async def test_fin_that_answers_a_close_is_acknowledged_late(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = await connect()
+    server, loop = pair.server.connection, asyncio.get_running_loop()
+    session_id = await pair.session()
+    server.close_session(session_id, code=7, reason="over")
+    await pair.client.next("session_closed")
+    heard_at: list[float] = []
+    answered_at: asyncio.Future[float] = loop.create_future()
+    receive, send = server.packet_received, server._endpoint.send
+
+    def packet_received(data: bytes, address: Any) -> None:
+        heard_at.append(loop.time())
+        receive(data, address)
+
+    def send_packet(data: bytes, address: Any) -> None:
+        if heard_at and not answered_at.done():
+            answered_at.set_result(loop.time())
+        send(data, address)
+
+    monkeypatch.setattr(server, "packet_received", packet_received)
+    monkeypatch.setattr(server._endpoint, "send", send_packet)
+    assert await answered_at - heard_at[-1] >= 0.019

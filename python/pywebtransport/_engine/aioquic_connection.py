@@ -338,7 +338,7 @@ class AioquicConnection:
         elif self._close_request is not None:
             self._close_when_heard()
         elif self._empty_deadline is None:
-            self._empty_deadline = self._loop.time() + EMPTY_CONNECTION_TIMEOUT
+            self._empty_deadline = self._last_fin_heard()
 
     def _close_when_heard(self) -> None:
         """The peer has ended its side of the last session."""
@@ -347,8 +347,17 @@ class AioquicConnection:
             self._close_quic(*self._close_request)
         elif not self._is_heard and self._close_deadline is not None:
             self._is_heard = True
-            deadline = self._loop.time() + EMPTY_CONNECTION_TIMEOUT
-            self._close_deadline = min(self._close_deadline, deadline)
+            self._close_deadline = min(self._close_deadline, self._last_fin_heard())
+
+    def _last_fin_heard(self) -> float:
+        """The peer's FIN has come: until when its connection stays.
+
+        Chromium forgets the session when that FIN is acknowledged. Where that happens before it
+        has told the page, the page's `closed` rejects with "Connection lost".
+        """
+        now = self._loop.time()
+        self._quic.delay_ack(now)
+        return now + EMPTY_CONNECTION_TIMEOUT
 
     def _close_quic(self, code: int, reason: str) -> None:
         self._quic.close(error_code=code, reason_phrase=reason)

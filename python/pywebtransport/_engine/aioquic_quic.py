@@ -65,6 +65,8 @@ SIGNAL_SPACE = 80
 SHORT_HEADER_OVERHEAD = 3 + 16
 """First byte, packet number and AEAD tag of a 1-RTT packet; the connection id comes on top."""
 MAX_PROMISED_STREAMS = 1 << 60
+LAST_ACK_DELAY = 0.02
+"""Seconds for :meth:`Quic.delay_ack`: within the max_ack_delay of 25 ms that aioquic promises."""
 
 
 @dataclass
@@ -422,6 +424,12 @@ class Quic(ReliableResets):
             self.datagrams_dropped += 1
         self._datagrams_pending.append(data)
 
+    def delay_ack(self, now: float) -> None:
+        """An acknowledgement that is due goes out later, unless something else is to be sent."""
+        space = self._spaces[tls.Epoch.ONE_RTT]
+        if space.ack_at is not None:
+            space.ack_at = now + LAST_ACK_DELAY
+
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         for stream in self._finished:
             self._discard(stream)
@@ -594,6 +602,7 @@ class Quic(ReliableResets):
     def _discard(self, stream: Stream) -> None:
         if self._streams.pop(stream.stream_id, None) is None:
             return
+        self._active.pop(stream.stream_id, None)
         self._credit_due.pop(stream.stream_id, None)
         self._starved.pop(stream.stream_id, None)
         is_peer_stream = stream_is_client_initiated(stream.stream_id) != self._is_client

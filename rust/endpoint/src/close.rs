@@ -1,6 +1,6 @@
 //! How a connection ends: politely, so that the peer's application sees how its sessions ended.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pywt_core::{SessionId, SessionState};
 use pywt_quic::{Close, Side};
@@ -82,6 +82,9 @@ impl Connection {
                 if is_idle && is_server && self.had_session && !*heard {
                     *heard = true;
                     *deadline = (*deadline).min(now + self.options.linger);
+                    if self.closed_first {
+                        self.silent_until = Some(now + LAST_ACK_DELAY);
+                    }
                 }
                 if *deadline <= now || (is_idle && !*heard) {
                     let (code, reason) = (*code, std::mem::take(reason));
@@ -91,11 +94,18 @@ impl Connection {
             Phase::Open if self.had_session && self.quic.side() == Side::Server => {
                 if !self.core.is_idle() {
                     self.linger_until = None;
+                    self.silent_until = None;
                     return;
                 }
-                let linger = self.options.linger;
-                if *self.linger_until.get_or_insert(now + linger) <= now {
-                    self.close_now(H3_NO_ERROR, String::new(), now);
+                match self.linger_until {
+                    Some(at) if at <= now => self.close_now(H3_NO_ERROR, String::new(), now),
+                    Some(_) => {}
+                    None => {
+                        self.linger_until = Some(now + self.options.linger);
+                        if self.closed_first {
+                            self.silent_until = Some(now + LAST_ACK_DELAY);
+                        }
+                    }
                 }
             }
             _ => {}
@@ -108,6 +118,7 @@ impl Connection {
             return;
         }
         self.quic.close(now, code, &reason);
+        self.silent_until = None;
         self.wants_transmit = true;
         self.end(None, Close::local(code, reason));
     }
@@ -139,6 +150,11 @@ impl Connection {
     }
 }
 
+/// How long the acknowledgement of the peer's last FIN waits, when that FIN answers our own; less
+/// than the max_ack_delay of 25 ms that QUIC promises (RFC 9000 §18.2). Chromium forgets the
+/// session when its FIN is acknowledged. Where that happens before it has told the page, the page's
+/// `closed` rejects with "Connection lost".
+const LAST_ACK_DELAY: Duration = Duration::from_millis(20);
 /// RFC 9110 §15.6.4.
 const HTTP_UNAVAILABLE: u16 = 503;
 /// RFC 9114 §8.1.

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pywt_core::{Action, Dir, Event as CoreEvent, Request, SessionId, StreamId, Transport};
-use pywt_quic::{CloseKind, DatagramRefused, Event, Side};
+use pywt_core::{
+    Action, ClosedBy, Dir, Event as CoreEvent, Request, SessionId, StreamId, Transport,
+};
+use pywt_quic::{CloseKind, DatagramRefused, Event, Side, Transmit};
 use rustc_hash::FxHashMap;
 
 use crate::close::Phase;
@@ -92,6 +94,10 @@ pub struct Connection {
     pub(crate) early_request: Option<Box<Request>>,
     pub(crate) had_session: bool,
     pub(crate) linger_until: Option<Instant>,
+    /// The session that ended last was closed by this end.
+    pub(crate) closed_first: bool,
+    /// No packet leaves before that.
+    pub(crate) silent_until: Option<Instant>,
     epoch: Instant,
 }
 
@@ -129,6 +135,8 @@ impl Connection {
             early_request: None,
             had_session: false,
             linger_until: None,
+            closed_first: false,
+            silent_until: None,
             epoch,
         }
     }
@@ -176,7 +184,23 @@ impl Connection {
         self.proceed_with_close(now);
     }
 
+    /// Writes the next packets of this connection into the empty `buffer`.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        max_segments: impl Fn(u16) -> usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        if self.silent_until.is_some_and(|at| at > now) {
+            return None;
+        }
+        self.send_queued_datagrams();
+        let segments = max_segments(self.quic.mtu());
+        self.quic.poll_transmit(now, segments, buffer)
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.silent_until = self.silent_until.filter(|at| *at > now);
         self.quic.handle_timeout(now);
         let time = self.time(now);
         if self.core.poll_timeout().is_some_and(|at| at <= time) {
@@ -195,7 +219,7 @@ impl Connection {
             .core
             .poll_timeout()
             .and_then(|at| self.epoch.checked_add(at));
-        [self.quic.poll_timeout(), core, closing]
+        [self.quic.poll_timeout(), core, closing, self.silent_until]
             .into_iter()
             .flatten()
             .min()
@@ -383,6 +407,7 @@ impl Connection {
                 ..
             } => {
                 self.sessions.remove(&session);
+                self.closed_first = by == ClosedBy::Local;
                 Notification::SessionClosed {
                     session,
                     code,
@@ -488,7 +513,7 @@ impl Connection {
     }
 
     /// Moves waiting datagrams into QUIC as far as it has room.
-    pub(crate) fn send_queued_datagrams(&mut self) {
+    fn send_queued_datagrams(&mut self) {
         while let Some(data) = self.outgoing.pop() {
             match self.quic.send_datagram(data) {
                 Ok(()) => {}

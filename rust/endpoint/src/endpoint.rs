@@ -275,9 +275,7 @@ impl Endpoint {
                 None => self.sending.pop_front()?,
             };
             let transmit = self.guard(slot, |connection| {
-                connection.send_queued_datagrams();
-                let segments = max_segments(connection.quic.mtu());
-                connection.quic.poll_transmit(now, segments, buffer)
+                connection.poll_transmit(now, &max_segments, buffer)
             });
             match transmit {
                 Some(Some(transmit)) => {

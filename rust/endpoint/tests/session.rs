@@ -578,6 +578,30 @@ fn a_close_lets_the_peer_read_how_its_session_ended() {
 }
 
 #[test]
+fn the_fin_that_answers_a_close_is_acknowledged_late() {
+    // Even where every other packet is acknowledged at once, as in the middle of an upload.
+    let mut pair = Pair::with_session(&Setup::default());
+    let now = pair.now;
+    pair.server
+        .call(|c| c.close_session(0, 7, "over", now))
+        .unwrap();
+    pair.client
+        .call(|c| c.send_datagram(0, b"unacknowledged"))
+        .unwrap();
+    pair.settle();
+    let heard = pair.now;
+    let received = |pair: &Pair| {
+        let stats = pair.client.endpoint.connection(pair.client.key.unwrap());
+        stats.unwrap().stats().quic.packets_received
+    };
+    let before = received(&pair);
+    pair.advance(Duration::from_millis(19));
+    assert_eq!(received(&pair), before, "{:?} later", pair.now - heard);
+    pair.advance(Duration::from_millis(1));
+    assert_eq!(received(&pair), before + 1);
+}
+
+#[test]
 fn a_close_does_not_wait_for_a_vanished_peer() {
     let mut pair = Pair::with_session(&Setup::default());
     pair.drop_if = Box::new(|_| true);
