@@ -359,7 +359,8 @@ async def test_closing_what_the_peer_ended_frees_the_connection() -> None:
         await both.client.close(close_connection=False)
         assert both.client_connection.is_connected
         await both.client.close()
-        assert both.client_connection.is_closed
+        assert both.client_connection.is_closing, "and the rest goes on behind"
+        await both.client_connection.wait_closed()
     async with ends() as both:
         await both.client.close(close_connection=False)
         await both.client.close()
@@ -417,7 +418,8 @@ async def test_close_leaves_the_connection_to_other_sessions() -> None:
         await both.client.close()
         assert both.client_connection.is_connected
         await second.close()
-        assert both.client_connection.is_closed
+        assert both.client_connection.is_closing
+        await both.client_connection.wait_closed()
 
 
 @pytest.mark.parametrize(("code", "is_good"), [(0, True), (2**32 - 1, True), (2**32, False)])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import (
     ConnectionError,
     DatagramError,
@@ -15,7 +16,7 @@ from pywebtransport.exceptions import (
     SessionError,
     StreamError,
 )
-from pywebtransport.types import SessionState, StreamState
+from pywebtransport.types import EventType, SessionState, StreamState
 
 from .conftest import MakeSite
 from .site import ENDS, Pair, blocked, within
@@ -212,6 +213,22 @@ async def test_server_close_ends_its_sessions(site: MakeSite, engine: str) -> No
     assert pair.server.is_closed
     with pytest.raises(ConnectionError):
         await within(running.client.connect(url=running.url, timeout=1))
+
+
+async def test_connection_closes_behind_its_last_session_and_the_client_waits(
+    site: MakeSite,
+) -> None:
+    running = await site()
+    pair = await running.pair()
+    near, far = pair.client.connection, pair.server.connection
+    assert near is not None and far is not None
+    told = asyncio.ensure_future(far.wait_for(event_type=EventType.CONNECTION_CLOSED))
+    await within(pair.client.close())
+    assert near.is_closing, "without waiting for a round trip"
+    await within(running.client.close())
+    assert near.is_closed
+    event = await within(told)
+    assert event.data["code"] == ErrorCodes.H3_NO_ERROR
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -77,14 +77,15 @@ async def test_full_outgoing_queue_drops_its_oldest(
     out, into = await transports(pair, sender)
     total = 2000
     for number in range(total):
-        # No turn of the loop in between: nothing can leave.
+        # No turn of the loop in between: nothing can leave but the first.
         data = number.to_bytes(4) + bytes(996)
         assert await out.try_send(data=data), "the newest is always taken"
     dropped = out.diagnostics.stats.send_drops
+    newest = list(range(total - LIMIT, total))
     found = [int.from_bytes(data[:4]) for data in await drain(into)]
     print(f"{engine}: {len(found)} of {total} left, {dropped} dropped and counted")
-    assert dropped == total - LIMIT
-    assert found == list(range(total - LIMIT, total)), "the newest are kept"
+    assert dropped == total - len(found)
+    assert found in ([0, *newest], newest), "the newest are kept"
 
 
 async def test_queues_hold_what_they_are_configured_to(site: MakeSite) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -230,6 +232,29 @@ async def test_stopping_sends_what_waits(server: BackplaneServer) -> None:
                 await broker.publish(topic="t", data=str(number))
         received = await take(subscription, 3000)
         assert [int(each.data) for each in received] == list(range(3000))
+
+
+async def test_stopping_while_a_lost_connection_is_closed_leaves_nothing(
+    server: BackplaneServer,
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        for turns in range(12):
+            async with PubSubBroker(backplane=server.backplane()) as broker:
+                told = broker.backplane.events
+                await told.wait_for(event_type=EventType.CONNECTION_ESTABLISHED, timeout=20)
+                lost = asyncio.ensure_future(
+                    told.wait_for(event_type=EventType.CONNECTION_LOST, timeout=20)
+                )
+                await server.kill()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            lost.cancel()
+            await asyncio.wait([lost])
+            await server.start()
+            del broker, told, lost
+        gc.collect()
+    assert not [str(each.message) for each in caught]
 
 
 async def test_stopping_without_a_server_fails_who_waits(server: BackplaneServer) -> None:

@@ -19,6 +19,7 @@ from pywebtransport._engine.base import (
 from pywebtransport._identifiers import random_uuid
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.connection.dispatcher import Dispatcher
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
     ClientError,
@@ -201,6 +202,12 @@ class ConnectionBase(EventEmitter):
         if self._on_session_end is not None:
             self._on_session_end(session)
         wake(self._session_waiters)
+
+    def _begin_close(self, link: Dispatcher, code: int = 0, reason: str = "") -> None:
+        """The engine closes when the peer has read the end of its sessions, and tells so."""
+        if self._state == ConnectionState.CONNECTED:
+            self._state = ConnectionState.CLOSING
+            link.engine.close(code=code or ErrorCodes.H3_NO_ERROR, reason=reason)
 
     def _on_closed(self, info: CloseInfo) -> None:
         """The QUIC connection is gone; what was not told so by the engine is told now."""

@@ -178,7 +178,7 @@ class RemoteBackplane(Backplane):
                     heed_cancellation()
                     await self._serve(link)
                 finally:
-                    await link.close()
+                    await _close(link)
             except Exception as error:
                 if self._is_connected:
                     delay = shortest
@@ -278,6 +278,16 @@ def heed_cancellation() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+async def _close(link: BackplaneLink) -> None:
+    """To the end, also when this task is cancelled meanwhile: sockets would stay open."""
+    closing = asyncio.ensure_future(link.close())
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await asyncio.wait([closing])
+        raise
 
 
 def _stopped() -> PubSubError:

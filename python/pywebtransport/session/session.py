@@ -355,7 +355,9 @@ class WebTransportSession(SessionBase):
         Args:
             code: An application's code, 32 bits.
             reason: Text for the peer, up to 1,024 bytes in UTF-8; a longer one is cut.
-            close_connection: Also close the connection, if this was its last session.
+            close_connection: Also close the connection, if this was its last session. That goes on
+                when this has returned; ``session.connection.wait_closed()`` waits for it, as the
+                end of ``async with WebTransportClient()`` does.
 
         Raises:
             ValueError: ``code`` does not fit into 32 bits.
@@ -367,7 +369,7 @@ class WebTransportSession(SessionBase):
             return
         if self._state == SessionState.CLOSED:
             if close_connection and self._closed_by == "remote" and not link.sessions:
-                await self._connection.close()
+                self._connection._begin_close(link)
             return
         if self._state == SessionState.CLOSING:
             await self.wait_closed()
@@ -383,7 +385,7 @@ class WebTransportSession(SessionBase):
         if self._announcement is not None:
             await asyncio.shield(self._announcement)
         if close_connection and not link.sessions:
-            await self._connection.close()
+            self._connection._begin_close(link)
 
     async def wait_closed(self) -> None:
         """Wait until the session has ended and its SESSION_CLOSED handlers have run."""

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pywt_core::{
     Action, ClosedBy, Dir, Event as CoreEvent, Request, SessionId, StreamId, Transport,
 };
-use pywt_quic::{CloseKind, DatagramRefused, Event, Side, Transmit};
+use pywt_quic::{CloseBy, CloseKind, DatagramRefused, Event, Side, Transmit};
 use rustc_hash::FxHashMap;
 
 use crate::close::Phase;
@@ -96,6 +96,7 @@ pub struct Connection {
     pub(crate) linger_until: Option<Instant>,
     /// The session that ended last was closed by this end.
     pub(crate) closed_first: bool,
+    closed_by_peer: bool,
     /// No packet leaves before that.
     pub(crate) silent_until: Option<Instant>,
     epoch: Instant,
@@ -136,6 +137,7 @@ impl Connection {
             had_session: false,
             linger_until: None,
             closed_first: false,
+            closed_by_peer: false,
             silent_until: None,
             epoch,
         }
@@ -191,7 +193,8 @@ impl Connection {
         max_segments: impl Fn(u16) -> usize,
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        if self.silent_until.is_some_and(|at| at > now) {
+        // RFC 9000 §10.2.2: a peer that has closed needs no answer.
+        if self.closed_by_peer || self.silent_until.is_some_and(|at| at > now) {
             return None;
         }
         self.send_queued_datagrams();
@@ -234,6 +237,7 @@ impl Connection {
                 self.open_early_session(now);
             }
             Event::Closed(close) => {
+                self.closed_by_peer = close.by == CloseBy::Remote;
                 let code = (close.kind == CloseKind::Application).then_some(close.code);
                 self.end(code, close);
             }

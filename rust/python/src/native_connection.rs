@@ -272,15 +272,11 @@ impl EndpointConnection {
     ) -> PyResult<bool> {
         if let Ok(bytes) = data.cast::<PyBytes>() {
             let slice = bytes.as_bytes();
-            return self.with(py, |connection, _| {
-                connection.send_datagram(session_id, slice)
-            });
+            return self.send_message(py, session_id, slice);
         }
         let buffer = PyBuffer::<u8>::get(data)?;
         with_slice(py, &buffer, |slice| {
-            self.with(py, |connection, _| {
-                connection.send_datagram(session_id, slice)
-            })
+            self.send_message(py, session_id, slice)
         })
     }
 
@@ -550,7 +546,7 @@ impl EndpointConnection {
         py: Python<'_>,
         call: impl FnOnce(&mut Connection, Instant) -> T,
     ) -> PyResult<Option<T>> {
-        match self.run(py, |connection, now| Ok(call(connection, now)))? {
+        match self.run(py, false, |connection, now| Ok(call(connection, now)))? {
             Ok(value) => Ok(Some(value)),
             Err(Error::Closed) => Ok(None),
             Err(error) => Err(exception(py, &error)),
@@ -565,7 +561,7 @@ impl EndpointConnection {
         data: Payload<'_>,
         fin: bool,
     ) -> PyResult<usize> {
-        let written = self.run(py, |connection, now| {
+        let written = self.run(py, fin, |connection, now| {
             connection.stream_write(stream_id, data, fin, now)
         })?;
         match written {
@@ -581,13 +577,23 @@ impl EndpointConnection {
         py: Python<'_>,
         call: impl FnOnce(&mut Connection, Instant) -> Result<T, Error>,
     ) -> PyResult<T> {
-        self.run(py, call)?.map_err(|error| exception(py, &error))
+        self.run(py, false, call)?
+            .map_err(|error| exception(py, &error))
     }
 
-    /// Runs a call on the connection, then asks the event loop for what came of it.
+    fn send_message(&self, py: Python<'_>, session_id: u64, data: &[u8]) -> PyResult<bool> {
+        self.run(py, true, |connection, _| {
+            connection.send_datagram(session_id, data)
+        })?
+        .map_err(|error| exception(py, &error))
+    }
+
+    /// Runs a call on the connection, then asks the event loop for what came of it. `is_message`:
+    /// the call completes what the peer is to have.
     fn run<T>(
         &self,
         py: Python<'_>,
+        is_message: bool,
         call: impl FnOnce(&mut Connection, Instant) -> Result<T, Error>,
     ) -> PyResult<Result<T, Error>> {
         let place = self.place()?;
@@ -598,6 +604,9 @@ impl EndpointConnection {
             }
             None => Err(Error::Closed),
         };
+        if is_message {
+            state.transmit_message();
+        }
         let wishes = state.wishes(py);
         drop(state);
         wishes.grant(py);

@@ -39,6 +39,8 @@ pub(crate) struct State {
     connections: HashMap<ConnectionKey, Py<EndpointConnection>>,
     tls: Option<ServerTls>,
     flush_scheduled: bool,
+    /// Something was sent at once since the event loop last called; what follows is gathered.
+    sent_promptly: bool,
     /// Sinks are being told; whoever tells them asks for a flush.
     dispatching: bool,
     /// The socket had no room; the loop says when it has.
@@ -125,6 +127,7 @@ impl Endpoint {
                 connections: HashMap::new(),
                 tls,
                 flush_scheduled: false,
+                sent_promptly: false,
                 dispatching: false,
                 blocked: false,
                 writable_watched: false,
@@ -214,6 +217,7 @@ impl Endpoint {
     fn on_readable(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let mut state = this.lock()?;
+        state.sent_promptly = false;
         let Some(reactor) = &mut state.reactor else {
             return Ok(());
         };
@@ -226,6 +230,7 @@ impl Endpoint {
         let this = slf.get();
         let mut state = this.lock()?;
         state.armed = None;
+        state.sent_promptly = false;
         let Some(reactor) = &mut state.reactor else {
             return Ok(());
         };
@@ -239,6 +244,7 @@ impl Endpoint {
         let this = slf.get();
         let mut state = this.lock()?;
         state.flush_scheduled = false;
+        state.sent_promptly = false;
         if state.notifications() > 0 {
             drop(state);
             Self::dispatch(slf)?;
@@ -443,6 +449,15 @@ impl State {
     pub(crate) fn transmit(&mut self) {
         if let Some(reactor) = &mut self.reactor {
             self.blocked = reactor.flush(false) == Flushed::Blocked;
+        }
+    }
+
+    /// A whole message was given to send. The first of a turn leaves at once, so that an answer
+    /// does not wait for the turn's end; those after it share their packets and system calls.
+    pub(crate) fn transmit_message(&mut self) {
+        if !(self.sent_promptly || self.flush_scheduled || self.dispatching) {
+            self.sent_promptly = true;
+            self.transmit();
         }
     }
 

@@ -121,6 +121,8 @@ pub struct Connection {
     flow_control: bool,
     /// ACK frames received, and STREAM frames sent before the latest of them.
     acknowledged: (u64, u64),
+    /// Size of the MTU probe that was not sent; 0 before.
+    withheld_probe: u64,
 }
 
 impl Connection {
@@ -136,6 +138,7 @@ impl Connection {
             counted_as_handshake: true,
             flow_control: false,
             acknowledged: (0, 0),
+            withheld_probe: 0,
         }
     }
 
@@ -194,7 +197,19 @@ impl Connection {
         max_segments: usize,
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        self.inner.poll_transmit(now, max_segments.max(1), buffer)
+        let transmit = self.inner.poll_transmit(now, max_segments.max(1), buffer)?;
+        // The first MTU probe stays here. quinn makes it as soon as the handshake is complete, and
+        // again when later packets show that it did not arrive. A connection that does not live to
+        // see that has no use for large packets, and to many of them both ends' probes are a
+        // fifteenth of their cost. Nothing but a probe is larger than the MTU.
+        let is_probe = transmit.segment_size.is_none()
+            && transmit.size > usize::from(self.inner.current_mtu());
+        if is_probe && self.withheld_probe == 0 {
+            self.withheld_probe = transmit.size as u64;
+            buffer.clear();
+            return None;
+        }
+        Some(transmit)
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
@@ -503,9 +518,9 @@ impl Connection {
             min_rtt: self.inner.min_rtt(),
             cwnd: stats.path.cwnd,
             mtu: stats.path.current_mtu,
-            bytes_sent: stats.udp_tx.bytes,
+            bytes_sent: stats.udp_tx.bytes - self.withheld_probe,
             bytes_received: stats.udp_rx.bytes,
-            packets_sent: stats.udp_tx.datagrams,
+            packets_sent: stats.udp_tx.datagrams - u64::from(self.withheld_probe > 0),
             packets_received: stats.udp_rx.datagrams,
             packets_lost: stats.path.lost_packets,
             congestion_events: stats.path.congestion_events,

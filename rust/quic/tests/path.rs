@@ -128,6 +128,35 @@ fn packets_grow_to_what_the_path_takes() {
 }
 
 #[test]
+fn a_short_connection_sends_no_padding_to_learn_what_the_path_takes() {
+    let mut pair = Pair::default_pair();
+    // Nothing arrives but the six packets of the handshake.
+    pair.drop_if = Box::new(|sent| sent > 6);
+    pair.connect(&client_tls(), TransportOptions::default());
+    pair.settle();
+    for peer in [&mut pair.client, &mut pair.server] {
+        let events = peer.take_events();
+        assert!(events.iter().any(|event| matches!(event, Event::Connected)));
+    }
+    let sizes: Vec<usize> = pair.log.iter().map(|(_, packet)| packet.len()).collect();
+    assert!(sizes.iter().all(|size| *size <= 1_200), "{sizes:?}");
+    for (peer, address) in [
+        (pair.client.only().stats(), pair.client.address),
+        (pair.server.only().stats(), pair.server.address),
+    ] {
+        let sent = pair.log.iter().filter(|(from, _)| *from == address);
+        let sizes: Vec<u64> = sent.map(|(_, packet)| packet.len() as u64).collect();
+        assert_eq!(peer.packets_sent, sizes.len() as u64);
+        assert_eq!(peer.bytes_sent, sizes.iter().sum::<u64>());
+    }
+    // One that stays learns it, without any data.
+    pair.drop_if = Box::new(|_| false);
+    pair.advance(Duration::from_secs(1));
+    assert_eq!(pair.client.only().stats().mtu, 1_452);
+    assert_eq!(pair.server.only().stats().mtu, 1_452);
+}
+
+#[test]
 fn every_congestion_controller_is_one_of_its_own_and_recovers_from_loss() {
     let mut windows = Vec::new();
     for congestion in [Congestion::Bbr, Congestion::Cubic, Congestion::NewReno] {
