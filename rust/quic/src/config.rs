@@ -74,7 +74,7 @@ impl Default for TransportOptions {
             max_streams_uni: 1024,
             mtu_discovery: true,
             receive_window: 16 * 1024 * 1024,
-            send_window: 5 * 1024 * 1024,
+            send_window: 16 * 1024 * 1024,
             stream_receive_window: 2_500_000,
         }
     }
