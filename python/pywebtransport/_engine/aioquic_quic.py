@@ -6,6 +6,7 @@ What differs from aioquic 1.7:
   (:meth:`Quic.stream_consumed`), and credit for streams when it is done with one
   (:meth:`Quic.release_stream`). aioquic doubles its windows as data arrives.
 * A packet costs what it carries. aioquic visits every open stream for every packet.
+* Pacing knows how coarse the timers of event loops are (:class:`Pacer`).
 * RESET_STREAM_AT is announced, received and sent (:mod:`.aioquic_reset`).
 * The TLS exporter secret is kept, for ``export_keying_material``.
 * :attr:`Quic.close_event` says at once that CONNECTION_CLOSE arrived; aioquic reports it after
@@ -48,7 +49,7 @@ from aioquic.quic.packet_builder import (
     QuicPacketBuilderStop,
     QuicSentPacket,
 )
-from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
+from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -65,6 +66,10 @@ SIGNAL_SPACE = 80
 SHORT_HEADER_OVERHEAD = 3 + 16
 """First byte, packet number and AEAD tag of a 1-RTT packet; the connection id comes on top."""
 MAX_PROMISED_STREAMS = 1 << 60
+TIMER_PRECISION = 0.001
+"""Seconds that event loops count in."""
+MAX_BURST = 64
+"""Packets in a row, on the fastest path: a few milliseconds in which the loop does nothing else."""
 LAST_ACK_DELAY = 0.02
 """Seconds for :meth:`Quic.delay_ack`: within the max_ack_delay of 25 ms that aioquic promises."""
 
@@ -83,10 +88,27 @@ class StopSendingReceived(events.StopSendingReceived):
     withheld: int = 0
 
 
+class Pacer(QuicPacketPacer):
+    """Its bursts last as long as the event loop's timers are coarse (RFC 9002 §7.7).
+
+    aioquic's are of 16 packets at most, and the shorter the larger the congestion window is.
+    """
+
+    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
+        super().update_rate(congestion_window, smoothed_rtt)
+        self.packet_time = self._max_datagram_size * smoothed_rtt / congestion_window
+        burst = min(TIMER_PRECISION, MAX_BURST * self.packet_time)
+        self.bucket_max = max(self.bucket_max, burst)
+
+
 class Recovery(QuicPacketRecovery):
     """Loss recovery that counts what it declares lost."""
 
     packets_lost = 0
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._pacer = Pacer(max_datagram_size=options["max_datagram_size"])
 
     def _on_packets_lost(self, *, packets: Iterable[QuicSentPacket], **details: Any) -> None:
         lost = list(packets)
