@@ -349,10 +349,7 @@ class EventEmitter:
 
     def _note(self, event_type: EventType, data: EventData) -> None:
         """As :meth:`emit_nowait` with itself as the source; cheaper when nobody listens."""
-        if self._is_paused or (
-            (self._handlers or self._once_handlers or self._any_handlers)
-            and self._has_listeners(event_type)
-        ):
+        if self._is_paused or self._has_listeners(event_type):
             self.emit_nowait(event_type=event_type, data=data, source=self)
             return
         if self._watchers:

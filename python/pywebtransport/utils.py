@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 import time
-from base64 import b64encode
-from os import urandom
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -123,7 +122,7 @@ def format_duration(*, seconds: float) -> str:
 
 def generate_session_id() -> str:
     """22 characters that nobody can guess."""
-    return b64encode(urandom(16), b"-_")[:22].decode()
+    return secrets.token_urlsafe(16)
 
 
 def get_logger(*, name: str) -> logging.Logger:

@@ -14,7 +14,7 @@ from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicErrorCode
 
-from pywebtransport._engine.aioquic_quic import Quic
+from pywebtransport._engine.aioquic_quic import MAX_BURST, Pacer, Quic
 from pywebtransport._engine.aioquic_tls import KeyLog
 from pywebtransport._engine.driver import Driver
 from pywebtransport._native import CoreConfig, CorePanic
@@ -217,6 +217,24 @@ def test_unread_data_is_bounded_by_the_windows(certificate: Certificate) -> None
     wire.settle()
     again = wire.take(wire.server, events.StreamDataReceived)
     assert sum(len(event.data) for event in again) == 1 << 19
+
+
+@pytest.mark.parametrize(
+    ("window", "burst"),
+    [
+        (1 << 16, 14),  # aioquic's: a quarter of the window
+        (400 * 1200, 40),  # a millisecond of a round trip of ten
+        (1 << 26, MAX_BURST),
+    ],
+)
+def test_a_burst_lasts_as_long_as_timers_are_coarse(window: int, burst: int) -> None:
+    pacer = Pacer(max_datagram_size=1200)
+    pacer.update_rate(congestion_window=window, smoothed_rtt=0.01)
+    now, sent = 1.0, 0
+    while pacer.next_send_time(now=now) is None:
+        pacer.update_after_send(now=now)
+        sent += 1
+    assert sent in (burst, burst + 1), "fractions of a packet are sums of floats"
 
 
 def test_stop_tells_what_stays_unsent(certificate: Certificate) -> None:

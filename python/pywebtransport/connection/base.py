@@ -203,11 +203,11 @@ class ConnectionBase(EventEmitter):
             self._on_session_end(session)
         wake(self._session_waiters)
 
-    def _begin_close(self, link: Dispatcher, code: int = 0, reason: str = "") -> None:
+    def _begin_close(self, code: int = 0, reason: str = "") -> None:
         """The engine closes when the peer has read the end of its sessions, and tells so."""
-        if self._state == ConnectionState.CONNECTED:
+        if self._link is not None and self._state == ConnectionState.CONNECTED:
             self._state = ConnectionState.CLOSING
-            link.engine.close(code=code or ErrorCodes.H3_NO_ERROR, reason=reason)
+            self._link.engine.close(code=code or ErrorCodes.H3_NO_ERROR, reason=reason)
 
     def _on_closed(self, info: CloseInfo) -> None:
         """The QUIC connection is gone; what was not told so by the engine is told now."""

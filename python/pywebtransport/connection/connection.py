@@ -447,7 +447,7 @@ class WebTransportConnection(ConnectionBase):
             self._state = ConnectionState.CLOSED
             wake(self._ready_waiters)
             return
-        self._begin_close(link, code, reason)
+        self._begin_close(code, reason)
         await link.engine.wait_closed()
         self._on_closed(CloseInfo(code, reason, "local"))
         if self._announcement is not None and self._announcement is not asyncio.current_task():

@@ -230,8 +230,8 @@ class ServerApp:
         await session.close(code=code, reason=reason)
         # The peer may have closed the session first; the connection is closed all the same.
         connection = session.connection
-        if connection is not None and connection._link is not None and not connection._sessions:
-            connection._begin_close(connection._link)
+        if connection is not None and not connection._sessions:
+            connection._begin_close()
 
 
 async def _call(handler: Callable[[], Any]) -> None:

@@ -369,7 +369,7 @@ class WebTransportSession(SessionBase):
             return
         if self._state == SessionState.CLOSED:
             if close_connection and self._closed_by == "remote" and not link.sessions:
-                self._connection._begin_close(link)
+                self._connection._begin_close()
             return
         if self._state == SessionState.CLOSING:
             await self.wait_closed()
@@ -385,7 +385,7 @@ class WebTransportSession(SessionBase):
         if self._announcement is not None:
             await asyncio.shield(self._announcement)
         if close_connection and not link.sessions:
-            self._connection._begin_close(link)
+            self._connection._begin_close()
 
     async def wait_closed(self) -> None:
         """Wait until the session has ended and its SESSION_CLOSED handlers have run."""
