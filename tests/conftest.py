@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 
 import pytest
 
-from pywebtransport._engine.select import ENGINES
+from pywebtransport.constants import ENGINES
 
 LoopFactories = dict[str, Callable[[], asyncio.AbstractEventLoop]]
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")

@@ -224,9 +224,7 @@ class BaseConfig:
             _each(self, ("wt_available_protocols",), _is_names, "must be a list of names or None")
         self._check_choice("congestion_control_algorithm", c.CONGESTION_CONTROL_ALGORITHMS)
         if self.engine is not None:
-            from pywebtransport._engine.select import ENGINES
-
-            self._check_choice("engine", ENGINES)
+            self._check_choice("engine", c.ENGINES)
         self._check_range("max_datagram_size", 1, c.MAX_DATAGRAM_SIZE)
         size = self.max_stream_buffer_size
         if not _is_count(size) or size < self.stream_buffer_size:

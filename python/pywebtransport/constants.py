@@ -194,6 +194,9 @@ MAX_DATAGRAM_SIZE: Final[int] = 65_535
 MAX_BROWSER_CERTIFICATE_DAYS: Final[int] = 14
 """How long a certificate may be valid that a browser accepts by its hash."""
 
+ENGINES: Final[tuple[str, ...]] = ("aioquic", "native")
+"""What can carry a connection."""
+DEFAULT_ENGINE: Final[str] = "native"
 CONGESTION_CONTROL_ALGORITHMS: Final[tuple[str, ...]] = (
     *SUPPORTED_CONGESTION_CONTROL_ALGORITHMS,
     "bbr",

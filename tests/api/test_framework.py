@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pywebtransport import ClientConfig, ServerConfig, WebTransportClient, framework, server
-from pywebtransport._engine.select import ENGINES
+from pywebtransport.constants import ENGINES
 from pywebtransport.exceptions import ClientError
 from pywebtransport.framework import (
     MiddlewareRejected,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pywebtransport._engine.select import DEFAULT_ENGINE, ENGINES
+from pywebtransport.constants import DEFAULT_ENGINE, ENGINES
 
 ROOT = Path(__file__).resolve().parents[2]
 MATRIX = ROOT / "docs" / "reference" / "feature-matrix.md"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pywebtransport._engine.select import ENGINES, ENVIRONMENT_VARIABLE
+from pywebtransport._engine.select import ENVIRONMENT_VARIABLE
+from pywebtransport.constants import ENGINES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "docs"))

@@ -114,13 +114,17 @@ def test_core_builds_for_wasm_where_the_target_is_installed() -> None:
     subprocess.run(["cargo", "check", "--locked", *target, "-p", "pywt-core"], cwd=ROOT, check=True)
 
 
-def imports(path: Path) -> Iterator[str]:
-    """What a module imports when it runs: full dotted names, `if TYPE_CHECKING` left out."""
+def imports(path: Path, *, unrun: bool = False) -> Iterator[str]:
+    """What a module imports when it runs, functions included: full dotted names.
+
+    ``unrun``: also what stands under `if TYPE_CHECKING`.
+    """
     package = path.relative_to(PACKAGE.parent).with_suffix("").parts[:-1]
 
     def walk(node: ast.AST) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            is_unrun = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            if is_unrun and not unrun:
                 continue
             if isinstance(child, ast.Import):
                 yield from (alias.name for alias in child.names)
@@ -155,3 +159,46 @@ def test_module_imports_only_what_its_room_may(path: Path) -> None:
         above = ("client", "server", "connection", "session", "stream", "datagram", "framework")
         facade = tuple(f"pywebtransport.{name}" for name in above)
         assert not {name for name in names if name.startswith(facade)}
+
+
+def module_name(path: Path) -> str:
+    name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def circles(needs: dict[str, set[str]]) -> list[list[str]]:
+    """Every way from a module back to itself that is found first, depth first."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def visit(module: str, way: list[str]) -> None:
+        if module in way:
+            found.append([*way[way.index(module) :], module])
+        elif module not in done:
+            for needed in sorted(needs[module]):
+                visit(needed, [*way, module])
+            done.add(module)
+
+    for module in sorted(needs):
+        visit(module, [])
+    return found
+
+
+def test_no_module_is_needed_by_what_it_needs() -> None:
+    """Lines under `if TYPE_CHECKING` and imports within functions count like all others."""
+    names = {module_name(path) for path in MODULES}
+    needs: dict[str, set[str]] = {}
+    for path in MODULES:
+        own = module_name(path)
+        needs[own] = {
+            module
+            for name in imports(path, unrun=True)
+            for module in (name if name in names else name.rpartition(".")[0],)
+            if module in names and module != own
+        }
+    assert sum(map(len, needs.values())) > len(MODULES)
+    assert not circles(needs), "\n".join(" -> ".join(each) for each in circles(needs))
+
+
+def test_a_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c", "b"]]

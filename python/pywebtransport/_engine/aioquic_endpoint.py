@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
@@ -32,7 +32,6 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 if TYPE_CHECKING:
-    from pywebtransport._engine.aioquic_connection import AioquicConnection
     from pywebtransport.types import Address
 
 __all__ = [
@@ -136,10 +135,25 @@ class Endpoint(asyncio.DatagramProtocol):
         raise NotImplementedError
 
 
+class PacketSink(Protocol):
+    """What an endpoint asks of a connection."""
+
+    connection_ids: set[bytes]
+
+    @property
+    def connection_id(self) -> bytes: ...
+
+    def packet_received(self, data: bytes, address: Any) -> None: ...
+    def socket_failed(self, error: Exception) -> None: ...
+
+
+SinkT = TypeVar("SinkT", bound=PacketSink)
+
+
 class ClientEndpoint(Endpoint):
     """The connected socket of one client connection; ICMP errors reach it."""
 
-    connection: AioquicConnection
+    connection: PacketSink
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
@@ -155,7 +169,7 @@ class ClientEndpoint(Endpoint):
         self.connection.socket_failed(exc)
 
 
-class ServerRouter:
+class ServerRouter(Generic[SinkT]):
     """Connection ids and connections of one listener, over all of its sockets."""
 
     def __init__(
@@ -164,19 +178,17 @@ class ServerRouter:
         configuration: QuicConfiguration,
         max_connections: int,
         retry: bool,
-        create: Callable[
-            [ServerEndpoint, QuicConfiguration, bytes, bytes | None], AioquicConnection
-        ],
+        create: Callable[[ServerEndpoint, QuicConfiguration, bytes, bytes | None], SinkT],
     ) -> None:
         self.configuration = configuration
         self.retry = QuicRetryTokenHandler() if retry else None
         self._max_connections = max_connections
         self._create = create
-        self._by_id: dict[bytes, AioquicConnection] = {}
-        self.connections: set[AioquicConnection] = set()
+        self._by_id: dict[bytes, SinkT] = {}
+        self.connections: set[SinkT] = set()
         self.is_closing = False
 
-    def find(self, connection_id: bytes) -> AioquicConnection | None:
+    def find(self, connection_id: bytes) -> SinkT | None:
         return self._by_id.get(connection_id)
 
     @property
@@ -185,7 +197,7 @@ class ServerRouter:
 
     def accept(
         self, endpoint: ServerEndpoint, header: QuicHeader, retried_id: bytes | None
-    ) -> AioquicConnection:
+    ) -> SinkT:
         """A new connection; ``retried_id``: the id its client used before Retry."""
         retry_id = None if retried_id is None else header.destination_cid
         connection = self._create(
@@ -196,22 +208,22 @@ class ServerRouter:
         self._add_id(connection.connection_id, connection)
         return connection
 
-    def _add_id(self, connection_id: bytes, connection: AioquicConnection) -> None:
+    def _add_id(self, connection_id: bytes, connection: SinkT) -> None:
         self._by_id[connection_id] = connection
         connection.connection_ids.add(connection_id)
 
-    def _remove_id(self, connection_id: bytes, connection: AioquicConnection) -> None:
+    def _remove_id(self, connection_id: bytes, connection: SinkT) -> None:
         if self._by_id.get(connection_id) is connection:
             del self._by_id[connection_id]
         connection.connection_ids.discard(connection_id)
 
-    def change_id(self, connection: AioquicConnection, connection_id: bytes, is_new: bool) -> None:
+    def change_id(self, connection: SinkT, connection_id: bytes, is_new: bool) -> None:
         if is_new:
             self._add_id(connection_id, connection)
         else:
             self._remove_id(connection_id, connection)
 
-    def forget(self, connection: AioquicConnection) -> None:
+    def forget(self, connection: SinkT) -> None:
         """The connection is gone for good: late packets for it belong to nobody."""
         for connection_id in list(connection.connection_ids):
             self._remove_id(connection_id, connection)
@@ -221,7 +233,7 @@ class ServerRouter:
 class ServerEndpoint(Endpoint):
     """One listening socket."""
 
-    def __init__(self, sock: socket.socket, router: ServerRouter) -> None:
+    def __init__(self, sock: socket.socket, router: ServerRouter[Any]) -> None:
         super().__init__(sock)
         self.router = router
 
@@ -235,12 +247,12 @@ class ServerEndpoint(Endpoint):
 
     def _connection_for_long_header(
         self, data: bytes, address: tuple[Any, ...]
-    ) -> AioquicConnection | None:
+    ) -> PacketSink | None:
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=CONNECTION_ID_SIZE)
         except ValueError:
             return None
-        connection = self.router.find(header.destination_cid)
+        connection: PacketSink | None = self.router.find(header.destination_cid)
         if (
             connection is not None
             or len(data) < SMALLEST_MAX_DATAGRAM_SIZE
@@ -270,7 +282,8 @@ class ServerEndpoint(Endpoint):
             retried_id = self._validate_address(self.router.retry, header, address)
             if retried_id is None:
                 return None
-        return self.router.accept(self, header, retried_id)
+        accepted: PacketSink = self.router.accept(self, header, retried_id)
+        return accepted
 
     def _validate_address(
         self, retry: QuicRetryTokenHandler, header: QuicHeader, address: tuple[Any, ...]

@@ -7,7 +7,7 @@ send, and its credit goes back when the application has read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream, QuicStreamSender
@@ -15,9 +15,16 @@ from aioquic.quic.stream import QuicStream, QuicStreamSender
 if TYPE_CHECKING:
     from aioquic.quic.packet import QuicStreamFrame
 
-    from pywebtransport._engine.aioquic_quic import Quic
-
 __all__ = ["Sender", "Stream"]
+
+
+class StreamOwner(Protocol):
+    """What a stream asks of its connection."""
+
+    drained: dict[int, Stream]
+    kept: int
+
+    def activate(self, stream: Stream) -> None: ...
 
 
 class Sender(QuicStreamSender):
@@ -87,7 +94,7 @@ class Stream(QuicStream):
     sender: Sender
     stream_id: int
 
-    def __init__(self, quic: Quic, plain: QuicStream) -> None:
+    def __init__(self, quic: StreamOwner, plain: QuicStream) -> None:
         """Takes the place of ``plain``, which aioquic has just created."""
         super().__init__(
             stream_id=plain.stream_id,

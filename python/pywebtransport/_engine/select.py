@@ -7,16 +7,15 @@ import os
 import sys
 from typing import TYPE_CHECKING, cast
 
+from pywebtransport.constants import DEFAULT_ENGINE, ENGINES
 from pywebtransport.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from pywebtransport._engine.base import Engine
     from pywebtransport.config import ClientConfig, ServerConfig
 
-__all__ = ["DEFAULT_ENGINE", "ENGINES", "ENVIRONMENT_VARIABLE", "get_engine"]
+__all__ = ["ENVIRONMENT_VARIABLE", "get_engine"]
 
-DEFAULT_ENGINE = "native"
-ENGINES = ("aioquic", "native")
 ENVIRONMENT_VARIABLE = "PYWEBTRANSPORT_ENGINE"
 
 

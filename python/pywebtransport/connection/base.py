@@ -17,8 +17,9 @@ from pywebtransport._engine.base import (
     SessionRequest,
 )
 from pywebtransport._identifiers import random_uuid
+from pywebtransport._link.link import Link
+from pywebtransport._link.sides import ConnectionSide
 from pywebtransport.config import ClientConfig, ServerConfig
-from pywebtransport.connection.dispatcher import Dispatcher
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
@@ -40,8 +41,7 @@ from pywebtransport.types import (
 from pywebtransport.utils import generate_session_id
 
 if TYPE_CHECKING:
-    from pywebtransport.connection.connection import WebTransportConnection
-    from pywebtransport.protocol import WebTransportSessionInfo
+    from pywebtransport.protocol.session_info import WebTransportSessionInfo
 
 __all__ = ["ConnectionBase", "request_data", "wake"]
 
@@ -57,7 +57,7 @@ class ConnectionBase(EventEmitter):
         self._handle = next(HANDLES)
         self._connection_id: str | None = None
         self._state = ConnectionState.IDLE
-        self._link: Dispatcher | None = None
+        self._link: Link | None = None
         self._sessions: dict[SessionId, WebTransportSession] = {}
         self._on_request: Callable[[WebTransportSession], None] | None = None
         """Who answers requests, on a server; without it they are SESSION_REQUEST events."""
@@ -79,9 +79,6 @@ class ConnectionBase(EventEmitter):
         self._established_at: float | None = None
         self._closed_at: float | None = None
         self._close_info: CloseInfo | None = None
-        self.idle_timeout = (
-            config.connection_idle_timeout if isinstance(config, ServerConfig) else None
-        )
 
     @property
     def config(self) -> ClientConfig | ServerConfig:
@@ -112,8 +109,8 @@ class ConnectionBase(EventEmitter):
 
     def _start(self, engine: EngineConnection, request: SessionRequest | None = None) -> None:
         """Take the engine's notifications; ``request`` is what the engine has asked for."""
-        self._link = link = Dispatcher(
-            connection=self,
+        self._link = link = Link(
+            connection=cast(ConnectionSide, self),
             engine=engine,
             read_timeout=self._config.read_timeout,
             write_timeout=self._config.write_timeout,
@@ -146,10 +143,10 @@ class ConnectionBase(EventEmitter):
         self._refusal = self._established = None
         return self._new_session(link, request._replace(session_id=session_id))
 
-    def _new_session(self, link: Dispatcher, request: SessionRequest) -> WebTransportSession:
+    def _new_session(self, link: Link, request: SessionRequest) -> WebTransportSession:
         config = self._config
         session = WebTransportSession(
-            cast("WebTransportConnection", self),
+            cast(ConnectionSide, self),
             session_id=generate_session_id(),
             max_streams=(
                 config.max_streams
@@ -217,9 +214,8 @@ class ConnectionBase(EventEmitter):
         self._close_info = info
         self._closed_at = time.time()
         self._state = ConnectionState.CLOSED
-        by = "transport" if info.by == "transport" else info.by
         for session in list(link.sessions.values()):
-            session._on_closed(0, info.reason or f"connection closed, code {info.code:#x}", by)
+            session._on_closed(0, info.reason or f"connection closed, code {info.code:#x}", info.by)
         for stream in list(link.streams.values()):
             stream._lose()
         wake(self._session_waiters)
@@ -251,7 +247,8 @@ class ConnectionBase(EventEmitter):
         return EngineStats() if self._link is None else self._link.engine.stats()
 
     def _info(self, session: WebTransportSession) -> WebTransportSessionInfo:
-        from pywebtransport.protocol import WebTransportSessionInfo
+        # Its room loads a handler that few programs need.
+        from pywebtransport.protocol.session_info import WebTransportSessionInfo
 
         assert session._control_id is not None
         return WebTransportSessionInfo(

@@ -39,7 +39,7 @@ from pywebtransport.types import (
 from pywebtransport.utils import get_logger
 
 if TYPE_CHECKING:
-    from pywebtransport.protocol import WebTransportProtocolHandler, WebTransportSessionInfo
+    from pywebtransport.protocol.session_info import WebTransportSessionInfo
 
 __all__ = ["ConnectionDiagnostics", "ConnectionInfo", "WebTransportConnection"]
 
@@ -172,6 +172,12 @@ class WebTransportConnection(ConnectionBase):
         return self._handle
 
     @property
+    def idle_timeout(self) -> float | None:
+        """A server's ``config.connection_idle_timeout``; None on a client."""
+        config = self._config
+        return config.connection_idle_timeout if isinstance(config, ServerConfig) else None
+
+    @property
     def is_closing(self) -> bool:
         """Whether it is being closed from here."""
         return self._state == ConnectionState.CLOSING
@@ -206,7 +212,7 @@ class WebTransportConnection(ConnectionBase):
         return [] if address is None else [address]
 
     @property
-    def protocol_handler(self) -> WebTransportProtocolHandler | None:
+    def protocol_handler(self) -> None:
         """None: both engines keep the protocol to themselves.
 
         The connection has a handler's facts (:meth:`get_session_info`, :meth:`get_all_sessions`,

@@ -6,13 +6,10 @@ import asyncio
 import builtins
 import time
 from math import inf
-from typing import TYPE_CHECKING
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._link.link import Link
 from pywebtransport.exceptions import DatagramError, TimeoutError
-
-if TYPE_CHECKING:
-    from pywebtransport.connection.dispatcher import Dispatcher
 
 __all__ = ["BATCH", "Inbox"]
 
@@ -48,7 +45,7 @@ class Inbox:
         "total_wait",
     )
 
-    def __init__(self, *, limit: int, link: Dispatcher | None = None, control_id: int = -1) -> None:
+    def __init__(self, *, limit: int, link: Link | None = None, control_id: int = -1) -> None:
         self._link = link
         self._control_id = control_id
         self._queue: list[bytes] = []

@@ -6,16 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._link.link import Link
 from pywebtransport.datagram.queue import DatagramQueue
 from pywebtransport.exceptions import DatagramError, datagram_too_large
 from pywebtransport.types import Buffer, Data
 from pywebtransport.utils import ensure_bytes, get_logger
-
-if TYPE_CHECKING:
-    from pywebtransport.connection.dispatcher import Dispatcher
 
 __all__ = ["Outbox"]
 
@@ -52,7 +49,7 @@ class Outbox:
         sender: Callable[[bytes], None] | None,
         limit: int,
         max_size: int,
-        link: Dispatcher | None = None,
+        link: Link | None = None,
         control_id: int = -1,
     ) -> None:
         self._sender = sender

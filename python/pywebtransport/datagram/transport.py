@@ -8,9 +8,10 @@ import json
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._link.link import Link
 from pywebtransport.datagram.inbox import BATCH, Inbox
 from pywebtransport.datagram.message import DatagramMessage
 from pywebtransport.datagram.outbox import Outbox
@@ -18,12 +19,8 @@ from pywebtransport.datagram.queue import DatagramQueue
 from pywebtransport.datagram.statistics import DatagramStats, DatagramTransportDiagnostics
 from pywebtransport.events import EventEmitter, EventHandler
 from pywebtransport.exceptions import DatagramError
-from pywebtransport.types import Buffer, Data, EventType, SessionId
+from pywebtransport.types import Buffer, Data, EventType, SessionId, StreamId
 from pywebtransport.utils import get_logger
-
-if TYPE_CHECKING:
-    from pywebtransport.connection.dispatcher import Dispatcher
-    from pywebtransport.session.base import SessionBase
 
 __all__ = [
     "DatagramMessage",
@@ -84,7 +81,7 @@ class WebTransportDatagramTransport(EventEmitter):
         self._high_water_mark = high_water_mark
         self._sender_get_timeout = sender_get_timeout
         self._created_at = time.time()
-        self._link: Dispatcher | None = None
+        self._link: Link | None = None
         """The session's connection; None with a sender of its own."""
         self._control_id = -1
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -96,12 +93,10 @@ class WebTransportDatagramTransport(EventEmitter):
         self._engine_drops = 0
 
     @classmethod
-    def _of_session(cls, session: SessionBase, link: Dispatcher) -> Self:
+    def _of_session(cls, session_id: SessionId, control_id: StreamId, link: Link) -> Self:
         """The transport of a session, straight over its engine."""
-        control_id = session._control_id
-        assert control_id is not None
         transport = cls.__new__(cls)
-        transport._prepare(session._session_id, HIGH_WATER_MARK, SENDER_GET_TIMEOUT)
+        transport._prepare(session_id, HIGH_WATER_MARK, SENDER_GET_TIMEOUT)
         transport._link = link
         transport._loop = link.loop
         transport._control_id = control_id

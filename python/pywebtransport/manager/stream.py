@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
+from pywebtransport._link.sides import Session
 from pywebtransport.constants import DEFAULT_MAX_STREAMS, DEFAULT_STREAM_CLEANUP_INTERVAL
 from pywebtransport.exceptions import StreamError
 from pywebtransport.manager.base import ResourceManager
-from pywebtransport.stream import (
-    WebTransportReceiveStream,
+from pywebtransport.stream.stream import (
+    StreamType,
     WebTransportSendStream,
     WebTransportStream,
 )
 from pywebtransport.types import EventType, StreamId, StreamState
 
-if TYPE_CHECKING:
-    from pywebtransport.session import WebTransportSession
-
 __all__ = ["StreamManager", "StreamType"]
-
-StreamType: TypeAlias = WebTransportStream | WebTransportReceiveStream | WebTransportSendStream
 
 DIRECTION = attrgetter("direction")
 
@@ -46,7 +42,7 @@ class StreamManager(ResourceManager[StreamId, StreamType]):
         self,
         *,
         stream_factory: Callable[[bool], Awaitable[StreamId]],
-        session_factory: Callable[[], WebTransportSession],
+        session_factory: Callable[[], Session],
         max_streams: int = DEFAULT_MAX_STREAMS,
         stream_cleanup_interval: float = DEFAULT_STREAM_CLEANUP_INTERVAL,
     ) -> None:

@@ -7,12 +7,9 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from pywebtransport.pubsub.exceptions import PubSubError
-
-if TYPE_CHECKING:
-    from pywebtransport.pubsub.manager import PubSubManager
 
 __all__ = ["Message", "Subscription"]
 
@@ -25,6 +22,13 @@ class Message:
     data: bytes
 
 
+class Owner(Protocol):
+    """What a subscription asks of its :class:`~pywebtransport.pubsub.PubSubManager`."""
+
+    async def unsubscribe(self, *, topic: str) -> None: ...
+    async def _leave(self, subscription: Subscription) -> None: ...
+
+
 class Subscription:
     """The messages of one topic or pattern; :meth:`PubSubManager.subscribe` makes one.
 
@@ -33,7 +37,7 @@ class Subscription:
     finds it full is dropped and counted.
     """
 
-    def __init__(self, *, topic: str, manager: PubSubManager, max_queue_size: int) -> None:
+    def __init__(self, *, topic: str, manager: Owner, max_queue_size: int) -> None:
         if max_queue_size <= 0:
             raise ValueError("max_queue_size must be positive")
         self.topic = topic

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pywebtransport.rpc.manager import RpcManager
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 __all__ = ["RpcBatch"]
+
+Arguments: TypeAlias = list[Any] | dict[str, Any]
+Request: TypeAlias = tuple[str, bool, Arguments]
+"""A method, whether it wants an answer, and its parameters."""
 
 
 class RpcBatch:
@@ -17,11 +18,17 @@ class RpcBatch:
     A batch is sent once.
     """
 
-    __slots__ = ("_manager", "_requests")
+    __slots__ = ("_arguments", "_requests", "_send")
 
-    def __init__(self, *, manager: RpcManager) -> None:
-        self._manager = manager
-        self._requests: list[tuple[str, bool, list[Any] | dict[str, Any]]] = []
+    def __init__(
+        self,
+        *,
+        arguments: Callable[[str, tuple[Any, ...], Mapping[str, Any] | None], Arguments],
+        send: Callable[[list[Request], float], Awaitable[list[Any]]],
+    ) -> None:
+        self._arguments = arguments
+        self._send = send
+        self._requests: list[Request] = []
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -41,7 +48,7 @@ class RpcBatch:
         whole is raised, as by :meth:`RpcManager.call`.
         """
         requests, self._requests = self._requests, []
-        return await self._manager._send_batch(requests, timeout)
+        return await self._send(requests, timeout)
 
     def _add(
         self,
@@ -51,5 +58,5 @@ class RpcBatch:
         *,
         wants_answer: bool,
     ) -> None:
-        arguments = self._manager._arguments(method, params, named)
+        arguments = self._arguments(method, params, named)
         self._requests.append((method, wants_answer, arguments))

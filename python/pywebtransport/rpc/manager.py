@@ -166,7 +166,7 @@ class RpcManager:
         """A batch to collect calls in. ValueError without ``jsonrpc``: 0.8 has no batches."""
         if not self._jsonrpc:
             raise ValueError("a batch needs RpcManager(..., jsonrpc=True)")
-        return RpcBatch(manager=self)
+        return RpcBatch(arguments=self._arguments, send=self._send_batch)
 
     async def close(self) -> None:
         """End the stream; pending calls fail and running functions are cancelled. Idempotent."""

@@ -229,9 +229,8 @@ class ServerApp:
                 logger.exception("handler of %s failed", session.path)
         await session.close(code=code, reason=reason)
         # The peer may have closed the session first; the connection is closed all the same.
-        connection = session.connection
-        if connection is not None and not connection._sessions:
-            connection._begin_close()
+        if session._link is not None and not session._link.sessions:
+            session._connection._begin_close()
 
 
 async def _call(handler: Callable[[], Any]) -> None:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic import events
 
 from pywebtransport._engine.aioquic_carried import CarriedConnection
+from pywebtransport._engine.aioquic_connection import AioquicConnection
+from pywebtransport.config import ServerConfig
+from pywebtransport.connection.connection import WebTransportConnection
 
 if TYPE_CHECKING:
     from aioquic.quic.events import QuicEvent
 
-    from pywebtransport._engine.aioquic_connection import AioquicConnection
-    from pywebtransport.connection.connection import WebTransportConnection
-    from pywebtransport.server.server import WebTransportServer
-
 __all__ = ["WebTransportServerProtocol"]
+
+
+class Acceptor(Protocol):
+    """What is asked of the :class:`~pywebtransport.server.WebTransportServer`."""
+
+    @property
+    def config(self) -> ServerConfig: ...
+    def _accept_carried(self, engine: AioquicConnection) -> WebTransportConnection | None: ...
 
 
 class WebTransportServerProtocol(QuicConnectionProtocol):
@@ -40,7 +47,7 @@ class WebTransportServerProtocol(QuicConnectionProtocol):
     entered.
     """
 
-    def __init__(self, server: WebTransportServer, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, server: Acceptor, *args: Any, **kwargs: Any) -> None:
         """``args`` and ``kwargs`` come from aioquic: its QUIC connection and stream handler."""
         super().__init__(*args, **kwargs)
         self._server = weakref.ref(server)

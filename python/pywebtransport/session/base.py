@@ -6,10 +6,13 @@ import asyncio
 import builtins
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._link.link import Link
+from pywebtransport._link.sides import Connection, ConnectionSide
 from pywebtransport._waiting import wait_among
+from pywebtransport.datagram.transport import WebTransportDatagramTransport
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
     SessionClosedError,
@@ -18,6 +21,7 @@ from pywebtransport.exceptions import (
     TimeoutError,
     session_not_ready,
 )
+from pywebtransport.manager.stream import StreamManager
 from pywebtransport.session.incoming import IncomingStreams
 from pywebtransport.session.opening import StreamOpeners
 from pywebtransport.session.statistics import SessionStats
@@ -25,12 +29,6 @@ from pywebtransport.stream.base import FINISHING, OPEN, StreamBase
 from pywebtransport.stream.stream import WebTransportReceiveStream, WebTransportStream
 from pywebtransport.types import EventType, Headers, SessionId, SessionState, StreamId
 from pywebtransport.utils import get_logger
-
-if TYPE_CHECKING:
-    from pywebtransport.connection.connection import WebTransportConnection
-    from pywebtransport.connection.dispatcher import Dispatcher
-    from pywebtransport.datagram.transport import WebTransportDatagramTransport
-    from pywebtransport.manager import StreamManager
 
 __all__ = ["SessionBase"]
 
@@ -86,7 +84,7 @@ class SessionBase(EventEmitter):
 
     def __init__(
         self,
-        connection: WebTransportConnection,
+        connection: Connection,
         *,
         session_id: SessionId,
         max_streams: int = 100,
@@ -101,7 +99,7 @@ class SessionBase(EventEmitter):
         super().__init__()
         self.path_params: tuple[str, ...] = ()
         """The groups of the pattern that the path matched, on a server."""
-        self._connection = connection
+        self._connection = cast(ConnectionSide, connection)
         self._session_id = session_id
         self._max_streams = max_streams
         self._max_incoming_streams = max_incoming_streams
@@ -111,7 +109,7 @@ class SessionBase(EventEmitter):
         self._control_id = control_stream_id
         self._wt_available_protocols = wt_available_protocols
         self._wt_protocol = wt_protocol
-        self._link: Dispatcher | None = None
+        self._link: Link | None = None
         self._state = SessionState.CONNECTING
         self._stats = SessionStats(session_id=session_id, created_at=time.time())
         self._local_streams = 0
@@ -136,7 +134,7 @@ class SessionBase(EventEmitter):
         self._closed_by = ""
         self._announcement: asyncio.Task[None] | None = None
 
-    def _initialized(self) -> Dispatcher:
+    def _initialized(self) -> Link:
         if self._link is None:
             raise SessionError(
                 f"session {self._session_id} is not initialized: await session.initialize()",
@@ -145,7 +143,7 @@ class SessionBase(EventEmitter):
             )
         return self._link
 
-    def _established(self) -> Dispatcher:
+    def _established(self) -> Link:
         link = self._link or self._initialized()
         if self._state not in (SessionState.CONNECTED, SessionState.DRAINING):
             if self._state == SessionState.CONNECTING:
@@ -153,7 +151,7 @@ class SessionBase(EventEmitter):
             raise self._closed_error()
         return link
 
-    def _attach(self, link: Dispatcher, control_id: StreamId) -> None:
+    def _attach(self, link: Link, control_id: StreamId) -> None:
         """Take the engine's notifications for this session."""
         self._link = link
         self._control_id = control_id
@@ -419,7 +417,7 @@ class SessionBase(EventEmitter):
         self._tell_stream(EventType.STREAM_OPENED, stream)
         return stream
 
-    def _look_for_ends(self, link: Dispatcher) -> None:
+    def _look_for_ends(self, link: Link) -> None:
         """Streams whose data has ended unread hold a slot; give theirs back."""
         for stream in list(link.streams.values()):
             if stream._session is self and isinstance(stream, WebTransportReceiveStream):
@@ -462,7 +460,7 @@ class SessionBase(EventEmitter):
 
     # Closing.
 
-    async def _deliver(self, link: Dispatcher) -> None:
+    async def _deliver(self, link: Link) -> None:
         """Wait, within bounds, until the peer has what was written: closing resets the streams."""
         streams = [stream for stream in link.streams.values() if stream._session is self]
         if not self._bytes_sent and not any(stream._bytes_sent for stream in streams):
@@ -483,7 +481,7 @@ class SessionBase(EventEmitter):
         except (builtins.TimeoutError, EngineClosed, StreamError, TimeoutError) as error:
             logger.debug("session %s closes with data undelivered: %s", self._session_id, error)
 
-    async def _until_acknowledged(self, link: Dispatcher) -> None:
+    async def _until_acknowledged(self, link: Link) -> None:
         # An engine does not notify of acknowledgements; a fraction of a round trip is soon enough.
         shortest, longest = DELIVERY_CHECK
         stats = link.engine.stats()
@@ -491,7 +489,7 @@ class SessionBase(EventEmitter):
             await asyncio.sleep(min(max(stats.rtt / 4, shortest), longest))
             stats = link.engine.stats()
 
-    def _close_now(self, link: Dispatcher, code: int, reason: str, was_connecting: bool) -> None:
+    def _close_now(self, link: Link, code: int, reason: str, was_connecting: bool) -> None:
         assert self._control_id is not None
         try:
             if was_connecting and not self._connection.is_client:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
+from pywebtransport._link.sides import Session
 from pywebtransport.exceptions import StreamError
-from pywebtransport.manager import StreamManager, StreamType
+from pywebtransport.manager.stream import StreamManager
+from pywebtransport.session.base import SessionBase
+from pywebtransport.stream.stream import (
+    StreamType,
+    WebTransportSendStream,
+    WebTransportStream,
+)
 from pywebtransport.types import StreamId
-
-if TYPE_CHECKING:
-    from pywebtransport.session.session import WebTransportSession
-    from pywebtransport.stream import WebTransportSendStream, WebTransportStream
 
 __all__ = ["SessionStreams"]
 
@@ -18,7 +21,7 @@ __all__ = ["SessionStreams"]
 class SessionStreams(StreamManager):
     """The session keeps the streams and their slots itself: it has each of them, until it ends."""
 
-    def __init__(self, *, session: WebTransportSession) -> None:
+    def __init__(self, *, session: SessionBase) -> None:
         self._session = session
 
         async def open_stream(is_unidirectional: bool) -> StreamId:
@@ -26,7 +29,7 @@ class SessionStreams(StreamManager):
 
         super().__init__(
             stream_factory=open_stream,
-            session_factory=lambda: session,
+            session_factory=lambda: cast(Session, session),
             max_streams=session._max_streams,
             stream_cleanup_interval=session._stream_cleanup_interval,
         )
@@ -56,17 +59,17 @@ class SessionStreams(StreamManager):
 
     async def create_bidirectional_stream(self) -> WebTransportStream:
         """As of the session."""
-        return await self._session.create_bidirectional_stream()
+        return await cast(Session, self._session).create_bidirectional_stream()  # type: ignore[no-any-return]
 
     async def create_unidirectional_stream(self) -> WebTransportSendStream:
         """As of the session."""
-        return await self._session.create_unidirectional_stream()
+        return await cast(Session, self._session).create_unidirectional_stream()  # type: ignore[no-any-return]
 
     async def add_stream(self, *, stream: StreamType) -> None:
         """Does nothing for a stream of the session; StreamError for another."""
         if self._find(stream.stream_id) is not stream:
             raise StreamError(
-                f"stream {stream.stream_id} is none of session {self._session.session_id}",
+                f"stream {stream.stream_id} is none of session {self._session._session_id}",
                 stream_id=stream.stream_id,
             )
 

@@ -7,9 +7,10 @@ import builtins
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._link.sides import Connection
 from pywebtransport._waiting import wait_among
 from pywebtransport.datagram.structured import StructuredDatagramTransport
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
@@ -17,7 +18,9 @@ from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
     TimeoutError,
 )
+from pywebtransport.manager.stream import StreamManager
 from pywebtransport.session.base import SessionBase
+from pywebtransport.session.managed import SessionStreams
 from pywebtransport.session.statistics import SessionDiagnostics, SessionStats
 from pywebtransport.stream.stream import (
     StreamType,
@@ -36,11 +39,6 @@ from pywebtransport.types import (
     SessionState,
 )
 from pywebtransport.utils import get_logger
-
-if TYPE_CHECKING:
-    from pywebtransport.connection.connection import WebTransportConnection
-    from pywebtransport.manager import StreamManager
-    from pywebtransport.protocol import WebTransportProtocolHandler
 
 __all__ = ["SessionDiagnostics", "SessionStats", "WebTransportSession"]
 
@@ -97,7 +95,7 @@ class WebTransportSession(SessionBase):
     # Facts.
 
     @property
-    def connection(self) -> WebTransportConnection | None:
+    def connection(self) -> Connection:
         """The connection that carries the session."""
         return self._connection
 
@@ -127,9 +125,9 @@ class WebTransportSession(SessionBase):
         return self._path or "/"
 
     @property
-    def protocol_handler(self) -> WebTransportProtocolHandler | None:
-        """The connection's, if it has one."""
-        return self._connection.protocol_handler
+    def protocol_handler(self) -> None:
+        """None, as of the connection."""
+        return None
 
     @property
     def remote_address(self) -> Address | None:
@@ -152,8 +150,6 @@ class WebTransportSession(SessionBase):
         if self._link is None:
             return None
         if self._stream_manager is None:
-            from pywebtransport.session.managed import SessionStreams
-
             self._stream_manager = SessionStreams(session=self)
         return self._stream_manager
 
@@ -324,7 +320,10 @@ class WebTransportSession(SessionBase):
                 await self.ensure_ready()
             if self._state not in (SessionState.CONNECTED, SessionState.DRAINING):
                 raise self._error(f"no datagrams: {self._end_text()}")
-            self._datagrams = WebTransportDatagramTransport._of_session(self, link)
+            assert self._control_id is not None
+            self._datagrams = WebTransportDatagramTransport._of_session(
+                self._session_id, self._control_id, link
+            )
         return self._datagrams
 
     async def create_structured_datagram_transport(

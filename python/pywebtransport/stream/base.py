@@ -1,7 +1,7 @@
 """What streams of every kind share: identity, the state of both halves, figures, the end.
 
 A half is in one of the states below and leaves ``OPEN`` once. A stream is closed when neither half
-is ``OPEN`` or ``FINISHING``; then the dispatcher forgets it and the session gets its slot back.
+is ``OPEN`` or ``FINISHING``; then the link forgets it and the session gets its slot back.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
+from pywebtransport._link.link import Link
+from pywebtransport._link.sides import Session
 from pywebtransport._waiting import wait_among
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import StreamError
@@ -22,11 +24,6 @@ from pywebtransport.types import (
     StreamId,
     StreamState,
 )
-
-if TYPE_CHECKING:
-    from pywebtransport.connection.dispatcher import Dispatcher
-    from pywebtransport.session.base import SessionBase
-    from pywebtransport.session.session import WebTransportSession
 
 __all__ = ["StreamBase"]
 
@@ -80,6 +77,16 @@ class Costs:
         self.write_errors = 0
 
 
+class Owner(Protocol):
+    """What a stream asks of its session."""
+
+    _state: SessionState
+
+    def _initialized(self) -> Link: ...
+    def _stream_closed(self, stream: Any) -> None: ...
+    def _end_text(self) -> str: ...
+
+
 class StreamBase(EventEmitter):
     """One stream. Not made by applications; see the three kinds."""
 
@@ -112,16 +119,14 @@ class StreamBase(EventEmitter):
     _halves: tuple[int, int]
     """The first state of the receiving and of the sending half."""
 
-    def __init__(
-        self, *, stream_id: StreamId, session: WebTransportSession, is_remote: bool = False
-    ) -> None:
+    def __init__(self, *, stream_id: StreamId, session: Session, is_remote: bool = False) -> None:
         # EventEmitter makes what it needs when the first listener comes.
         self._stream_id = stream_id
-        self._session: SessionBase = session
+        self._session = cast(Owner, session)
         self._is_remote = is_remote
         self._arrival = -1
         """Its number among the streams that wait to be accepted; -1: it does not."""
-        self._link: Dispatcher | None = None
+        self._link: Link | None = None
         self._receiving, self._sending = self._halves
         self._readable = True
         """False from the engine's "nothing yet" to its notification."""
@@ -149,7 +154,7 @@ class StreamBase(EventEmitter):
         if self._link is None:
             self._attach(self._session._initialized())
 
-    def _attach(self, link: Dispatcher) -> None:
+    def _attach(self, link: Link) -> None:
         self._link = link
         link.streams[self._stream_id] = self
 
@@ -159,9 +164,9 @@ class StreamBase(EventEmitter):
         return self._stream_id
 
     @property
-    def session(self) -> WebTransportSession:
+    def session(self) -> Session:
         """The session that the stream belongs to."""
-        return cast("WebTransportSession", self._session)
+        return cast(Session, self._session)
 
     @property
     def events(self) -> EventEmitter:
@@ -244,7 +249,7 @@ class StreamBase(EventEmitter):
 
     # For the halves.
 
-    def _linked(self) -> Dispatcher:
+    def _linked(self) -> Link:
         if self._link is None:
             raise StreamError(
                 f"stream {self._stream_id} is not initialized: await stream.initialize()",

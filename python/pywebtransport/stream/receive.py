@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import NoReturn, Self
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._link.link import Link
 from pywebtransport.constants import DEFAULT_STREAM_LINE_LIMIT
 from pywebtransport.exceptions import TimeoutError
 from pywebtransport.stream.base import (
@@ -21,9 +22,6 @@ from pywebtransport.stream.base import (
     StreamBase,
 )
 from pywebtransport.types import StreamDirection
-
-if TYPE_CHECKING:
-    from pywebtransport.connection.dispatcher import Dispatcher
 
 __all__ = ["WebTransportReceiveStream"]
 
@@ -337,7 +335,7 @@ class WebTransportReceiveStream(StreamBase):
         self._pending = b"".join((*parts, self._pending[self._offset :]))
         self._offset = 0
 
-    async def _fill(self, link: Dispatcher) -> bool:
+    async def _fill(self, link: Link) -> bool:
         """Wait until something is pending; False at the end of the data."""
         while not self._pending:
             data = await self._read_some(link, READ_AHEAD)
@@ -346,7 +344,7 @@ class WebTransportReceiveStream(StreamBase):
             self._pending = data
         return True
 
-    async def _read_some(self, link: Dispatcher, size: int) -> bytes:
+    async def _read_some(self, link: Link, size: int) -> bytes:
         """From the engine, past what is pending; ``b""`` at the end of the data."""
         while True:
             if self._receiving != OPEN:
@@ -417,7 +415,7 @@ class WebTransportReceiveStream(StreamBase):
             raise self._error(f"stream {stream_id} is send only")
         raise self._error(f"stream {stream_id} ended: {self._session._end_text()}")
 
-    async def _wait_readable(self, link: Dispatcher) -> None:
+    async def _wait_readable(self, link: Link) -> None:
         """Until the engine notifies; the caller looks again at what there is."""
         reader = self._reader
         if reader is not None and not reader.done():

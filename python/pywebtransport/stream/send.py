@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import NoReturn, Self
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused, StreamFinished
+from pywebtransport._link.link import Link
 from pywebtransport.exceptions import StreamError, TimeoutError
 from pywebtransport.stream.base import (
     ABSENT,
@@ -20,9 +21,6 @@ from pywebtransport.stream.base import (
     StreamBase,
 )
 from pywebtransport.types import Buffer, Data, StreamDirection
-
-if TYPE_CHECKING:
-    from pywebtransport.connection.dispatcher import Dispatcher
 
 __all__ = ["WebTransportSendStream"]
 
@@ -177,7 +175,7 @@ class WebTransportSendStream(StreamBase):
         await self.reset(error_code=code)
 
     async def _queue_write(
-        self, link: Dispatcher, data: Buffer, accepted: int, fin: bool, wait: bool
+        self, link: Link, data: Buffer, accepted: int, fin: bool, wait: bool
     ) -> None:
         """Keep what the engine did not accept; the notification that it can take more sends it."""
         if self._backlog is None:
@@ -193,7 +191,7 @@ class WebTransportSendStream(StreamBase):
         if wait:
             await self._wait_accepted(link, chunk)
 
-    async def _wait_accepted(self, link: Dispatcher, chunk: Chunk) -> None:
+    async def _wait_accepted(self, link: Link, chunk: Chunk) -> None:
         waits = link.writes
         started = link.time()
         while True:

@@ -1,24 +1,19 @@
 """Where an engine's notifications go: the sink of one connection.
 
-The dispatcher finds the session or stream that a notification is for. Sessions and streams
-reach the engine, the clock and the fairness budget through it.
+The link finds the session or stream that a notification is for. Sessions and streams reach the
+engine, the clock and the fairness budget through it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from pywebtransport._engine.base import CloseInfo, EngineConnection, SessionRequest
-from pywebtransport.connection.deadlines import Deadlines
+from pywebtransport._link.deadlines import Deadlines
+from pywebtransport._link.sides import ConnectionSide, SessionSide, StreamSide
 
-if TYPE_CHECKING:
-    from pywebtransport.connection.base import ConnectionBase
-    from pywebtransport.session.base import SessionBase
-    from pywebtransport.stream.base import StreamBase
-
-__all__ = ["BUDGET", "Dispatcher"]
+__all__ = ["BUDGET", "Link"]
 
 BUDGET = 64
 """Operations of one connection that may complete in a row without a trip through the loop.
@@ -28,8 +23,8 @@ about a millisecond.
 """
 
 
-class Dispatcher:
-    """Implements ``ConnectionSink`` for a :class:`ConnectionBase`."""
+class Link:
+    """Implements ``ConnectionSink`` for a connection."""
 
     __slots__ = (
         "budget",
@@ -47,7 +42,7 @@ class Dispatcher:
     def __init__(
         self,
         *,
-        connection: ConnectionBase,
+        connection: ConnectionSide,
         engine: EngineConnection,
         read_timeout: float | None,
         write_timeout: float | None,
@@ -62,8 +57,8 @@ class Dispatcher:
         deadlines = Deadlines.of(loop)
         self.reads = deadlines.waits(read_timeout)
         self.writes = deadlines.waits(write_timeout)
-        self.sessions: dict[int, SessionBase] = {}
-        self.streams: dict[int, StreamBase] = {}
+        self.sessions: dict[int, SessionSide] = {}
+        self.streams: dict[int, StreamSide] = {}
 
     async def breathe(self) -> None:
         """Let the loop run once. Called when the budget is spent, before anything is taken."""

@@ -1,0 +1,1 @@
+"""What sessions, streams and datagrams know of the connection below them, and it of them."""
