@@ -350,7 +350,7 @@ def test_limits_of_what_comes_before_its_session() -> None:
         max_pending_events_per_session=2, max_total_pending_events=3, pending_event_ttl=1.5
     )
     core = CoreConnection(core_config(config, is_client=False))
-    core.handle_connected(3, 65535, 65535, False, 10.0)
+    core.handle_connected(3, 65535, 65535, False, False, 10.0)
     settings = {0x08: 1, 0x33: 1, 0x2B603742: 1, 0x2C7CF000: 1, 0x14E9CD29: 1}
     core.handle_stream_data(2, b"\0" + frame_encode(0x04, settings_encode(settings)), False, 10.0)
     core.drain()

@@ -326,6 +326,7 @@ class Driver:
             peer_max_datagram_frame_size(self._quic),
             self._max_datagram_frame_size,
             getattr(self._quic, "peer_resets_at", False),
+            hasattr(self._quic, "peer_resets_at"),
             now,
         )
         self.drain()
@@ -344,7 +345,7 @@ class Driver:
 
     def _stream_reset_received(self, event: Any, now: float) -> None:
         self._payload.discard(event.stream_id)
-        final_size = getattr(event, "final_size", None)
+        final_size = getattr(event, "final_size", 0)  # 0: what arrived is all that is known
         self.core.handle_stream_reset(event.stream_id, event.error_code, final_size, now)
         self.drain()
 
@@ -363,7 +364,7 @@ class Driver:
     def _close_connection(self, code: int, reason: str) -> None:
         self._quic.close(error_code=code, reason_phrase=reason)
 
-    def _reset_stream(self, stream_id: int, code: int) -> None:
+    def _reset_stream(self, stream_id: int, code: int, _reliable_size: int) -> None:
         try:
             self._quic.reset_stream(stream_id, code)
         except Exception as error:

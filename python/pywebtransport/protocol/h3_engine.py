@@ -252,6 +252,7 @@ class WebTransportH3Engine(EventEmitter):
             peer_max_datagram_frame_size(self._quic),
             config.max_datagram_size,
             False,
+            False,
             0.0,
         )
         for tag, *arguments in core.drain():

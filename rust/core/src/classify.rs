@@ -8,7 +8,6 @@ use pywt_wire::stream_header::{self, BidiType, UniType, MAX_LEN};
 use crate::config::Role;
 use crate::connection::Connection;
 use crate::error::ConnectionError;
-use crate::event::Action;
 use crate::request::Phase;
 use crate::stream::{dir_of, Entry, WtStream};
 use crate::{Dir, SessionId, StreamId, Time};
@@ -142,10 +141,7 @@ impl Connection {
     fn head_ended(&mut self, id: StreamId) {
         self.streams.remove(&id);
         if dir_of(id) == Dir::Bidi {
-            self.actions.push_back(Action::ResetStream {
-                id,
-                code: error::H3_REQUEST_INCOMPLETE,
-            });
+            self.reset_plainly(id, error::H3_REQUEST_INCOMPLETE);
         }
     }
 

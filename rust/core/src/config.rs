@@ -103,9 +103,19 @@ pub struct Transport {
     pub local_max_datagram_frame_size: u64,
     /// The peer announced `reset_stream_at` under any known id.
     pub reset_stream_at: bool,
+    /// We announced it, and QUIC carries out [`Action::ResetStream`](crate::Action) with a
+    /// reliable size.
+    pub local_reset_stream_at: bool,
     /// Client whose 0-RTT was accepted: the settings remembered with the ticket, from
     /// [`Connection::peer_settings`](crate::Connection::peer_settings) of the earlier connection.
     pub early_settings: Option<Settings>,
+}
+
+impl Transport {
+    /// Whether a reset can keep the beginning of a stream.
+    pub(crate) fn resets_at(&self) -> bool {
+        self.reset_stream_at && self.local_reset_stream_at
+    }
 }
 
 /// A client's request for a session.

@@ -197,16 +197,9 @@ impl Connection {
         }
     }
 
-    /// RESET_STREAM or RESET_STREAM_AT. `final_size`: of the whole QUIC stream, header included,
-    /// where QUIC tells; without it session credit for payload that never arrived comes back only
-    /// when the peer says that it is blocked.
-    pub fn handle_stream_reset(
-        &mut self,
-        id: StreamId,
-        code: u64,
-        final_size: Option<u64>,
-        now: Time,
-    ) {
+    /// RESET_STREAM, or RESET_STREAM_AT once all of its reliable part was given. `final_size`: of
+    /// the whole QUIC stream, header included; less than what has arrived is taken for that.
+    pub fn handle_stream_reset(&mut self, id: StreamId, code: u64, final_size: u64, now: Time) {
         if self.closed {
             return;
         }
@@ -496,7 +489,7 @@ impl Connection {
     fn answer_reset(&mut self, id: StreamId) {
         if id & 2 == 0 && !self.is_local(id) {
             let code = error::H3_REQUEST_CANCELLED;
-            self.actions.push_back(Action::ResetStream { id, code });
+            self.reset_plainly(id, code);
         }
     }
 
@@ -506,7 +499,7 @@ impl Connection {
             return;
         };
         if std::mem::take(&mut request.send_open) {
-            self.actions.push_back(Action::ResetStream { id, code });
+            self.reset_plainly(id, code);
             self.await_close(id, now);
         }
     }

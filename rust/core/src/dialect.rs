@@ -319,7 +319,7 @@ fn choose(settings: &Settings, config: &Config, transport: &Transport) -> Option
     let usable = |row: &&Row| {
         let from_server = config.role == Role::Client;
         let missing = (row.needs_connect_protocol && from_server && !connect_protocol)
-            || (row.needs_reset_stream_at && !transport.reset_stream_at);
+            || (row.needs_reset_stream_at && !transport.resets_at());
         config.dialects.contains(&row.dialect)
             && get(row.setting) > 0
             && !(config.strict && missing)

@@ -27,7 +27,7 @@ pub(crate) struct Held {
     /// Payload bytes, kept here or by the driver.
     len: u64,
     fin: bool,
-    reset: Option<(u64, Option<u64>)>,
+    reset: Option<(u64, u64)>,
     stopped: Option<u64>,
 }
 
@@ -123,7 +123,7 @@ impl Connection {
         self.enforce_early();
     }
 
-    pub(crate) fn hold_reset(&mut self, id: StreamId, code: u64, final_size: Option<u64>) {
+    pub(crate) fn hold_reset(&mut self, id: StreamId, code: u64, final_size: u64) {
         if let Some(Entry::Held(held)) = self.streams.get_mut(&id) {
             held.reset = Some((code, final_size));
         }

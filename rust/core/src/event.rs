@@ -15,13 +15,16 @@ pub enum Action {
         /// Why, for the peer's log.
         reason: String,
     },
-    /// RESET_STREAM (RESET_STREAM_AT covering the stream header where both ends can). A no-op
-    /// when QUIC no longer knows the sending side.
+    /// RESET_STREAM, or RESET_STREAM_AT. A no-op when QUIC no longer knows the sending side.
     ResetStream {
         /// Whose sending side.
         id: StreamId,
         /// The code as it goes on the wire.
         code: u64,
+        /// Bytes from the stream's start that must still reach the peer. 0: RESET_STREAM; else
+        /// RESET_STREAM_AT (only where both ends announced it), unless the driver has not yet
+        /// handed that many bytes to QUIC: then the peer has seen no header to keep.
+        reliable_size: u64,
     },
     /// Write `data` on a stream this crate owns (control, CONNECT), all of it, in order.
     SendStream {

@@ -67,10 +67,13 @@
 //! An entry is dropped when both halves ended: the receiving half by FIN or reset from the peer,
 //! the sending half by [`Connection::stream_finished`], [`Connection::reset_stream`] or the
 //! peer's STOP_SENDING. A driver whose QUIC reports nothing more about a stream says
-//! [`Connection::stream_gone`], which drops it in any state; about a receiving half that was
-//! stopped, [`Connection::stopped_stream_gone`] (quinn drops silently what arrives after
-//! STOP_SENDING). Every call for an id that has no
-//! entry is a no-op.
+//! [`Connection::stream_gone`], which drops it in any state. A receiving half stopped by
+//! [`Action::StopSending`] ends by FIN or reset like any other, or, where QUIC gives neither for a
+//! stopped stream (quinn drops silently what arrives), by [`Connection::stopped_stream_gone`] with
+//! its final size. Every call for an id that has no entry is a no-op.
+//!
+//! Final sizes are exact: session flow control counts what was sent, not what arrived
+//! (webtrans-http3-16 §5.4).
 //!
 //! When the peer stops a stream, the answering reset is an action with the peer's code
 //! (RFC 9000 §3.5); QUIC stacks that reset by themselves make it a no-op.

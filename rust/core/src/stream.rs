@@ -5,7 +5,7 @@ use pywt_wire::codes::{app_error_to_http, http_to_app_error};
 use pywt_wire::stream_header::{self, MAX_LEN};
 
 use crate::classify::Head;
-use crate::config::Role;
+use crate::config::{Role, Transport};
 use crate::connection::{Connection, StreamKind};
 use crate::early::Held;
 use crate::error::{Error, OpenError};
@@ -40,8 +40,11 @@ pub(crate) struct WtStream {
     pub(crate) session: SessionId,
     pub(crate) received: u64,
     pub(crate) consumed: u64,
-    /// Bytes of the peer's stream header; they do not count (webtrans-http3-16 §5.4).
+    /// Bytes of the stream's header, which its opener sends; they do not count for the session
+    /// (webtrans-http3-16 §5.4).
     pub(crate) header_len: u8,
+    /// Payload granted for sending and not given back.
+    pub(crate) sent: u64,
     pub(crate) dir: Dir,
     /// Opened by this end.
     pub(crate) local: bool,
@@ -60,6 +63,7 @@ impl WtStream {
             received: 0,
             consumed: 0,
             header_len: header_len as u8,
+            sent: 0,
             dir,
             local: false,
             flow: false,
@@ -69,15 +73,34 @@ impl WtStream {
         }
     }
 
-    fn from_local(session: SessionId, dir: Dir, flow: bool) -> Self {
+    fn from_local(session: SessionId, dir: Dir, header_len: usize, flow: bool) -> Self {
         Self {
             local: true,
             flow,
             recv_open: dir == Dir::Bidi,
             send_open: true,
-            ..Self::from_peer(session, dir, 0)
+            ..Self::from_peer(session, dir, header_len)
         }
     }
+
+    /// Bytes of the receiving half that are header.
+    fn peer_header(&self) -> u64 {
+        match self.local {
+            true => 0,
+            false => u64::from(self.header_len),
+        }
+    }
+}
+
+/// How much of a stream its reset must leave: the header, without which the peer cannot tell
+/// whose stream it was (webtrans-http3-16 §4.4), and, if there is one, a byte more: quic-go 0.62
+/// loses a stream whose reliable size is exactly its header. Where an end does not know
+/// RESET_STREAM_AT, a plain reset is all there is.
+pub(crate) fn reliable_size(transport: &Transport, stream: &WtStream) -> u64 {
+    if !stream.local || !transport.resets_at() {
+        return 0;
+    }
+    u64::from(stream.header_len) + stream.sent.min(1)
 }
 
 /// What became of counted payload.
@@ -146,12 +169,10 @@ impl Connection {
         }
         entry.streams += 1;
         self.stats.streams_opened += 1;
-        self.streams.insert(
-            id,
-            Entry::Session(WtStream::from_local(session, dir, has_flow)),
-        );
         let mut header = Vec::with_capacity(MAX_LEN);
         stream_header::encode(dir, session, &mut header);
+        let stream = WtStream::from_local(session, dir, header.len(), has_flow);
+        self.streams.insert(id, Entry::Session(stream));
         Ok(header.into())
     }
 
@@ -159,25 +180,26 @@ impl Connection {
     /// all of it without session flow control, 0 when the sending side has ended. After less than
     /// `want`, `Event::SessionWritable` follows.
     pub fn reserve_send(&mut self, id: StreamId, want: u64) -> u64 {
-        let Some(Entry::Session(stream)) = self.streams.get(&id) else {
+        let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {
             return 0;
         };
         if !stream.send_open {
             return 0;
         }
         let mut granted = want;
+        let session = stream.session;
         if stream.flow {
-            let session = stream.session;
             let flow = self
                 .sessions
                 .get_mut(&session)
                 .and_then(|session| session.flow.as_mut());
             if let Some(flow) = flow {
                 granted = flow.send_data.take(want);
-                if granted < want {
-                    self.mark_dirty(session);
-                }
             }
+        }
+        stream.sent = stream.sent.saturating_add(granted);
+        if granted < want {
+            self.mark_dirty(session);
         }
         self.stats.bytes_sent = self.stats.bytes_sent.saturating_add(granted);
         granted
@@ -186,9 +208,10 @@ impl Connection {
     /// Gives back what `reserve_send` granted and QUIC never took. Call it before the sending side
     /// ends, or the session loses the credit.
     pub fn release_send(&mut self, id: StreamId, unused: u64) {
-        let Some(Entry::Session(stream)) = self.streams.get(&id) else {
+        let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {
             return;
         };
+        stream.sent = stream.sent.saturating_sub(unused);
         self.stats.bytes_sent = self.stats.bytes_sent.saturating_sub(unused);
         if !stream.flow {
             return;
@@ -236,9 +259,11 @@ impl Connection {
             return;
         };
         if std::mem::take(&mut stream.send_open) {
+            let reliable_size = reliable_size(&self.transport, stream);
             self.actions.push_back(Action::ResetStream {
                 id,
                 code: app_error_to_http(app_code),
+                reliable_size,
             });
             self.settle(id);
         }
@@ -262,11 +287,18 @@ impl Connection {
         self.settle(id);
     }
 
-    /// QUIC reports nothing more about the receiving side of a stopped stream, not even how much
-    /// the peer has sent: session credit for that comes back when the peer says that it is blocked.
-    pub fn stopped_stream_gone(&mut self, id: StreamId) {
-        if matches!(self.streams.get(&id), Some(Entry::Session(stream)) if stream.stopped) {
-            self.session_stream_reset(id, 0, None);
+    /// The receiving side of a stream that [`Action::StopSending`] stopped has ended, by FIN or
+    /// reset, and QUIC reports no more of it. `final_size` as in
+    /// [`Connection::handle_stream_reset`].
+    pub fn stopped_stream_gone(&mut self, id: StreamId, final_size: u64) {
+        match self.streams.get(&id) {
+            Some(Entry::Session(stream)) if stream.stopped => {
+                self.session_stream_reset(id, 0, final_size);
+            }
+            Some(Entry::Discard) => {
+                self.streams.remove(&id);
+            }
+            _ => {}
         }
     }
 
@@ -361,12 +393,7 @@ impl Connection {
     }
 
     /// The peer reset a stream of a session.
-    pub(crate) fn session_stream_reset(
-        &mut self,
-        id: StreamId,
-        code: u64,
-        final_size: Option<u64>,
-    ) {
+    pub(crate) fn session_stream_reset(&mut self, id: StreamId, code: u64, final_size: u64) {
         let Some(Entry::Session(stream)) = self.streams.get(&id) else {
             return;
         };
@@ -374,19 +401,10 @@ impl Connection {
             return;
         }
         // Payload that never arrived still counts for the session (webtrans-http3-16 §5.4).
-        let body = final_size.map(|size| size.saturating_sub(u64::from(stream.header_len)));
-        let missing = body.map_or(0, |body| body.saturating_sub(stream.received));
+        let body = final_size.saturating_sub(stream.peer_header());
+        let missing = body.saturating_sub(stream.received);
         if missing > 0 {
             self.count(id, missing, false);
-        } else if final_size.is_none() && stream.flow {
-            let session = stream.session;
-            let flow = self
-                .sessions
-                .get_mut(&session)
-                .and_then(|session| session.flow.as_mut());
-            if let Some(flow) = flow {
-                flow.data.lose_count();
-            }
         }
         // Counting may have ended the session, and with it the stream.
         let Some(Entry::Session(stream)) = self.streams.get_mut(&id) else {
@@ -411,7 +429,8 @@ impl Connection {
             return;
         };
         if std::mem::take(&mut stream.send_open) {
-            self.actions.push_back(Action::ResetStream { id, code });
+            // In answer to STOP_SENDING nothing need arrive (reliable-stream-reset-10 §6).
+            self.reset_plainly(id, code);
             let app_code = http_to_app_error(code);
             self.events.push_back(Event::StreamStopped {
                 stream: id,
@@ -425,7 +444,7 @@ impl Connection {
     /// Refuses a stream of the peer and forgets what it carries.
     pub(crate) fn discard(&mut self, id: StreamId, code: u64, recv_open: bool, send_open: bool) {
         if send_open {
-            self.actions.push_back(Action::ResetStream { id, code });
+            self.reset_plainly(id, code);
         }
         if recv_open {
             self.actions.push_back(Action::StopSending { id, code });
@@ -433,6 +452,15 @@ impl Connection {
         } else {
             self.streams.remove(&id);
         }
+    }
+
+    /// Resets a stream on which we sent no header.
+    pub(crate) fn reset_plainly(&mut self, id: StreamId, code: u64) {
+        self.actions.push_back(Action::ResetStream {
+            id,
+            code,
+            reliable_size: 0,
+        });
     }
 
     pub(crate) fn is_local(&self, id: StreamId) -> bool {

@@ -12,7 +12,7 @@ mod support;
 use std::time::Duration;
 
 use pywt_core::wire::codes::{error, grease, setting};
-use pywt_core::{Config, Dialect, Dir, Event, StreamKind};
+use pywt_core::{Config, Dialect, Dir, Event, StreamKind, Transport};
 use support::*;
 
 const UNI: u64 = 14;
@@ -265,4 +265,56 @@ fn bid_05_reset_around_the_header() {
     bench.events.clear();
     bench.accept(0);
     assert_eq!(bench.events, [opened, reset]);
+}
+
+/// webtrans-http3-16 §4.4.
+#[test]
+fn a_reset_keeps_the_header_and_a_byte_more_if_there_is_one() {
+    for (dialect, resets_at) in [(Dialect::Draft15, true), (Dialect::Draft07, false)] {
+        let mut config = Config::server();
+        config.limits.close_timeout = Duration::from_secs(1);
+        let facts = Transport {
+            local_reset_stream_at: resets_at,
+            ..transport()
+        };
+        let mut bench = Bench::over(config, facts);
+        bench.recv(CLIENT_CONTROL, &control_stream(&peer_settings(dialect)));
+        let mut bench = bench.with_session();
+        for (id, dir) in [
+            (7, Dir::Uni),
+            (11, Dir::Uni),
+            (15, Dir::Uni),
+            (1, Dir::Bidi),
+        ] {
+            bench.conn.open_stream(0, id, dir).unwrap();
+        }
+        assert_eq!(bench.conn.reserve_send(11, 10), 10);
+        assert_eq!(bench.conn.reserve_send(15, 10), 10);
+        bench.conn.release_send(15, 10);
+        let header = stream_head(Dir::Uni, 0).len() as u64;
+        for (id, reliable) in [(7, header), (11, header + 1), (15, header)] {
+            bench.conn.reset_stream(id, 5);
+            bench.drain();
+            let expected = if resets_at { reliable } else { 0 };
+            assert_eq!(bench.reliable_size(id), Some(expected), "stream {id}");
+        }
+        // The peer's own stream has a header of the peer's; the CONNECT stream has none.
+        bench.recv(4, &stream_head(Dir::Bidi, 0));
+        bench.conn.reset_stream(4, 5);
+        // The end of the session resets what is open, reliably too.
+        bench.reset(0, error::H3_REQUEST_CANCELLED);
+        let expected = if resets_at { header } else { 0 };
+        assert_eq!(bench.reliable_size(1), Some(expected));
+        assert_eq!(bench.reliable_size(4), Some(0));
+        assert_eq!(bench.reliable_size(0), Some(0));
+    }
+}
+
+/// reliable-stream-reset-10 §6: what the peer has stopped need not arrive.
+#[test]
+fn the_answer_to_stop_sending_is_a_plain_reset() {
+    let mut bench = Bench::server_session(Dialect::Draft15);
+    bench.conn.open_stream(0, 7, Dir::Uni).unwrap();
+    bench.stop(7, error::H3_REQUEST_CANCELLED);
+    assert_eq!(bench.reliable_size(7), Some(0));
 }

@@ -67,7 +67,7 @@ enum Input {
     Reset {
         stream: u64,
         code: u64,
-        size: Option<u64>,
+        size: u64,
     },
     Stop {
         stream: u64,
@@ -95,7 +95,7 @@ fn input() -> impl Strategy<Value = Input> {
         ),
         1 => (stream(), 0..100u64, any::<bool>())
             .prop_map(|(stream, len, fin)| Input::Count { stream, len, fin }),
-        1 => (stream(), any::<u64>(), any::<Option<u64>>())
+        1 => (stream(), any::<u64>(), any::<u64>())
             .prop_map(|(stream, code, size)| Input::Reset { stream, code, size }),
         1 => (stream(), any::<u64>()).prop_map(|(stream, code)| Input::Stop { stream, code }),
         1 => piece().prop_map(Input::Datagram),

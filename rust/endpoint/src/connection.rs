@@ -296,6 +296,7 @@ impl Connection {
                 .map_or(0, |size| size as u64 + 1),
             local_max_datagram_frame_size: MAX_DATAGRAM_FRAME_SIZE,
             reset_stream_at: false,
+            local_reset_stream_at: false,
             early_settings: None,
         };
         let time = self.time(now);
@@ -311,7 +312,7 @@ impl Connection {
             self.wants_transmit = true;
             match action {
                 Action::SendStream { id, data, fin } => self.send_internal(id, data, fin),
-                Action::ResetStream { id, code } => {
+                Action::ResetStream { id, code, .. } => {
                     self.quic.reset(id, code);
                     self.end_unowned(id, |stream| stream.sending = false);
                 }

@@ -166,7 +166,7 @@ impl Connection {
             if let ReadState::Reset(code) = state {
                 stream.read_wanted = true;
                 let time = self.time(now);
-                self.core.handle_stream_reset(id, code, None, time);
+                self.core.handle_stream_reset(id, code, 0, time);
                 self.settle(now);
                 return Read::Nothing;
             }
@@ -334,7 +334,7 @@ impl Connection {
         let fin = state == ReadState::Finished;
         self.core.handle_stream_bytes(id, unread as u64, fin, time);
         self.core.stop_stream(id, code);
-        self.core.stopped_stream_gone(id);
+        self.core.stopped_stream_gone(id, 0);
         self.forget_if_over(id);
         self.settle(now);
         Ok(())
@@ -385,7 +385,7 @@ impl Connection {
                 }
                 ReadState::Reset(code) => {
                     stream.receiving = false;
-                    self.core.handle_stream_reset(id, code, None, time);
+                    self.core.handle_stream_reset(id, code, 0, time);
                     self.forget_if_over(id);
                     return;
                 }
@@ -422,7 +422,7 @@ impl Connection {
                 }
                 if let Some(code) = self.quic.received_reset(id) {
                     let time = self.time(now);
-                    self.core.handle_stream_reset(id, code, None, time);
+                    self.core.handle_stream_reset(id, code, 0, time);
                 } else if stream.read_wanted {
                     stream.read_wanted = false;
                     self.notifications.push(Notification::StreamReadable(id));

@@ -128,12 +128,14 @@ impl CoreConnection {
         max_datagram_frame_size: u64,
         local_max_datagram_frame_size: u64,
         reset_stream_at: bool,
+        local_reset_stream_at: bool,
         now: f64,
     ) -> PyResult<()> {
         let transport = Transport {
             max_datagram_frame_size,
             local_max_datagram_frame_size,
             reset_stream_at,
+            local_reset_stream_at,
             ..Transport::default()
         };
         self.0
@@ -163,12 +165,11 @@ impl CoreConnection {
             .run(|core| core.handle_stream_bytes(stream_id, size, fin, seconds(now)))
     }
 
-    #[pyo3(signature = (stream_id, code, final_size, now))]
     fn handle_stream_reset(
         &mut self,
         stream_id: u64,
         code: u64,
-        final_size: Option<u64>,
+        final_size: u64,
         now: f64,
     ) -> PyResult<()> {
         self.0
@@ -338,6 +339,17 @@ impl CoreConnection {
 
     fn stop_stream(&mut self, stream_id: u64, code: u32) -> PyResult<()> {
         self.0.run(|core| core.stop_stream(stream_id, code))
+    }
+
+    /// The receiving side of a stream that `stop_sending` stopped has ended.
+    fn stopped_stream_gone(&mut self, stream_id: u64, final_size: u64) -> PyResult<()> {
+        self.0
+            .run(|core| core.stopped_stream_gone(stream_id, final_size))
+    }
+
+    /// QUIC reports nothing more about a stream.
+    fn stream_gone(&mut self, stream_id: u64) -> PyResult<()> {
+        self.0.run(|core| core.stream_gone(stream_id))
     }
 
     /// What goes before the payload of a datagram of this session.

@@ -43,7 +43,11 @@ pub(crate) fn action(py: Python<'_>, action: Action) -> PyResult<Item<'_>> {
         Action::CloseConnection { code, reason } => {
             (Tag::CloseConnection as u8, code, reason).into_pyobject(py)
         }
-        Action::ResetStream { id, code } => (Tag::ResetStream as u8, id, code).into_pyobject(py),
+        Action::ResetStream {
+            id,
+            code,
+            reliable_size,
+        } => (Tag::ResetStream as u8, id, code, reliable_size).into_pyobject(py),
         Action::SendStream { id, data, fin } => {
             (Tag::SendStream as u8, id, payload(py, &data), fin).into_pyobject(py)
         }

@@ -139,18 +139,8 @@ impl Connection {
             Capsule::Datagram(_) => self.deliver_datagram(id, payload.clone()),
             Capsule::MaxData(limit) => self.raise_data(id, limit)?,
             Capsule::MaxStreams { dir, limit } => self.raise_streams(id, dir, limit)?,
-            // Limits follow consumption, not complaints (webtrans-http3-16 §5.6.3), unless the
-            // complaint reveals payload of reset streams that was never counted.
-            Capsule::DataBlocked(limit) => {
-                let flow = self
-                    .sessions
-                    .get_mut(&id)
-                    .and_then(|session| session.flow.as_mut());
-                if flow.is_some_and(|flow| flow.data.correct(limit)) {
-                    self.mark_dirty(id);
-                }
-            }
-            Capsule::StreamsBlocked { .. } | Capsule::Unknown { .. } => {}
+            // Limits follow consumption, not complaints (webtrans-http3-16 §5.6.3).
+            Capsule::DataBlocked(_) | Capsule::StreamsBlocked { .. } | Capsule::Unknown { .. } => {}
         }
         Ok(())
     }

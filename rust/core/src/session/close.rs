@@ -9,7 +9,7 @@ use crate::error::{Error, StreamError};
 use crate::event::{Action, ClosedBy, Event};
 use crate::request::Phase;
 use crate::session::{Session, State};
-use crate::stream::{Entry, WtStream};
+use crate::stream::{reliable_size, Entry, WtStream};
 use crate::Time;
 use crate::{SessionId, StreamId};
 
@@ -99,8 +99,7 @@ impl Connection {
     pub(crate) fn end_by_reset(&mut self, id: SessionId, code: u64) {
         if let Some(Entry::Request(request)) = self.streams.get(&id) {
             if request.send_open {
-                let code = error::H3_REQUEST_CANCELLED;
-                self.actions.push_back(Action::ResetStream { id, code });
+                self.reset_plainly(id, error::H3_REQUEST_CANCELLED);
             }
             self.remove_request(id);
         }
@@ -230,6 +229,7 @@ impl Connection {
             let Some(Entry::Session(entry)) = self.streams.remove(&stream) else {
                 continue;
             };
+            let reliable_size = reliable_size(&self.transport, &entry);
             let WtStream {
                 recv_open,
                 send_open,
@@ -250,7 +250,14 @@ impl Connection {
                     raw,
                 });
             }
-            self.discard(stream, raw, recv_open, send_open);
+            if send_open {
+                self.actions.push_back(Action::ResetStream {
+                    id: stream,
+                    code: raw,
+                    reliable_size,
+                });
+            }
+            self.discard(stream, raw, recv_open, false);
         }
     }
 

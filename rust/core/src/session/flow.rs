@@ -112,10 +112,6 @@ pub(crate) struct Grant {
     used: u64,
     /// Bytes the application consumed; streams that ended.
     freed: u64,
-    /// Limits are this much higher, for use by the peer that can never be counted here.
-    lost: u64,
-    /// Some use was not counted since the last correction.
-    inexact: bool,
     window: u64,
     max_window: u64,
     max_limit: u64,
@@ -129,8 +125,6 @@ impl Grant {
             limit,
             used: 0,
             freed: 0,
-            lost: 0,
-            inexact: false,
             window: limit,
             max_window,
             max_limit,
@@ -161,26 +155,8 @@ impl Grant {
     /// Counts what can be used again. True when a new limit is due.
     pub(crate) fn free(&mut self, amount: u64) -> bool {
         self.freed = self.freed.saturating_add(amount).min(self.used);
-        let left = self
-            .limit
-            .saturating_sub(self.freed.saturating_add(self.lost));
+        let left = self.limit.saturating_sub(self.freed);
         left <= self.window / 2 && self.next_limit() > self.limit
-    }
-
-    /// A stream was reset and its final size is not known.
-    pub(crate) fn lose_count(&mut self) {
-        self.inexact = true;
-    }
-
-    /// The peer is blocked at `limit`: it has used all of it. What was not seen of that is lost,
-    /// or still under way; then the window is wider than meant by as much, once. True when a new
-    /// limit is due.
-    pub(crate) fn correct(&mut self, limit: u64) -> bool {
-        if limit != self.limit || !std::mem::take(&mut self.inexact) {
-            return false;
-        }
-        self.lost = self.limit - self.used;
-        self.free(0)
     }
 
     /// The new limit to send, when one is still due. Half a window gone within two round trips
@@ -199,10 +175,7 @@ impl Grant {
     }
 
     fn next_limit(&self) -> u64 {
-        self.freed
-            .saturating_add(self.lost)
-            .saturating_add(self.window)
-            .min(self.max_limit)
+        self.freed.saturating_add(self.window).min(self.max_limit)
     }
 }
 
@@ -310,29 +283,6 @@ mod tests {
         assert!(grant.take(20).is_ok());
         grant.free(20);
         assert_eq!(grant.renew(RTT * 2, RTT), Some(60));
-    }
-
-    #[test]
-    fn use_that_was_never_counted_does_not_shut_the_window() {
-        let mut grant = Grant::new(100, 0, varint::MAX, Time::ZERO);
-        let mut peer_used = 0;
-        for _ in 0..50 {
-            assert!(grant.take(10).is_ok());
-            grant.free(10);
-            grant.lose_count();
-            peer_used += 40;
-            if let Some(limit) = grant.renew(RTT * 9, RTT) {
-                assert!(limit > peer_used);
-            }
-            if peer_used + 40 > grant.limit {
-                let blocked_at = grant.limit;
-                assert!(grant.correct(blocked_at));
-                assert!(grant
-                    .renew(RTT * 9, RTT)
-                    .is_some_and(|limit| limit >= blocked_at + 40));
-                assert!(!grant.correct(grant.limit));
-            }
-        }
     }
 
     #[test]

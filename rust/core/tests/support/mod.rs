@@ -22,6 +22,7 @@ pub fn transport() -> Transport {
         max_datagram_frame_size: 65_535,
         local_max_datagram_frame_size: 65_535,
         reset_stream_at: true,
+        local_reset_stream_at: true,
         ..Transport::default()
     }
 }
@@ -37,12 +38,16 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(config: Config) -> Self {
+        Self::over(config, transport())
+    }
+
+    pub fn over(config: Config, facts: Transport) -> Self {
         let control = match config.role {
             pywt_core::Role::Client => CLIENT_CONTROL,
             pywt_core::Role::Server => SERVER_CONTROL,
         };
         let mut conn = Connection::new(config);
-        conn.handle_connected(control, transport(), Time::ZERO);
+        conn.handle_connected(control, facts, Time::ZERO);
         let mut bench = Self {
             conn,
             now: Time::ZERO,
@@ -160,7 +165,7 @@ impl Bench {
     }
 
     pub fn reset(&mut self, id: u64, code: u64) {
-        self.conn.handle_stream_reset(id, code, None, self.now);
+        self.conn.handle_stream_reset(id, code, 0, self.now);
         self.drain();
     }
 
@@ -208,7 +213,16 @@ impl Bench {
 
     pub fn reset_code(&self, stream: u64) -> Option<u64> {
         self.actions.iter().find_map(|action| match action {
-            Action::ResetStream { id, code } if *id == stream => Some(*code),
+            Action::ResetStream { id, code, .. } if *id == stream => Some(*code),
+            _ => None,
+        })
+    }
+
+    pub fn reliable_size(&self, stream: u64) -> Option<u64> {
+        self.actions.iter().find_map(|action| match action {
+            Action::ResetStream {
+                id, reliable_size, ..
+            } if *id == stream => Some(*reliable_size),
             _ => None,
         })
     }

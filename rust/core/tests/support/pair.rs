@@ -120,7 +120,7 @@ impl End {
                     self.closed.get_or_insert((code, reason.clone()));
                     self.out.push_back(Transmit::Close { code, reason });
                 }
-                Action::ResetStream { id, code } => {
+                Action::ResetStream { id, code, .. } => {
                     if self.ended.insert(id) {
                         let final_size = self.sent.get(&id).copied().unwrap_or(0);
                         self.out.push_back(Transmit::Reset {
@@ -163,8 +163,7 @@ impl End {
                 code,
                 final_size,
             } => {
-                self.conn
-                    .handle_stream_reset(id, code, Some(final_size), now);
+                self.conn.handle_stream_reset(id, code, final_size, now);
             }
             Transmit::Stop { id, code } => self.conn.handle_stop_sending(id, code, now),
             Transmit::Datagram(data) => self.conn.handle_datagram(data, now),
