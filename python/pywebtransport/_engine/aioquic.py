@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import builtins
 import errno
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.packet import QuicErrorCode
-from aioquic.tls import AlertDescription
 
+from pywebtransport._engine.addresses import (
+    NO_SUCH_ADDRESS,
+    SocketAddress,
+    first_success,
+    resolve,
+    resolve_local,
+)
 from pywebtransport._engine.aioquic_connection import AioquicConnection
 from pywebtransport._engine.aioquic_endpoint import (
     ClientEndpoint,
@@ -30,13 +34,16 @@ from pywebtransport._engine.aioquic_tls import (
 )
 from pywebtransport._engine.base import CloseInfo, EngineConnection, SessionRequest
 from pywebtransport._engine.driver import core_config
-from pywebtransport.constants import ErrorCodes
-from pywebtransport.exceptions import (
-    CertificateError,
-    ConnectionError,
-    HandshakeError,
-    TimeoutError,
+from pywebtransport._engine.rules import (
+    CONNECT_STREAMS,
+    CRITICAL_STREAMS,
+    CRYPTO_ERROR,
+    MAX_ALERT,
+    connect_error,
+    connect_timed_out,
 )
+from pywebtransport.constants import ErrorCodes
+from pywebtransport.exceptions import CertificateError, HandshakeError
 
 if TYPE_CHECKING:
     from pywebtransport.config import ClientConfig, ServerConfig
@@ -51,26 +58,10 @@ __all__ = [
     "inbound_limits",
 ]
 
-CONNECT_STREAMS = 16
-"""Bidirectional streams allowed beside those of the application, for requests."""
-CRITICAL_STREAMS = 8
-"""Unidirectional streams allowed beside those of the application: control, QPACK, GREASE."""
 HANDSHAKE_TIMEOUT = 10.0
 """How long a client may take to complete its handshake with a server."""
-FIRST_ADDRESS_TIMEOUT = 2.0
-"""How long one address of several may stay silent before the next is tried."""
-MAX_ALERT = 0xFF
-NO_APPLICATION_PROTOCOL = AlertDescription.no_application_protocol
-CERTIFICATE_ALERTS = frozenset(
-    {
-        AlertDescription.bad_certificate,
-        AlertDescription.unsupported_certificate,
-        AlertDescription.certificate_revoked,
-        AlertDescription.certificate_expired,
-        AlertDescription.certificate_unknown,
-        AlertDescription.unknown_ca,
-    }
-)
+KINDS = {"Idle timeout": "idle", "Could not find a common protocol version": "version"}
+"""How aioquic says what no peer has said."""
 
 
 class AioquicEngine:
@@ -106,16 +97,15 @@ class AioquicEngine:
         key_log = KeyLog.from_environment()
         configuration = client_configuration(config, server_name=host, key_log=key_log)
         target = remote or (host, port)
+
+        async def attempt(address: SocketAddress) -> AioquicConnection:
+            return await _ClientAttempt(config, configuration, *address).run()
+
         try:
             async with asyncio.timeout(config.connect_timeout):
-                addresses = await _resolve(*target)
-                connection = await self._connect_to_first(config, configuration, addresses)
+                connection = await first_success(attempt, await resolve(*target))
         except builtins.TimeoutError as error:
-            raise TimeoutError(
-                f"no answer from {target[0]}:{target[1]} within {config.connect_timeout} s",
-                timeout_duration=config.connect_timeout,
-                operation="connect",
-            ) from error
+            raise connect_timed_out(target, config.connect_timeout) from error
         if request is not None:
             try:
                 connection.open_session(
@@ -128,23 +118,6 @@ class AioquicEngine:
                 connection.close(code=ErrorCodes.H3_NO_ERROR, reason="")
                 raise
         return connection
-
-    async def _connect_to_first(
-        self,
-        config: ClientConfig,
-        configuration: QuicConfiguration,
-        addresses: list[tuple[int, tuple[Any, ...]]],
-    ) -> EngineConnection:
-        """One address after the other; a refusal by TLS ends it, silence only delays it."""
-        for last, (family, address) in enumerate(addresses, 1 - len(addresses)):
-            attempt = _ClientAttempt(config, configuration, family, address)
-            try:
-                async with asyncio.timeout(FIRST_ADDRESS_TIMEOUT if last else None):
-                    return await attempt.run()
-            except (ConnectionError, builtins.TimeoutError):
-                if not last:
-                    raise
-        raise AssertionError("getaddrinfo returned no address and no error")
 
 
 class _ClientAttempt:
@@ -168,9 +141,8 @@ class _ClientAttempt:
         try:
             endpoint = ClientEndpoint(open_socket(self._family, connect=self._address))
         except OSError as error:
-            raise ConnectionError(
-                f"cannot reach {peer}: {error.strerror}", remote_address=self._address[:2]
-            ) from error
+            said = error.strerror or str(error)
+            raise connect_error(self._address[:2], 0, said, "local", "unreachable") from error
         await endpoint.open()
         endpoint.connection = connection = AioquicConnection(
             quic=create_quic(self._config, self._configuration),
@@ -247,7 +219,7 @@ class AioquicListener:
         return address
 
     async def bind(self, host: str, port: int) -> None:
-        addresses = await _resolve(host or None, port, passive=True)
+        addresses = await resolve_local(host, port)
         refused: OSError | None = None
         for family, address in addresses:
             if self._endpoints:
@@ -256,7 +228,7 @@ class AioquicListener:
             try:
                 sock = open_socket(family, bind=address)
             except OSError as error:
-                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                if error.errno in NO_SUCH_ADDRESS:
                     refused = error  # such as ::1 on a machine without IPv6
                     continue
                 await self.close()
@@ -334,67 +306,25 @@ def inbound_limits(config: ClientConfig | ServerConfig, handshake_timeout: float
     )
 
 
-async def _resolve(
-    host: str | None, port: int, *, passive: bool = False
-) -> list[tuple[int, tuple[Any, ...]]]:
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host,
-            port,
-            type=socket.SOCK_DGRAM,
-            flags=socket.AI_PASSIVE if passive else 0,
-        )
-    except socket.gaierror as error:
-        if passive:
-            text = f"cannot resolve {host!r}: {error.strerror}"
-            raise OSError(errno.EADDRNOTAVAIL, text) from error
-        raise ConnectionError(
-            f"cannot resolve {host!r}: {error.strerror}", remote_address=(host or "", port)
-        ) from error
-    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-
-
 def _bind_error(error: OSError, address: tuple[Any, ...]) -> OSError:
     return OSError(error.errno, f"cannot listen on {address[0]}:{address[1]}: {error.strerror}")
 
 
 def _connect_error(info: CloseInfo, address: tuple[Any, ...], cause: Exception | None) -> Exception:
     """Why there is no connection, as the exception that says so."""
-    peer = f"{address[0]}:{address[1]}"
-    remote = (address[0], address[1])
-    if isinstance(cause, OSError):
-        error: Exception = ConnectionError(
-            f"cannot reach {peer}: {cause.strerror or cause}", remote_address=remote
-        )
+    if cause is not None:
+        said = getattr(cause, "strerror", None) or str(cause)
+        error = connect_error(address[:2], info.code, said, info.by, "unreachable")
         error.__cause__ = cause
         return error
-    alert = info.code - QuicErrorCode.CRYPTO_ERROR
-    if not info.is_application and 0 <= alert <= MAX_ALERT:
-        if alert in CERTIFICATE_ALERTS and info.by != "remote":
-            return CertificateError(
-                f"the certificate of {peer} is not accepted: {info.reason}",
-                error_code=info.code,
-                certificate_error=info.reason,
-            )
-        said = f": {info.reason}" if info.reason else ""
-        return HandshakeError(
-            f"TLS handshake with {peer} failed, alert {_alert_name(alert)}"
-            f" from {'the peer' if info.by == 'remote' else 'this end'}{said}",
-            error_code=info.code,
-            handshake_stage="alpn" if alert == NO_APPLICATION_PROTOCOL else "tls",
-        )
-    if info.code == QuicErrorCode.CONNECTION_REFUSED and info.by == "remote":
-        text = f"{peer} takes no more connections"
+    reason = info.reason
+    if info.is_application:
+        kind = "application"
+    elif CRYPTO_ERROR <= info.code <= CRYPTO_ERROR + MAX_ALERT:
+        kind = "tls"
     else:
-        text = f"connection to {peer} ended: {info.reason or 'no reason given'}"
-    return ConnectionError(text, error_code=info.code, remote_address=remote)
-
-
-def _alert_name(alert: int) -> str:
-    try:
-        return AlertDescription(alert).name
-    except ValueError:
-        return str(alert)
+        kind = KINDS.get(reason, "quic") if info.by == "transport" else "quic"
+    return connect_error(address[:2], info.code, reason, info.by, kind)
 
 
 ENGINE = AioquicEngine()

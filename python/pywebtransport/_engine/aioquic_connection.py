@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 from aioquic.quic import events
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
+from pywebtransport._engine.addresses import plain_address
 from pywebtransport._engine.aioquic_buffers import StreamBuffers, WaitsFor
-from pywebtransport._engine.aioquic_endpoint import Endpoint, plain_address
+from pywebtransport._engine.aioquic_endpoint import Endpoint
 from pywebtransport._engine.aioquic_inbound import Inbound, Limits
 from pywebtransport._engine.aioquic_quic import Quic, exporter_context
 from pywebtransport._engine.base import (

@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
@@ -31,8 +31,7 @@ from aioquic.quic.packet import (
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-if TYPE_CHECKING:
-    from pywebtransport.types import Address
+from pywebtransport._engine.addresses import plain_address
 
 __all__ = [
     "ClientEndpoint",
@@ -40,7 +39,6 @@ __all__ = [
     "ServerEndpoint",
     "ServerRouter",
     "open_socket",
-    "plain_address",
 ]
 
 CONNECTION_ID_SIZE = 8
@@ -75,12 +73,6 @@ def open_socket(
         sock.close()
         raise
     return sock
-
-
-def plain_address(address: tuple[Any, ...]) -> Address:
-    """Host and port; an IPv4 peer of a dual-stack socket by its IPv4 address."""
-    host: str = address[0]
-    return host.removeprefix("::ffff:") if "." in host else host, address[1]
 
 
 class Endpoint(asyncio.DatagramProtocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import logging
-import os
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from pywebtransport._engine.rules import client_verify_mode, key_log_file, open_key_log
 from pywebtransport.exceptions import (
     CertificateError,
     ConfigurationError,
@@ -51,14 +51,14 @@ class KeyLog:
 
     @classmethod
     def from_environment(cls) -> KeyLog | None:
-        path = os.environ.get("SSLKEYLOGFILE")
-        return cls(path) if path else None
+        path = key_log_file()
+        return None if path is None else cls(path)
 
     def write(self, text: str) -> None:
         if self._path is None:
             return
         try:
-            with Path(self._path).open("a", encoding="ascii") as file:
+            with open(open_key_log(self._path), "a", encoding="ascii") as file:
                 file.write(text)
         except OSError as error:
             logger.warning("TLS secrets are not logged to %s: %s", self._path, error)
@@ -73,7 +73,7 @@ def client_configuration(
 ) -> QuicConfiguration:
     quic = _configuration(config, is_client=True, key_log=key_log)
     quic.server_name = server_name
-    quic.verify_mode = ssl.CERT_REQUIRED if config.verify_mode is None else config.verify_mode
+    quic.verify_mode = client_verify_mode(config)
     if config.server_certificate_hashes:
         quic.verify_mode = ssl.CERT_NONE  # check_pinned replaces the authorities
     if config.ca_certs:

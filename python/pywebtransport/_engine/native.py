@@ -13,15 +13,18 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
-import errno
 import os
-import socket
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
-from functools import lru_cache
-from ipaddress import ip_address
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from pywebtransport._engine.addresses import (
+    NO_SUCH_ADDRESS,
+    SocketAddress,
+    first_success,
+    resolve,
+    resolve_local,
+)
 from pywebtransport._engine.base import (
     EngineClosed,
     EngineConnection,
@@ -35,9 +38,10 @@ from pywebtransport._engine.native_settings import (
     client_settings,
     server_settings,
 )
+from pywebtransport._engine.rules import connect_timed_out
 from pywebtransport._native import EndpointClient
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.exceptions import ConnectionError, TimeoutError
+from pywebtransport.exceptions import ConnectionError
 
 if TYPE_CHECKING:
     from pywebtransport.config import ClientConfig, ServerConfig
@@ -45,8 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINE", "NativeEngine", "NativeListener"]
 
-ATTEMPT_DELAY = 0.25
-"""Seconds between attempts at the addresses of one name (RFC 8305 §5)."""
 MAX_CLIENT_SETTINGS = 64
 """Distinct client configurations whose trust stores and tickets are remembered."""
 
@@ -105,7 +107,7 @@ class NativeEngine:
         reactors: list[Reactor] = []
         absent: OSError | None = None
         try:
-            for _, address in await resolve(loop, host, port):
+            for _, (address, *_) in await resolve_local(host, port):
                 try:
                     with certificate_errors(config.certfile):
                         reactor = Reactor(
@@ -118,7 +120,7 @@ class NativeEngine:
                 except OSError as error:
                     text = f"cannot listen on {address}:{port}: {error.strerror}"
                     refused = OSError(error.errno, text)
-                    if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    if error.errno not in NO_SUCH_ADDRESS:
                         raise refused from error
                     # A name like "localhost" may have addresses that this machine does not.
                     absent = refused
@@ -150,27 +152,22 @@ class NativeEngine:
             for ended in [each for each in self._sockets if each.is_closed()]:
                 self._sockets.pop(ended).close()
             sockets = self._sockets[loop] = ClientSockets(loop)
-        target, target_port = remote or (host, port)
+        target = remote or (host, port)
+
+        async def attempt(address: SocketAddress) -> NativeConnection:
+            peer = (address.address[0], target[1])
+            return await self._attempt(sockets, client, address.version, peer, host, request)
+
         try:
             async with asyncio.timeout(config.connect_timeout):
-                try:
-                    addresses = await resolve(loop, target, target_port)
-                except (OSError, UnicodeError) as error:
-                    raise ConnectionError(
-                        f"cannot resolve {target!r}: {error}", remote_address=(target, target_port)
-                    ) from error
-                attempts = [
-                    self._attempt(sockets, client, version, (address, target_port), host, request)
-                    for version, address in addresses
-                ]
-                connection = await (attempts[0] if len(attempts) == 1 else first_success(attempts))
+                addresses = await resolve(*target)
+                if len(addresses) == 1:
+                    connection = await attempt(addresses[0])
+                else:
+                    connection = await first_success(attempt, addresses)
                 return cast(EngineConnection, connection)
         except builtins.TimeoutError as error:
-            raise TimeoutError(
-                f"no connection to {target}:{target_port} within {config.connect_timeout} s",
-                timeout_duration=config.connect_timeout,
-                operation="connect",
-            ) from error
+            raise connect_timed_out(target, config.connect_timeout) from error
 
     async def _attempt(
         self,
@@ -241,71 +238,6 @@ def running_loop() -> asyncio.AbstractEventLoop:
             "asyncio.SelectorEventLoop, or engine='aioquic'"
         )
     return loop
-
-
-async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[tuple[int, str]]:
-    """IP version and text of a host's addresses, in the order of preference; none twice."""
-    if host in ("", "*"):
-        return [(6, "::")]
-    if version := version_of(host):
-        return [(version, host)]
-    infos = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    return list(
-        dict.fromkeys(
-            (6 if family == socket.AF_INET6 else 4, cast(str, address[0]))
-            for family, _, _, _, address in infos
-        )
-    )
-
-
-@lru_cache(maxsize=256)
-def version_of(host: str) -> int:
-    """4 or 6 of an address, 0 of a name."""
-    try:
-        return ip_address(host).version
-    except ValueError:
-        return 0
-
-
-async def first_success(
-    attempts: Iterable[Coroutine[Any, Any, NativeConnection]],
-) -> NativeConnection:
-    """The first to succeed, each started when the one before has failed or is slow."""
-    pending: set[asyncio.Task[NativeConnection]] = set()
-    failure: BaseException | None = None
-    waiting = iter(attempts)
-    exhausted = False
-    try:
-        while True:
-            if not exhausted:
-                attempt = next(waiting, None)
-                if attempt is None:
-                    exhausted = True
-                else:
-                    pending.add(asyncio.create_task(attempt))
-            if not pending:
-                raise failure or ConnectionError("the name has no address")
-            done, pending = await asyncio.wait(
-                pending,
-                timeout=None if exhausted else ATTEMPT_DELAY,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            connected = []
-            for task in done:
-                error = task.exception()
-                if error is None:
-                    connected.append(task.result())
-                else:
-                    failure = failure or error
-            if connected:
-                for spare in connected[1:]:
-                    spare.close(code=ErrorCodes.H3_NO_ERROR, reason="")
-                return connected[0]
-    finally:
-        for task in pending:
-            task.cancel()
-        for unused in waiting:
-            unused.close()
 
 
 def stamp(path: str | None) -> tuple[int, int] | None:

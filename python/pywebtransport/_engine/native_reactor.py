@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from pywebtransport._engine.base import EngineConnection
-from pywebtransport._engine.native_settings import connect_error
+from pywebtransport._engine.rules import connect_error
 from pywebtransport._native import Endpoint, EndpointConnection, EndpointServer
 
 if TYPE_CHECKING:

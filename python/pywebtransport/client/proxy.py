@@ -7,7 +7,6 @@ connection is dropped and the packets for the server are sent to the proxy's add
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +16,8 @@ from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, QuicEvent, StreamDataReceived, StreamReset
 
+from pywebtransport._engine.addresses import plain_address
+from pywebtransport._engine.rules import client_verify_mode
 from pywebtransport._native import (
     CodecError,
     frame_encode,
@@ -69,9 +70,11 @@ async def perform_proxy_handshake(
         USER_AGENT_HEADER: config.user_agent,
         **{key.lower(): value for key, value in proxy.headers.items()},
     }
-    verify_mode = ssl.CERT_REQUIRED if config.verify_mode is None else config.verify_mode
     configuration = QuicConfiguration(
-        is_client=True, alpn_protocols=[ALPN_H3], server_name=host, verify_mode=verify_mode
+        is_client=True,
+        alpn_protocols=[ALPN_H3],
+        server_name=host,
+        verify_mode=client_verify_mode(config),
     )
     if config.ca_certs:
         configuration.load_verify_locations(config.ca_certs)
@@ -110,8 +113,7 @@ class ProxyProtocol(QuicConnectionProtocol):
     @property
     def peer_address(self) -> Address:
         """Of the proxy."""
-        address = self._quic._network_paths[0].addr
-        return str(address[0]).removeprefix("::ffff:"), int(address[1])
+        return plain_address(self._quic._network_paths[0].addr)
 
     async def request(self, fields: Mapping[str, str]) -> int:
         """Send a request; the status of the answer."""

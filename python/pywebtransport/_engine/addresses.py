@@ -1,0 +1,156 @@
+"""From a host's name to the address that answers first."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from pywebtransport.constants import ErrorCodes
+from pywebtransport.exceptions import ConnectionError
+from pywebtransport.types import Address
+
+__all__ = ["SocketAddress", "first_success", "plain_address", "resolve", "resolve_local"]
+
+ATTEMPT_DELAY = 0.25
+"""Seconds between attempts at the addresses of one name (RFC 8305 §5)."""
+ANY_HOST = ("", "*")
+"""Names for every address of this machine."""
+NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""What binding says of an address that this machine does not have."""
+
+
+class SocketAddress(NamedTuple):
+    """One address of a host, as sockets take it."""
+
+    family: int
+    address: tuple[Any, ...]
+
+    @property
+    def version(self) -> int:
+        """Of IP: 4 or 6."""
+        return 6 if self.family == socket.AF_INET6 else 4
+
+
+class Closable(Protocol):
+    def close(self, *, code: int, reason: str) -> None: ...
+
+
+C = TypeVar("C", bound=Closable)
+
+
+def plain_address(address: tuple[Any, ...]) -> Address:
+    """Host and port; an IPv4 peer of a dual-stack socket by its IPv4 address."""
+    host: str = address[0]
+    return host.removeprefix("::ffff:") if "." in host else host, address[1]
+
+
+async def resolve(host: str, port: int) -> list[SocketAddress]:
+    """The addresses of a peer, in the order of preference, none twice.
+
+    Raises:
+        ConnectionError: The name has none, or cannot be one.
+    """
+    try:
+        return await _lookup(host, port)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConnectionError(
+            f"cannot resolve {host!r}: {why}", remote_address=(host, port)
+        ) from error
+
+
+async def resolve_local(host: str, port: int) -> list[SocketAddress]:
+    """The addresses to listen on; for every address of the machine one that is dual-stack, if it
+    has IPv6 at all.
+
+    Raises:
+        OSError: The name has none, or cannot be one.
+    """
+    if host in ANY_HOST:
+        host = "::" if _has_ipv6() else "0.0.0.0"
+    try:
+        return await _lookup(host, port)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise OSError(errno.EADDRNOTAVAIL, f"cannot resolve {host!r}: {why}") from error
+
+
+async def first_success(
+    attempt: Callable[[SocketAddress], Awaitable[C]], addresses: Iterable[SocketAddress]
+) -> C:
+    """The first connection, each attempt started when the one before has failed or is slow.
+
+    Attempts that are not needed any more are cancelled, and have ended when this returns.
+    """
+    running: set[asyncio.Task[C]] = set()
+    failure: BaseException | None = None
+    untried = iter(addresses)
+    exhausted = False
+    try:
+        while True:
+            if not exhausted:
+                address = next(untried, None)
+                if address is None:
+                    exhausted = True
+                else:
+                    running.add(asyncio.ensure_future(attempt(address)))
+            if not running:
+                raise failure or ConnectionError("the name has no address")
+            done, _ = await asyncio.wait(
+                running,
+                timeout=None if exhausted else ATTEMPT_DELAY,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    running.discard(task)
+                    return task.result()
+                running.discard(task)
+                failure = failure or error
+    finally:
+        # Also those that succeeded in the very turn in which this was cancelled or returned.
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+        for task in running:
+            if not task.cancelled() and task.exception() is None:
+                task.result().close(code=ErrorCodes.H3_NO_ERROR, reason="")
+
+
+async def _lookup(host: str, port: int) -> list[SocketAddress]:
+    if version := _version_of(host):
+        return [_literal(host, port, version)]
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    return list(dict.fromkeys(SocketAddress(family, address) for family, *_, address in found))
+
+
+@lru_cache(maxsize=256)
+def _version_of(host: str) -> int:
+    """4 or 6 of an address without a zone, 0 of anything else."""
+    try:
+        return 0 if "%" in host else ip_address(host).version
+    except ValueError:
+        return 0
+
+
+def _literal(host: str, port: int, version: int) -> SocketAddress:
+    """What a lookup would say, without a thread."""
+    if version == 4:
+        return SocketAddress(socket.AF_INET, (host, port))
+    return SocketAddress(socket.AF_INET6, (host, port, 0, 0))
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,159 @@
+"""What both engines must agree on: numbers, small rules, and the words of their errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from typing import TYPE_CHECKING
+
+from pywebtransport.exceptions import (
+    CertificateError,
+    ConnectionError,
+    HandshakeError,
+    TimeoutError,
+    WebTransportError,
+)
+
+if TYPE_CHECKING:
+    from pywebtransport.config import BaseConfig, ClientConfig
+    from pywebtransport.types import Address
+
+__all__ = [
+    "CONNECT_STREAMS",
+    "CRITICAL_STREAMS",
+    "client_verify_mode",
+    "connect_error",
+    "connect_timed_out",
+    "keep_alive_interval",
+    "key_log_file",
+    "open_key_log",
+    "retry_above",
+]
+
+CONNECT_STREAMS = 16
+"""Bidirectional streams allowed beside those of the application, for requests."""
+CRITICAL_STREAMS = 8
+"""Unidirectional streams allowed beside those of the application: control, QPACK, GREASE."""
+
+CONNECTION_REFUSED = 0x02
+"""QUIC: the server takes no more connections (RFC 9000 §20.1)."""
+CRYPTO_ERROR = 0x100
+"""First of the QUIC codes that carry a TLS alert (RFC 9001 §4.8)."""
+MAX_ALERT = 0xFF
+CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48, 49, 116})
+"""TLS alerts by which one end refuses the other's certificate (RFC 8446 §6.2)."""
+NO_APPLICATION_PROTOCOL = 120
+"""TLS alert (RFC 7301 §3.2)."""
+BAD_CERTIFICATE = "invalid peer certificate"
+"""How rustls begins, whatever alert it sends."""
+
+MAX_RETRY_ABOVE = 1_000
+
+logger = logging.getLogger(__name__)
+
+
+def retry_above(max_connections: int) -> int:
+    """Handshakes at one time above which clients must prove their address (RFC 9000 §8.1.2).
+
+    A quarter of the connections allowed: handshakes from addresses that are not their sender's
+    can then never take up the rest.
+    """
+    return min(MAX_RETRY_ABOVE, max(1, max_connections // 4))
+
+
+def keep_alive_interval(config: BaseConfig, idle_timeout: float) -> float | None:
+    """Seconds of silence until a PING; None: never.
+
+    Half of ``idle_timeout`` at most, which leaves time for a PING that is lost.
+    """
+    if not config.keep_alive:
+        return None
+    return min(config.connection_keepalive_timeout, idle_timeout / 2)
+
+
+def client_verify_mode(config: ClientConfig) -> ssl.VerifyMode:
+    """A client that says nothing verifies its server."""
+    return ssl.CERT_REQUIRED if config.verify_mode is None else config.verify_mode
+
+
+_announced: set[str] = set()
+
+
+def key_log_file() -> str | None:
+    """The file that SSLKEYLOGFILE names, if it can be written.
+
+    It is made for its owner alone, and each file is announced once: whoever reads it reads the
+    traffic.
+    """
+    path = os.environ.get("SSLKEYLOGFILE")
+    if not path:
+        return None
+    try:
+        os.close(open_key_log(path))
+    except OSError as error:
+        logger.warning("TLS secrets are not logged to %s: %s", path, error)
+        return None
+    if path not in _announced:
+        _announced.add(path)
+        logger.warning("TLS secrets of all connections are logged to %s (SSLKEYLOGFILE)", path)
+    return path
+
+
+def open_key_log(path: str) -> int:
+    """A descriptor that appends; the file is created with mode 0600."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+def connect_timed_out(target: Address, seconds: float) -> TimeoutError:
+    return TimeoutError(
+        f"no connection to {target[0]}:{target[1]} within {seconds} s",
+        timeout_duration=seconds,
+        operation="connect",
+    )
+
+
+def connect_error(remote: Address, code: int, reason: str, by: str, kind: str) -> WebTransportError:
+    """What ended a handshake, in the words of the package.
+
+    Args:
+        remote: The peer.
+        code: A QUIC or HTTP/3 code.
+        reason: What came with it, or what the operating system said.
+        by: As in ``CloseInfo``.
+        kind: ``"application"``, ``"quic"``, ``"tls"``, ``"idle"``, ``"reset"``, ``"version"`` or
+            ``"unreachable"``.
+    """
+    peer = f"{remote[0]}:{remote[1]}"
+    if kind == "tls":
+        return _tls_error(peer, code, reason, by)
+    if kind == "version":
+        return HandshakeError(f"{peer} speaks no QUIC version of ours", handshake_stage="quic")
+    if kind == "idle":
+        return TimeoutError(f"no answer from {peer}", operation="connect")
+    if kind == "unreachable":
+        return ConnectionError(f"cannot reach {peer}: {reason}", remote_address=remote)
+    if kind == "quic" and by == "remote" and code == CONNECTION_REFUSED:
+        text = f"{peer} takes no more connections"
+    else:
+        text = (
+            f"{peer} closed the connection during the handshake, code {code:#x}: "
+            f"{reason or 'no reason given'}"
+        )
+    return ConnectionError(text, error_code=code, remote_address=remote)
+
+
+def _tls_error(peer: str, code: int, reason: str, by: str) -> WebTransportError:
+    alert = code - CRYPTO_ERROR
+    said = reason or f"TLS alert {alert}"
+    if by == "remote" and alert in CERTIFICATE_ALERTS:
+        text = f"{peer} does not accept our certificate: {said}"
+    elif by != "remote" and (alert in CERTIFICATE_ALERTS or reason.startswith(BAD_CERTIFICATE)):
+        text = f"the certificate of {peer} is not accepted: {said}"
+    else:
+        return HandshakeError(
+            f"TLS handshake with {peer} failed: {said}",
+            error_code=code,
+            handshake_stage="alpn" if alert == NO_APPLICATION_PROTOCOL else "tls",
+        )
+    return CertificateError(text, error_code=code, certificate_error=said)
