@@ -388,10 +388,16 @@ class ServerConfig(BaseConfig):
     """A UDP port."""
     certfile: str = c.DEFAULT_CERTFILE
     """PEM chain, leaf first."""
+    first_session_timeout: float = c.DEFAULT_FIRST_SESSION_TIMEOUT
+    """How long a client may stay connected before it has asked for a session."""
     keyfile: str = c.DEFAULT_KEYFILE
     """PEM key of ``certfile``, unencrypted."""
     max_connections: int = c.DEFAULT_SERVER_MAX_CONNECTIONS
-    """Connections at once; more are refused."""
+    """Connections at once; more are refused. From a quarter of them in handshakes on, or from
+    1,000, clients have to prove their address first; those that have not do not count."""
+    max_connections_per_address: int | None = c.DEFAULT_MAX_CONNECTIONS_PER_ADDRESS
+    """Connections at once from one IPv4 address, or one IPv6 network of 64 bits; more are refused.
+    None: ``max_connections`` is the only limit, as suits clients behind one address."""
     max_sessions: int = c.DEFAULT_MAX_SESSIONS
     """Sessions of all connections at once; more are answered with status 429."""
     max_streams_per_connection: int = c.DEFAULT_MAX_STREAMS_PER_CONNECTION
@@ -405,7 +411,7 @@ class ServerConfig(BaseConfig):
     verify_mode: ssl.VerifyMode = c.DEFAULT_SERVER_VERIFY_MODE
     """Whether clients are asked for a certificate that ``ca_certs`` vouches for."""
 
-    _TIMES = (*BaseConfig._TIMES, "session_cleanup_interval")
+    _TIMES = (*BaseConfig._TIMES, "first_session_timeout", "session_cleanup_interval")
     _COUNTS = (*BaseConfig._COUNTS, "max_sessions", "max_streams_per_connection")
     _OPAQUE = ("middleware",)
     _SWITCHES = (*BaseConfig._SWITCHES, "retry")
@@ -458,6 +464,9 @@ class ServerConfig(BaseConfig):
             reason = "must be a host name or an address"
             raise invalid_config(key="bind_host", value=self.bind_host, reason=reason)
         self._check_range("bind_port", 1, 65535)
+        if self.max_connections_per_address is not None:
+            reason = "must be an integer > 0 and < 2**62, or None for no limit of its own"
+            _each(self, ("max_connections_per_address",), _is_count, reason)
         if not isinstance(self.middleware, list | tuple):
             reason = "must be a list of middleware"
             raise invalid_config(key="middleware", value=self.middleware, reason=reason)

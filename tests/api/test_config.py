@@ -371,3 +371,11 @@ def test_limits_of_what_comes_before_its_session() -> None:
     assert stops(11.6) == [(10, rejected)]
     assert stops(12.0) == [(14, rejected)]
     assert core.stats()["early_streams"] == core.stats()["early_datagrams"] == 0
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "10", 2**62])
+def test_connections_of_an_address_are_a_count_or_none(value: object) -> None:
+    assert ServerConfig().max_connections_per_address is None
+    assert ServerConfig(max_connections_per_address=1).max_connections_per_address == 1
+    error = refused(ServerConfig, max_connections_per_address=value)
+    assert error.config_key == "max_connections_per_address"
