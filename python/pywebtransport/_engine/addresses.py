@@ -7,14 +7,23 @@ import errno
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
-from ipaddress import ip_address
-from typing import Any, NamedTuple, Protocol, TypeVar
+from ipaddress import IPv6Address, ip_address
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import ConnectionError
 from pywebtransport.types import Address
 
-__all__ = ["SocketAddress", "first_success", "plain_address", "resolve", "resolve_local"]
+__all__ = [
+    "NO_SUCH_ADDRESS",
+    "Network",
+    "SocketAddress",
+    "first_success",
+    "network_of",
+    "plain_address",
+    "resolve",
+    "resolve_local",
+]
 
 ATTEMPT_DELAY = 0.25
 """Seconds between attempts at the addresses of one name (RFC 8305 §5)."""
@@ -42,11 +51,25 @@ class Closable(Protocol):
 
 C = TypeVar("C", bound=Closable)
 
+Network: TypeAlias = int | str
+"""What counts as one address: see :func:`network_of`."""
+IPV6_NETWORK_BITS = 64
+"""What one customer gets at least (RFC 6177); its addresses are his to choose."""
+
 
 def plain_address(address: tuple[Any, ...]) -> Address:
     """Host and port; an IPv4 peer of a dual-stack socket by its IPv4 address."""
     host: str = address[0]
     return host.removeprefix("::ffff:") if "." in host else host, address[1]
+
+
+def network_of(host: str) -> Network:
+    """By what limits for each address count: an IPv4 address, or an IPv6 network of 64 bits."""
+    if ":" not in host:
+        return host
+    address = IPv6Address(host)
+    mapped = address.ipv4_mapped
+    return str(mapped) if mapped is not None else int(address) >> IPV6_NETWORK_BITS
 
 
 async def resolve(host: str, port: int) -> list[SocketAddress]:

@@ -17,6 +17,7 @@ from pywebtransport._engine.addresses import (
     resolve,
     resolve_local,
 )
+from pywebtransport._engine.aioquic_admission import Admission
 from pywebtransport._engine.aioquic_connection import AioquicConnection
 from pywebtransport._engine.aioquic_endpoint import (
     ClientEndpoint,
@@ -206,8 +207,11 @@ class AioquicListener:
         self._endpoints: list[ServerEndpoint] = []
         self._router = ServerRouter(
             configuration=configuration,
-            max_connections=config.max_connections,
-            retry=config.retry,
+            admission=Admission(
+                max_connections=config.max_connections,
+                max_per_address=config.max_connections_per_address,
+                always_retry=config.retry,
+            ),
             create=self._create_connection,
         )
 
@@ -255,6 +259,14 @@ class AioquicListener:
         for endpoint in self._endpoints:
             endpoint.close()
 
+    def _on_handshake(self, connection: AioquicConnection) -> None:
+        remote = connection.remote_address
+        assert remote is not None, "its packets came from somewhere"
+        if self._router.admission.establish(connection, remote[0]):
+            self._on_connection(connection)
+        else:
+            connection.refuse()
+
     def _create_connection(
         self,
         endpoint: ServerEndpoint,
@@ -267,7 +279,7 @@ class AioquicListener:
             core_config=self._core_config,
             limits=self._limits,
             endpoint=endpoint,
-            on_handshake=self._on_connection,
+            on_handshake=self._on_handshake,
             on_gone=self._router.forget,
             on_connection_id=self._router.change_id,
         )
@@ -300,6 +312,7 @@ def inbound_limits(config: ClientConfig | ServerConfig, handshake_timeout: float
         incoming_datagrams=config.max_incoming_datagrams,
         max_datagram_frame_size=config.max_datagram_size,
         handshake_timeout=handshake_timeout,
+        first_session_timeout=getattr(config, "first_session_timeout", None),
         close_timeout=config.close_timeout,
         keep_alive_interval=config.connection_keepalive_timeout if config.keep_alive else None,
         has_session_credit=config.initial_max_data > 0,

@@ -87,6 +87,7 @@ class AioquicConnection:
         self._timer_at = 0.0
         self._last_activity = self._loop.time()
         self._handshake_deadline: float | None = self._last_activity + limits.handshake_timeout
+        self._first_session_deadline: float | None = None
         self._empty_deadline: float | None = None
         self._close_deadline: float | None = None
         self._is_heard = False
@@ -208,6 +209,8 @@ class AioquicConnection:
             if isinstance(event, events.HandshakeCompleted):
                 driver.handle_event(event, now)
                 self._handshake_deadline = None
+                if (patience := self._limits.first_session_timeout) is not None:
+                    self._first_session_deadline = now + patience
                 self._on_handshake(self)
             elif isinstance(event, events.ConnectionIdIssued | events.ConnectionIdRetired):
                 if self._on_connection_id is not None:
@@ -246,6 +249,7 @@ class AioquicConnection:
             for deadline in (
                 self._driver.next_timeout(),
                 self._handshake_deadline,
+                self._first_session_deadline,
                 self._empty_deadline,
                 self._close_deadline,
                 self._keep_alive_at(),
@@ -280,6 +284,14 @@ class AioquicConnection:
         elif is_due(self._empty_deadline, now):
             self._close_request = (ErrorCodes.H3_NO_ERROR, "")
             self._close_quic(*self._close_request)
+        elif is_due(self._first_session_deadline, now):
+            self._first_session_deadline = None
+            if not self._inbound.had_session:
+                patience = self._limits.first_session_timeout
+                self.close(
+                    code=ErrorCodes.H3_NO_ERROR,
+                    reason=f"no session was requested within {patience} s",
+                )
         if is_due(self._keep_alive_at(), now):
             self._last_activity = now
             self._quic.send_ping(0)
@@ -318,6 +330,14 @@ class AioquicConnection:
                     )
             except CoreError as error:
                 logger.debug("session %d ended by itself: %s", session_id, error)
+        self._flush_soon()
+
+    def refuse(self) -> None:
+        """Server: there is no place for it (RFC 9000 §20.1)."""
+        self._close_request = (QuicErrorCode.CONNECTION_REFUSED, "")
+        self._quic.close(
+            error_code=QuicErrorCode.CONNECTION_REFUSED, frame_type=QuicFrameType.PADDING
+        )
         self._flush_soon()
 
     async def wait_closed(self) -> None:

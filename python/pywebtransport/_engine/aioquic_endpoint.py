@@ -32,6 +32,7 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from pywebtransport._engine.addresses import plain_address
+from pywebtransport._engine.aioquic_admission import Admission
 
 __all__ = [
     "ClientEndpoint",
@@ -168,13 +169,12 @@ class ServerRouter(Generic[SinkT]):
         self,
         *,
         configuration: QuicConfiguration,
-        max_connections: int,
-        retry: bool,
+        admission: Admission,
         create: Callable[[ServerEndpoint, QuicConfiguration, bytes, bytes | None], SinkT],
     ) -> None:
         self.configuration = configuration
-        self.retry = QuicRetryTokenHandler() if retry else None
-        self._max_connections = max_connections
+        self.admission = admission
+        self.tokens = QuicRetryTokenHandler()
         self._create = create
         self._by_id: dict[bytes, SinkT] = {}
         self.connections: set[SinkT] = set()
@@ -183,12 +183,8 @@ class ServerRouter(Generic[SinkT]):
     def find(self, connection_id: bytes) -> SinkT | None:
         return self._by_id.get(connection_id)
 
-    @property
-    def is_full(self) -> bool:
-        return self.is_closing or len(self.connections) >= self._max_connections
-
     def accept(
-        self, endpoint: ServerEndpoint, header: QuicHeader, retried_id: bytes | None
+        self, endpoint: ServerEndpoint, header: QuicHeader, host: str, retried_id: bytes | None
     ) -> SinkT:
         """A new connection; ``retried_id``: the id its client used before Retry."""
         retry_id = None if retried_id is None else header.destination_cid
@@ -196,6 +192,7 @@ class ServerRouter(Generic[SinkT]):
             endpoint, self.configuration, retried_id or header.destination_cid, retry_id
         )
         self.connections.add(connection)
+        self.admission.enter(connection, host, is_proven=retried_id is not None)
         self._add_id(header.destination_cid, connection)
         self._add_id(connection.connection_id, connection)
         return connection
@@ -220,6 +217,7 @@ class ServerRouter(Generic[SinkT]):
         for connection_id in list(connection.connection_ids):
             self._remove_id(connection_id, connection)
         self.connections.discard(connection)
+        self.admission.leave(connection)
 
 
 class ServerEndpoint(Endpoint):
@@ -266,33 +264,34 @@ class ServerEndpoint(Endpoint):
             return None
         if header.packet_type is not QuicPacketType.INITIAL:
             return None
-        if self.router.is_full:
+        return self._admit(header, address)
+
+    def _admit(self, header: QuicHeader, address: tuple[Any, ...]) -> PacketSink | None:
+        """A connection for a newcomer, or the answer that there is none."""
+        router, admission = self.router, self.router.admission
+        host = plain_address(address)[0]
+        if router.is_closing or not admission.has_place(host):
             self.send(_close(header, QuicErrorCode.CONNECTION_REFUSED), address)
             return None
         retried_id = None
-        if self.router.retry is not None:
-            retried_id = self._validate_address(self.router.retry, header, address)
-            if retried_id is None:
-                return None
-        accepted: PacketSink = self.router.accept(self, header, retried_id)
-        return accepted
-
-    def _validate_address(
-        self, retry: QuicRetryTokenHandler, header: QuicHeader, address: tuple[Any, ...]
-    ) -> bytes | None:
-        """The id that the token of a Retry vouches for; without a token, send one."""
-        now = self._loop.time()
         if header.token:
             try:
-                return retry.validate_token(
+                retried_id = router.tokens.validate_token(
                     address=address,
                     destination_cid=header.destination_cid,
                     token=header.token,
-                    now=now,
+                    now=self._loop.time(),
                 )
             except ValueError:
                 self.send(_close(header, QuicErrorCode.INVALID_TOKEN), address)
                 return None
+        elif admission.must_prove_address:
+            self._send_retry(header, address)
+            return None
+        accepted: PacketSink = router.accept(self, header, host, retried_id)
+        return accepted
+
+    def _send_retry(self, header: QuicHeader, address: tuple[Any, ...]) -> None:
         source_cid = os.urandom(CONNECTION_ID_SIZE)
         self.send(
             encode_quic_retry(
@@ -300,16 +299,15 @@ class ServerEndpoint(Endpoint):
                 source_cid=source_cid,
                 destination_cid=header.source_cid,
                 original_destination_cid=header.destination_cid,
-                retry_token=retry.create_token(
+                retry_token=self.router.tokens.create_token(
                     address=address,
                     original_destination_connection_id=header.destination_cid,
                     retry_source_connection_id=source_cid,
-                    now=now,
+                    now=self._loop.time(),
                 ),
             ),
             address,
         )
-        return None
 
     def error_received(self, exc: Exception) -> None:
         # An unconnected socket does not say whose packet it was; loss recovery will tell.

@@ -34,6 +34,8 @@ class Limits:
     max_datagram_frame_size: int
     """As announced to the peer."""
     handshake_timeout: float
+    first_session_timeout: float | None
+    """Server: how long a client may go on without asking for a session."""
     close_timeout: float
     """How long a closing connection waits for the peers of its sessions."""
     keep_alive_interval: float | None
