@@ -1,22 +1,25 @@
-"""Events, and the class from which everything that has events inherits.
+"""The class from which everything that has events inherits.
 
 Connections, sessions and streams are emitters, most of which nobody ever listens to. So an
 emitter costs nothing to make: its containers are class attributes holding None until the first
-listener or event, and an event that nobody listens to is recorded without becoming an object.
+listener or event, and an event that nobody listens to becomes nothing at all.
+
+What is emitted without waiting for its handlers is delivered in order by one task, which lives as
+long as there is something to deliver. What waits for it is bounded: the oldest makes room, and is
+counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
-from pywebtransport._identifiers import random_uuid
+from pywebtransport._event import Event
 from pywebtransport.constants import (
     DEFAULT_MAX_EVENT_HISTORY,
     DEFAULT_MAX_EVENT_LISTENERS,
@@ -28,121 +31,38 @@ __all__ = ["Event", "EventEmitter", "EventHandler"]
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(kw_only=True, repr=False)
-class Event:
-    """Something that happened: what, when, to whom, and what there is to know about it."""
-
-    type: EventType | str
-    timestamp: float = field(default_factory=time.time)
-    data: EventData | None = None
-    source: Any | None = None
-    event_id: str = field(default_factory=random_uuid)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.type, EventType):
-            try:
-                self.type = EventType(self.type)
-            except ValueError:
-                logger.warning("event type %r is not one of the library's", self.type)
-
-    @classmethod
-    def for_connection(cls, *, event_type: EventType, connection_info: dict[str, Any]) -> Self:
-        """An event of a connection."""
-        return cls(type=event_type, data=connection_info)
-
-    @classmethod
-    def for_datagram(cls, *, event_type: EventType, datagram_info: dict[str, Any]) -> Self:
-        """An event of a datagram."""
-        return cls(type=event_type, data=datagram_info)
-
-    @classmethod
-    def for_error(cls, *, error: Exception, source: Any = None) -> Self:
-        """A PROTOCOL_ERROR that describes ``error``."""
-        to_dict = getattr(error, "to_dict", dict)
-        data: dict[str, Any] = {
-            "error_type": type(error).__name__,
-            "error_message": str(error),
-            "error_details": to_dict(),
-        }
-        return cls(type=EventType.PROTOCOL_ERROR, data=data, source=source)
-
-    @classmethod
-    def for_session(cls, *, event_type: EventType, session_info: dict[str, Any]) -> Self:
-        """An event of a session."""
-        return cls(type=event_type, data=session_info)
-
-    @classmethod
-    def for_stream(cls, *, event_type: EventType, stream_info: dict[str, Any]) -> Self:
-        """An event of a stream."""
-        return cls(type=event_type, data=stream_info)
-
-    @property
-    def is_connection_event(self) -> bool:
-        """Whether it is about a connection."""
-        return self.type.startswith("connection_")
-
-    @property
-    def is_datagram_event(self) -> bool:
-        """Whether it is about a datagram."""
-        return self.type.startswith("datagram_")
-
-    @property
-    def is_error_event(self) -> bool:
-        """Whether it reports an error."""
-        return "error" in self.type
-
-    @property
-    def is_session_event(self) -> bool:
-        """Whether it is about a session."""
-        return self.type.startswith("session_")
-
-    @property
-    def is_stream_event(self) -> bool:
-        """Whether it is about a stream."""
-        return self.type.startswith("stream_")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Id, type, time, data, and the source's text."""
-        return {
-            "id": self.event_id,
-            "type": str(self.type),
-            "timestamp": self.timestamp,
-            "data": self.data,
-            "source": None if self.source is None else str(self.source),
-        }
-
-    def __repr__(self) -> str:
-        return f"Event(type={self.type}, id={self.event_id}, timestamp={self.timestamp})"
-
-
 EventHandler: TypeAlias = Callable[[Event], Awaitable[None] | None]
 
-_Unseen: TypeAlias = tuple[EventType | str, float, EventData | None, Any]
-"""An event that became no object: type, timestamp, data, source."""
+BATCH = 64
+"""Events delivered in a row without a trip through the loop."""
 
 
 class EventEmitter:
-    """Calls the handlers that are registered for an event, and remembers recent events.
+    """Calls the handlers that are registered for an event.
 
     For one event the persistent handlers run first, then those registered for one time, then
     those for every event; asynchronous ones are awaited one after another. What a handler raises
     is logged and goes no further.
+
+    The library's own events are emitted by :meth:`emit_nowait`: each emitter has its handlers
+    finish with one event before they get the next. A handler that takes long delays the next ones;
+    let it start a task of its own.
     """
 
     _any_handlers: list[EventHandler] | None = None
-    _background: set[asyncio.Task[None]] | None = None
-    _drain_task: asyncio.Task[None] | None = None
+    _delivery: asyncio.Task[None] | None = None
+    _dropped_events: int = 0
     _handlers: dict[str, list[EventHandler]] | None = None
-    _history: list[Event | _Unseen] | None = None
+    _history: deque[tuple[Event, bool]] | None = None
+    """Events, without their source where that is the emitter itself."""
     _is_emitter: bool = False
+    _is_overflowing: bool = False
     _is_paused: bool = False
     _max_history: int = DEFAULT_MAX_EVENT_HISTORY
     _max_listeners: int = DEFAULT_MAX_EVENT_LISTENERS
     _max_queued: int = DEFAULT_MAX_QUEUED_EVENTS
     _once_handlers: dict[str, list[EventHandler]] | None = None
     _queue: deque[Event] | None = None
-    _watchers: list[tuple[EventType, Callable[[], object]]] | None = None
 
     def __init__(
         self,
@@ -154,8 +74,9 @@ class EventEmitter:
         """With several bases that are emitters only the first call counts.
 
         max_listeners: above so many for one type a warning is logged.
-        max_history: recent events that are remembered.
-        max_queue_size: events held back while paused; then the oldest are dropped.
+        max_history: recent events that are remembered; 0: none. They keep what they carry alive.
+        max_queue_size: events that wait for their handlers or for :meth:`resume`; from a full
+            queue the oldest is dropped.
         """
         if self._is_emitter:
             return
@@ -168,8 +89,8 @@ class EventEmitter:
             self._max_queued = max_queue_size
 
     async def close(self) -> None:
-        """Stop delivering held back events and forget every listener."""
-        task, self._drain_task = self._drain_task, None
+        """Deliver nothing more, not even what waits, and forget every listener."""
+        task, self._delivery = self._delivery, None
         self.remove_all_listeners()
         self._queue = None
         if task is not None and task is not asyncio.current_task() and not task.done():
@@ -243,12 +164,17 @@ class EventEmitter:
         data: EventData | None = None,
         source: Any = None,
     ) -> None:
-        """Record an event and run its handlers; return when all have run.
+        """Run the handlers of an event here; return when all have run.
 
-        While paused the event is held back until :meth:`resume`.
+        It does not wait for its turn among the events of :meth:`emit_nowait`. While paused it is
+        held back with them until :meth:`resume`.
         """
         event = self._next_event(event_type, data, source)
-        if event is not None:
+        if event is None:
+            return
+        if self._is_paused:
+            self._enqueue(event)
+        else:
             await self._run_handlers(event)
 
     def emit_nowait(
@@ -258,14 +184,17 @@ class EventEmitter:
         data: EventData | None = None,
         source: Any = None,
     ) -> None:
-        """As :meth:`emit`, with the handlers run in a task of their own."""
+        """Let the emitter's task run the handlers, after those of the events before.
+
+        ``max_queue_size`` events wait; then the oldest is dropped, logged, and counted as
+        ``dropped_events`` in :meth:`get_stats`.
+        """
         event = self._next_event(event_type, data, source)
-        if event is not None:
-            task = asyncio.get_running_loop().create_task(self._run_handlers(event))
-            if self._background is None:
-                self._background = set()
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+        if event is None:
+            return
+        self._enqueue(event)
+        if self._delivery is None and not self._is_paused:
+            self._delivery = asyncio.get_running_loop().create_task(self._deliver_queue())
 
     async def wait_for(
         self,
@@ -303,37 +232,32 @@ class EventEmitter:
     def resume(self) -> asyncio.Task[None] | None:
         """Deliver again; the task that delivers what was held back, if it had to be started."""
         self._is_paused = False
-        is_draining = self._drain_task is not None and not self._drain_task.done()
-        if not self._queue or is_draining:
+        if not self._queue or self._delivery is not None:
             return None
-        self._drain_task = asyncio.get_running_loop().create_task(self._drain())
-        return self._drain_task
+        self._delivery = asyncio.get_running_loop().create_task(self._deliver_queue())
+        return self._delivery
 
     # what happened
 
     def get_event_history(
         self, *, event_type: EventType | str | None = None, limit: int = 100
     ) -> list[Event]:
-        """The last events, of one type or all, newest last."""
-        history = self._history
-        if not history or limit <= 0:
+        """The last events, of one type or all, newest last; none unless ``max_history`` says so."""
+        if not self._history or limit <= 0:
             return []
-        events: deque[Event] = deque(maxlen=limit)
-        for index, entry in enumerate(history):
-            if isinstance(entry, tuple):
-                kind, timestamp, data, source = entry
-                entry = Event(type=kind, timestamp=timestamp, data=data, source=source)
-                history[index] = entry
-            if event_type is None or entry.type == event_type:
-                events.append(entry)
-        return list(events)
+        events = (
+            dataclasses.replace(event, source=self) if is_own else event
+            for event, is_own in self._history
+            if event_type is None or event.type == event_type
+        )
+        return list(deque(events, maxlen=limit))
 
     def clear_history(self) -> None:
         """Forget the recorded events."""
         self._history = None
 
     def get_stats(self) -> dict[str, Any]:
-        """Counts of handlers, of recorded and of held back events."""
+        """Counts of handlers, and of recorded, waiting and dropped events."""
         handlers, once = self._handlers or {}, self._once_handlers or {}
         return {
             "total_handlers": sum(map(len, handlers.values())),
@@ -342,6 +266,7 @@ class EventEmitter:
             "event_types": len(handlers.keys() | once.keys()),
             "history_size": len(self._history or ()),
             "queued_events": len(self._queue or ()),
+            "dropped_events": self._dropped_events,
             "paused": self._is_paused,
         }
 
@@ -349,38 +274,18 @@ class EventEmitter:
 
     def _note(self, event_type: EventType, data: EventData) -> None:
         """As :meth:`emit_nowait` with itself as the source; cheaper when nobody listens."""
-        if self._is_paused or self._has_listeners(event_type):
+        if self._is_paused or self._max_history or self._has_listeners(event_type):
             self.emit_nowait(event_type=event_type, data=data, source=self)
-            return
-        if self._watchers:
-            self._tell_watchers(event_type)
-        self._record((event_type, time.time(), data, self))
 
-    def _record(self, entry: Event | _Unseen) -> None:
-        if self._history is None:
-            self._history = []
-        self._history.append(entry)
-        if len(self._history) > self._max_history:
-            del self._history[0]
+    def _is_delivering_here(self) -> bool:
+        """Whether a handler of this emitter asks, which nothing may wait for then."""
+        return self._delivery is not None and self._delivery is asyncio.current_task()
 
-    def _watch(self, event_type: EventType, watcher: Callable[[], object]) -> None:
-        """Call ``watcher`` at once at every event of this type, paused or not.
-
-        For the library's own registers: no task, no event object, not one of the listeners.
-        """
-        if self._watchers is None:
-            self._watchers = []
-        self._watchers.append((event_type, watcher))
-
-    def _unwatch(self, event_type: EventType, watcher: Callable[[], object]) -> None:
-        if self._watchers is not None:
-            self._watchers.remove((event_type, watcher))
-
-    def _tell_watchers(self, event_type: EventType | str) -> None:
-        # A watcher may take itself off.
-        for watched, watcher in self._watchers[:] if self._watchers else ():
-            if watched is event_type:
-                watcher()
+    async def _settle(self, timeout: float) -> None:
+        """Wait until what was emitted before has been delivered, so many seconds at most."""
+        task = self._delivery
+        if task is not None and task is not asyncio.current_task():
+            await asyncio.wait((task,), timeout=timeout)
 
     def _add(self, handlers: list[EventHandler], handler: EventHandler, kind: str) -> None:
         if handler in handlers:
@@ -398,29 +303,38 @@ class EventEmitter:
     def _next_event(
         self, event_type: EventType | str, data: EventData | None, source: Any
     ) -> Event | None:
-        """Record an event; give it back when there is something to run for it now."""
-        if self._watchers is not None:
-            self._tell_watchers(event_type)
-        is_unseen = not self._is_paused and not self._has_listeners(event_type)
-        if is_unseen:
-            entry: Event | _Unseen = (event_type, time.time(), data, source)
-        else:
-            entry = event = Event(type=event_type, data=data, source=source)
-        self._record(entry)
-        if is_unseen:
+        """Record an event; give it back when there is something to run for it, now or later."""
+        is_wanted = self._is_paused or self._has_listeners(event_type)
+        if not is_wanted and not self._max_history:
             return None
-        if not self._is_paused:
-            return event
+        event = Event(type=event_type, data=data, source=source)
+        if self._max_history:
+            if self._history is None:
+                self._history = deque(maxlen=self._max_history)
+            # An emitter that holds itself would wait for the collector.
+            is_own = source is self
+            entry = dataclasses.replace(event, source=None) if is_own else event
+            self._history.append((entry, is_own))
+        return event if is_wanted else None
+
+    def _enqueue(self, event: Event) -> None:
         if self._queue is None:
-            self._queue = deque(maxlen=self._max_queued)
-        if len(self._queue) == self._max_queued:
+            self._queue = deque()
+        queue = self._queue
+        queue.append(event)
+        if len(queue) <= self._max_queued:
+            return
+        queue.popleft()
+        self._dropped_events += 1
+        if not self._is_overflowing:
+            # Once until they catch up: who causes the events may be the peer.
+            self._is_overflowing = True
             logger.warning(
-                "%s is paused with %d events held back; the oldest is dropped",
+                "%s: %d events wait for their handlers%s; the oldest are dropped",
                 type(self).__name__,
                 self._max_queued,
+                " (paused)" if self._is_paused else "",
             )
-        self._queue.append(event)
-        return None
 
     def _has_listeners(self, event_type: EventType | str) -> bool:
         handlers, once = self._handlers, self._once_handlers
@@ -455,6 +369,16 @@ class EventEmitter:
             # Not whoever emits was cancelled, but something that the handler waited for.
             logger.exception("handler %r failed at %s", handler, event.type)
 
-    async def _drain(self) -> None:
-        while self._queue and not self._is_paused:
-            await self._run_handlers(self._queue.popleft())
+    async def _deliver_queue(self) -> None:
+        task = asyncio.current_task()
+        count = 0
+        try:
+            while self._queue and not self._is_paused and self._delivery is task:
+                await self._run_handlers(self._queue.popleft())
+                count += 1
+                if not count % BATCH:
+                    await asyncio.sleep(0)
+            self._is_overflowing = False
+        finally:
+            if self._delivery is task:
+                self._delivery = None

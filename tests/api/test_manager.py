@@ -11,13 +11,13 @@ from typing import Any, cast
 
 import pytest
 
+from pywebtransport._link.ends import Ending
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import ConnectionError, SessionError, StreamError
 from pywebtransport.manager import ConnectionManager, SessionManager, StreamManager
 from pywebtransport.manager import stream as stream_module
 from pywebtransport.types import (
     ConnectionState,
-    EventType,
     SessionState,
     StreamDirection,
     StreamState,
@@ -27,15 +27,15 @@ INTERVAL = 0.002
 """Of timers under test; the tests wait for what they cause, not for time to pass."""
 
 
-class Closable(EventEmitter):
-    """A member that announces its end, as connections, sessions and streams do."""
+class Closable(Ending, EventEmitter):
+    """A member that tells of its end, as connections, sessions and streams do."""
 
-    closed_event: EventType
     open_state: Any
     closed_state: Any
 
     def __init__(self, name: Any) -> None:
         super().__init__()
+        self._registers = None
         self.name = name
         self.state = self.open_state
         self.close_calls: list[dict[str, Any]] = []
@@ -43,8 +43,8 @@ class Closable(EventEmitter):
         self.closed = asyncio.Event()
         self.released = asyncio.Event()
 
-    def _unwatch(self, *args: Any) -> None:
-        super()._unwatch(*args)
+    def _leave(self, register: Any) -> None:
+        super()._leave(register)
         self.released.set()
 
     @property
@@ -57,14 +57,13 @@ class Closable(EventEmitter):
     async def close(self, **kwargs: Any) -> None:
         self.close_calls.append(kwargs)
         self.state = self.closed_state
-        await self.emit(event_type=self.closed_event, data={"id": self.name})
+        self._leave_all()
         self.closed.set()
         if self.failure is not None:
             raise self.failure
 
 
 class Connection(Closable):
-    closed_event = EventType.CONNECTION_CLOSED
     open_state = ConnectionState.CONNECTED
     closed_state = ConnectionState.CLOSED
     is_closing = False
@@ -76,7 +75,6 @@ class Connection(Closable):
 
 
 class Session(Closable):
-    closed_event = EventType.SESSION_CLOSED
     open_state = SessionState.CONNECTED
     closed_state = SessionState.CLOSED
 
@@ -86,7 +84,6 @@ class Session(Closable):
 
 
 class Stream(Closable):
-    closed_event = EventType.STREAM_CLOSED
     open_state = StreamState.OPEN
     closed_state = StreamState.CLOSED
     direction = StreamDirection.BIDIRECTIONAL
@@ -196,7 +193,7 @@ async def test_a_member_that_ends_leaves(kind_of: Callable[[], Kind]) -> None:
         await kind.add(member)
         await member.close()
         assert len(manager) == 0
-        assert member.get_stats()["total_handlers"] == 0
+        assert not member._registers
         assert (await manager.get_stats())["total_closed"] == 1
 
 
@@ -210,7 +207,7 @@ async def test_a_member_that_had_ended_does_not_stay(kind_of: Callable[[], Kind]
         assert len(manager) == 0
         stats = await manager.get_stats()
         assert (stats["total_created"], stats["total_closed"], stats["states"]) == (1, 1, {})
-        assert not member._watchers
+        assert not member._registers
 
 
 @pytest.mark.parametrize("kind_of", KINDS)
@@ -220,7 +217,7 @@ async def test_removed_member_is_not_watched_any_more(kind_of: Callable[[], Kind
         member = kind.make(1)
         await kind.add(member)
         await kind.remove(member)
-        assert member.get_stats()["total_handlers"] == 0
+        assert not member._registers
         await kind.add(member)
         assert len(manager) == 1
 
@@ -361,19 +358,6 @@ async def test_default_limits(kind_of: Callable[[], Kind], name: str, limit: int
 
 
 # connections
-
-
-async def test_lost_connection_is_forgotten_and_closed() -> None:
-    kind = connections()
-    async with kind.manager as manager:
-        connection = kind.make(1)
-        await kind.add(connection)
-        await connection.emit(event_type=EventType.CONNECTION_LOST)
-        assert len(manager) == 0
-        async with asyncio.timeout(5):
-            await connection.closed.wait()
-        assert connection.close_calls == [{}]
-        assert connection.get_stats()["total_handlers"] == 0
 
 
 async def test_idle_connections_are_closed() -> None:
@@ -517,17 +501,13 @@ async def test_a_stream_being_opened_holds_a_slot(opener: Opener) -> None:
         assert (await first).stream_id == 0
 
 
-@pytest.mark.parametrize("how", ["event", "late", "remove", "cleanup", "cleanup_streams"])
+@pytest.mark.parametrize("how", ["told", "remove", "cleanup", "cleanup_streams"])
 async def test_slots_are_freed(opener: Opener, how: str) -> None:
     async with opening(opener, 1) as manager:
         for _ in range(3):
             stream = cast(Stream, await manager.create_bidirectional_stream())
-            if how == "event":
+            if how == "told":
                 await stream.close()
-            elif how == "late":
-                # As streams do: the handlers run in the loop's next turn.
-                stream.end_silently()
-                stream.emit_nowait(event_type=EventType.STREAM_CLOSED)
             elif how == "remove":
                 await manager.remove_stream(stream_id=stream.stream_id)
             else:
@@ -536,8 +516,7 @@ async def test_slots_are_freed(opener: Opener, how: str) -> None:
                 assert await manager.cleanup_closed_resources() == 1
             elif how == "cleanup_streams":
                 assert await manager.cleanup_closed_streams() == 1
-        if how != "late":
-            assert (await manager.get_stats())["semaphore_value"] == 1
+        assert (await manager.get_stats())["semaphore_value"] == 1
 
 
 async def test_failing_and_cancelled_factories_free_their_slots(opener: Opener) -> None:

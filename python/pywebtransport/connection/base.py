@@ -17,6 +17,7 @@ from pywebtransport._engine.base import (
     SessionRequest,
 )
 from pywebtransport._identifiers import random_uuid
+from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
 from pywebtransport._link.sides import ConnectionSide
 from pywebtransport.config import ClientConfig, ServerConfig
@@ -48,7 +49,7 @@ __all__ = ["ConnectionBase", "request_data", "wake"]
 HANDLES = itertools.count(1)
 
 
-class ConnectionBase(EventEmitter):
+class ConnectionBase(Ending, EventEmitter):
     """What :class:`WebTransportConnection` is made of. Not made by applications."""
 
     def __init__(self, *, config: ClientConfig | ServerConfig) -> None:
@@ -63,6 +64,7 @@ class ConnectionBase(EventEmitter):
         """Who answers requests, on a server; without it they are SESSION_REQUEST events."""
         self._on_session_end: Callable[[SessionBase], None] | None = None
         self._on_end: Callable[[ConnectionBase], None] | None = None
+        self._registers: list[Register] | None = None
         self._refusal: str | None = None
         """Why the last session that never became ready ended."""
         self._established: SessionBase | None = None
@@ -222,6 +224,7 @@ class ConnectionBase(EventEmitter):
         wake(self._ready_waiters)
         if self._on_end is not None:
             self._on_end(self)
+        self._leave_all()
         data = {"connection_id": self.connection_id, "code": info.code, "reason": info.reason}
         kinds = [EventType.CONNECTION_CLOSED]
         if self._was_lost():
@@ -235,6 +238,7 @@ class ConnectionBase(EventEmitter):
 
     async def _announce_closed(self, kinds: list[EventType], data: dict[str, Any]) -> None:
         try:
+            await self._settle(self._config.close_timeout)
             for kind in kinds:
                 await self.emit(event_type=kind, data=data, source=self)
         finally:

@@ -456,8 +456,9 @@ class WebTransportConnection(ConnectionBase):
         self._begin_close(code, reason)
         await link.engine.wait_closed()
         self._on_closed(CloseInfo(code, reason, "local"))
-        if self._announcement is not None and self._announcement is not asyncio.current_task():
-            await asyncio.shield(self._announcement)
+        if self._announcement in (None, asyncio.current_task()) or self._is_delivering_here():
+            return
+        await asyncio.shield(self._announcement)
 
 
 def _request(

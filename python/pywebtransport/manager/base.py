@@ -1,7 +1,7 @@
 """What the three managers share: a register that closed members leave by themselves.
 
 Adding, finding and removing take constant time, whatever the number of members: a member
-announces its end with an event and nothing is searched. Two things look at every member: a sweep
+tells of its end and nothing is searched. Two things look at every member: a sweep
 on a timer, for members that ended without a word, and the states in statistics.
 
 Everything here runs on the event loop's thread, so there are no locks.
@@ -15,13 +15,12 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from functools import partial
 from operator import attrgetter
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
+from pywebtransport._link.ends import Register
 from pywebtransport.exceptions import WebTransportError
-from pywebtransport.types import EventType
 
 __all__ = ["Member", "ResourceManager"]
 
@@ -37,8 +36,8 @@ class Member(Protocol):
     def is_closed(self) -> bool: ...
     @property
     def state(self) -> StrEnum: ...
-    def _watch(self, event_type: EventType, watcher: Callable[[], object]) -> None: ...
-    def _unwatch(self, event_type: EventType, watcher: Callable[[], object]) -> None: ...
+    def _join(self, register: Register) -> None: ...
+    def _leave(self, register: Register) -> None: ...
 
 
 IdT = TypeVar("IdT")
@@ -48,7 +47,6 @@ MemberT = TypeVar("MemberT", bound=Member)
 class ResourceManager(ABC, Generic[IdT, MemberT]):
     """A register with a limit, used as ``async with``; leaving it closes every member."""
 
-    _closed_event: ClassVar[EventType]
     _closed_states: ClassVar[frozenset[StrEnum]]
     _error: ClassVar[type[WebTransportError]]
     _plural: ClassVar[str]
@@ -57,7 +55,6 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
         self._limit = limit
         self._cleanup_interval = cleanup_interval
         self._members: dict[IdT, MemberT] | None = None
-        self._watchers: dict[IdT, Callable[[], object]] = {}
         self._timers: list[asyncio.Task[None]] = []
         self._total_created = 0
         self._total_closed = 0
@@ -90,8 +87,8 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
         for timer in timers:
             if timer is not current:
                 timer.cancel()
-        for member_id, member in members.items():
-            self._unsubscribe(member_id, member)
+        for member in members.values():
+            member._leave(self)
         self._total_closed += len(members)
         results = await asyncio.gather(
             *(self._close(member) for member in members.values()), return_exceptions=True
@@ -137,6 +134,10 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
     # for the subclasses
 
     @abstractmethod
+    def _id_of(self, member: MemberT) -> IdT:
+        """What it is registered under."""
+
+    @abstractmethod
     async def _close(self, member: MemberT) -> None:
         """Close a member at shutdown."""
 
@@ -159,25 +160,23 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
     def _insert(self, member_id: IdT, member: MemberT) -> None:
         members = self._active_members()
         members[member_id] = member
-        watcher = self._watchers[member_id] = partial(self._remove, member_id)
-        member._watch(self._closed_event, watcher)
         self._total_created += 1
         self._max_concurrent = max(self._max_concurrent, len(members))
         if member.is_closed:
-            # It has announced its end before anybody listened.
+            # It has told of its end before this heard.
             self._remove(member_id)
+        else:
+            member._join(self)
 
     def _remove(self, member_id: IdT) -> MemberT | None:
         member = None if self._members is None else self._members.pop(member_id, None)
         if member is not None:
-            self._unsubscribe(member_id, member)
+            member._leave(self)
             self._total_closed += 1
         return member
 
-    def _unsubscribe(self, member_id: IdT, member: MemberT) -> None:
-        watcher = self._watchers.pop(member_id, None)
-        if watcher is not None:
-            member._unwatch(self._closed_event, watcher)
+    def _member_ended(self, member: MemberT) -> None:
+        self._remove(self._id_of(member))
 
     async def _repeat(self, interval: float, action: Callable[[], Awaitable[Any]]) -> None:
         while True:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pywebtransport.constants import (
@@ -16,7 +14,7 @@ from pywebtransport.constants import (
 )
 from pywebtransport.exceptions import ConnectionError
 from pywebtransport.manager.base import ResourceManager, logger
-from pywebtransport.types import ConnectionId, ConnectionState, EventType
+from pywebtransport.types import ConnectionId, ConnectionState
 
 if TYPE_CHECKING:
     from pywebtransport.connection import WebTransportConnection
@@ -27,12 +25,10 @@ __all__ = ["ConnectionManager"]
 class ConnectionManager(ResourceManager[ConnectionId, "WebTransportConnection"]):
     """Connections that are open, up to a limit.
 
-    One that reports CONNECTION_CLOSED is forgotten, one that reports CONNECTION_LOST is closed as
-    well. One without activity for ``connection_idle_timeout`` seconds is closed; 0 or less turns
-    that off.
+    One that has ended is forgotten. One without activity for ``connection_idle_timeout`` seconds is
+    closed; 0 or less turns that off.
     """
 
-    _closed_event = EventType.CONNECTION_CLOSED
     _closed_states = frozenset({ConnectionState.CLOSED})
     _error = ConnectionError
     _plural = "connections"
@@ -48,8 +44,6 @@ class ConnectionManager(ResourceManager[ConnectionId, "WebTransportConnection"])
         super().__init__(limit=max_connections, cleanup_interval=connection_cleanup_interval)
         self._idle_check_interval = connection_idle_check_interval
         self._idle_timeout = connection_idle_timeout
-        self._lost_watchers: dict[ConnectionId, Callable[[], object]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
 
     async def add_connection(self, *, connection: WebTransportConnection) -> ConnectionId:
         """Take a connection in; its id. One that is known stays as it is.
@@ -80,6 +74,9 @@ class ConnectionManager(ResourceManager[ConnectionId, "WebTransportConnection"])
         if self._idle_timeout > 0:
             self._every(self._idle_check_interval, self._close_idle)
 
+    def _id_of(self, member: WebTransportConnection) -> ConnectionId:
+        return member.connection_id
+
     async def _close(self, member: WebTransportConnection) -> None:
         await member.close()
 
@@ -99,21 +96,3 @@ class ConnectionManager(ResourceManager[ConnectionId, "WebTransportConnection"])
         for connection, result in zip(idle, results, strict=True):
             if isinstance(result, Exception):
                 logger.error("closing idle %s failed: %r", connection.connection_id, result)
-
-    def _insert(self, member_id: ConnectionId, member: WebTransportConnection) -> None:
-        watcher = self._lost_watchers[member_id] = partial(self._on_lost, member_id)
-        member._watch(EventType.CONNECTION_LOST, watcher)
-        super()._insert(member_id, member)
-
-    def _unsubscribe(self, member_id: ConnectionId, member: WebTransportConnection) -> None:
-        super()._unsubscribe(member_id, member)
-        watcher = self._lost_watchers.pop(member_id, None)
-        if watcher is not None:
-            member._unwatch(EventType.CONNECTION_LOST, watcher)
-
-    def _on_lost(self, connection_id: ConnectionId) -> None:
-        connection = self._remove(connection_id)
-        if connection is not None and not connection.is_closed:
-            task = asyncio.ensure_future(connection.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pywebtransport.constants import DEFAULT_MAX_SESSIONS, DEFAULT_SESSION_CLEANUP_INTERVAL
 from pywebtransport.exceptions import SessionError
 from pywebtransport.manager.base import ResourceManager
-from pywebtransport.types import EventType, SessionId, SessionState
+from pywebtransport.types import SessionId, SessionState
 
 if TYPE_CHECKING:
     from pywebtransport.session import WebTransportSession
@@ -16,12 +16,11 @@ __all__ = ["SessionManager"]
 
 
 class SessionManager(ResourceManager[SessionId, "WebTransportSession"]):
-    """Sessions that are open, up to a limit; one that reports SESSION_CLOSED is forgotten.
+    """Sessions that are open, up to a limit; one that has ended is forgotten.
 
     Closing a session here leaves its connection open.
     """
 
-    _closed_event = EventType.SESSION_CLOSED
     _closed_states = frozenset({SessionState.CLOSED})
     _error = SessionError
     _plural = "sessions"
@@ -56,6 +55,9 @@ class SessionManager(ResourceManager[SessionId, "WebTransportSession"]):
     async def remove_session(self, *, session_id: SessionId) -> WebTransportSession | None:
         """Forget a session without closing it; None when it is unknown."""
         return self._remove(session_id)
+
+    def _id_of(self, member: WebTransportSession) -> SessionId:
+        return member.session_id
 
     async def _close(self, member: WebTransportSession) -> None:
         await member.close(close_connection=False)

@@ -16,7 +16,7 @@ from pywebtransport.stream.stream import (
     WebTransportSendStream,
     WebTransportStream,
 )
-from pywebtransport.types import EventType, StreamId, StreamState
+from pywebtransport.types import StreamId, StreamState
 
 __all__ = ["StreamManager", "StreamType"]
 
@@ -31,7 +31,6 @@ class StreamManager(ResourceManager[StreamId, StreamType]):
     take none.
     """
 
-    _closed_event = EventType.STREAM_CLOSED
     _closed_states = frozenset(
         {StreamState.CLOSED, StreamState.RESET_SENT, StreamState.RESET_RECEIVED}
     )
@@ -134,6 +133,9 @@ class StreamManager(ResourceManager[StreamId, StreamType]):
     def _remove(self, member_id: StreamId) -> StreamType | None:
         self._own.discard(member_id)
         return super()._remove(member_id)
+
+    def _id_of(self, member: StreamType) -> StreamId:
+        return member.stream_id
 
     async def _close(self, member: StreamType) -> None:
         await member.close()

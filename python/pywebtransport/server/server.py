@@ -293,13 +293,17 @@ class WebTransportServer(EventEmitter):
             return
         is_heard = self._has_listeners(EventType.SESSION_REQUEST)
         if is_heard:
-            self.emit_nowait(
-                event_type=EventType.SESSION_REQUEST, data=request_data(session), source=self
-            )
+            self._spawn(self._tell_request(session))
         if self._session_handler is not None:
             self._spawn(self._handle(session))
         elif not is_heard:
             session._reject(NOT_FOUND, {})
+
+    async def _tell_request(self, session: WebTransportSession) -> None:
+        """One that takes long, since it serves the session, must not delay the next."""
+        await self.emit(
+            event_type=EventType.SESSION_REQUEST, data=request_data(session), source=self
+        )
 
     async def _handle(self, session: WebTransportSession) -> None:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
 from pywebtransport._link.sides import Connection, ConnectionSide
 from pywebtransport._waiting import wait_among
@@ -45,7 +46,7 @@ DELIVERY_CHECK = (0.001, 0.025)
 AnyStream = TypeVar("AnyStream", bound=StreamBase)
 
 
-class SessionBase(EventEmitter):
+class SessionBase(Ending, EventEmitter):
     """What :class:`WebTransportSession` is made of. Not made by applications."""
 
     # A dictionary of so many attributes would be most of what an idle session costs.
@@ -69,6 +70,7 @@ class SessionBase(EventEmitter):
         "_openers",
         "_path",
         "_ready_waiters",
+        "_registers",
         "_response_headers",
         "_session_id",
         "_state",
@@ -110,6 +112,7 @@ class SessionBase(EventEmitter):
         self._wt_available_protocols = wt_available_protocols
         self._wt_protocol = wt_protocol
         self._link: Link | None = None
+        self._registers: list[Register] | None = None
         self._state = SessionState.CONNECTING
         self._stats = SessionStats(session_id=session_id, created_at=time.time())
         self._local_streams = 0
@@ -314,14 +317,15 @@ class SessionBase(EventEmitter):
         data = {"session_id": self._session_id, "code": code, "reason": reason}
         self._connection._session_ended(self)
         self._connection._note(EventType.SESSION_CLOSED, data)
+        self._leave_all()
         if self._has_listeners(EventType.SESSION_CLOSED):
             self._announcement = asyncio.ensure_future(self._announce_closed(data))
         else:
-            self._tell_watchers(EventType.SESSION_CLOSED)
             self._wake_closed()
 
     async def _announce_closed(self, data: dict[str, Any]) -> None:
         try:
+            await self._settle(self._connection.config.close_timeout)
             await self.emit(event_type=EventType.SESSION_CLOSED, data=data, source=self)
         finally:
             self._wake_closed()

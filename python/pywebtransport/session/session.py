@@ -381,7 +381,7 @@ class WebTransportSession(SessionBase):
         finally:
             reason = reason.encode()[:MAX_REASON].decode(errors="ignore")
             self._close_now(link, code, reason, was_connecting)
-        if self._announcement is not None:
+        if self._announcement is not None and not self._is_delivering_here():
             await asyncio.shield(self._announcement)
         if close_connection and not link.sessions:
             self._connection._begin_close()

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from typing import Any, Protocol, cast
 
+from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
 from pywebtransport._link.sides import Session
 from pywebtransport._waiting import wait_among
@@ -87,7 +88,7 @@ class Owner(Protocol):
     def _end_text(self) -> str: ...
 
 
-class StreamBase(EventEmitter):
+class StreamBase(Ending, EventEmitter):
     """One stream. Not made by applications; see the three kinds."""
 
     # One base has all the slots, so that the bidirectional kind can inherit from both others.
@@ -109,6 +110,7 @@ class StreamBase(EventEmitter):
         "_reader",
         "_reads",
         "_receiving",
+        "_registers",
         "_sending",
         "_session",
         "_stream_id",
@@ -136,6 +138,7 @@ class StreamBase(EventEmitter):
         self._reader: asyncio.Future[bool] | None = None
         self._backlog: deque[Chunk] | None = None
         self._closed_waiters: list[asyncio.Future[None]] | None = None
+        self._registers: list[Register] | None = None
         self._code: int | None = None
         """The application code with which the peer reset or stopped the stream."""
         self._created_at = time.time()
@@ -285,6 +288,8 @@ class StreamBase(EventEmitter):
             EventType.STREAM_CLOSED,
             {"stream_id": self._stream_id, "state": self.state, "code": self._code},
         )
+        if self._registers is not None:
+            self._leave_all()
         waiters, self._closed_waiters = self._closed_waiters, None
         for future in waiters or ():
             if not future.done():
@@ -298,8 +303,6 @@ class StreamBase(EventEmitter):
         """Emit an event, if someone listens, without waiting for the handlers."""
         if self._has_listeners(event_type):
             self.emit_nowait(event_type=event_type, data=data, source=self)
-        elif self._watchers is not None:
-            self._tell_watchers(event_type)
 
     def _wake_reader(self) -> None:
         reader = self._reader
