@@ -262,7 +262,7 @@ impl Connection {
             }
             Event::Readable(id) => self.on_readable(id, now),
             Event::Writable(id) => self.on_writable(id),
-            Event::Finished(_) => {}
+            Event::Finished(_) | Event::StoppedStreamEnded { .. } => {}
             Event::Stopped { id, code } => {
                 let time = self.time(now);
                 self.core.handle_stop_sending(id, code, time);
@@ -313,7 +313,7 @@ impl Connection {
             match action {
                 Action::SendStream { id, data, fin } => self.send_internal(id, data, fin),
                 Action::ResetStream { id, code, .. } => {
-                    self.quic.reset(id, code);
+                    self.quic.reset(id, code, &[]);
                     self.end_unowned(id, |stream| stream.sending = false);
                 }
                 Action::StopSending { id, code } => {

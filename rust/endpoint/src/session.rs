@@ -44,7 +44,7 @@ impl Connection {
             .ok_or(Error::StreamsExhausted)?;
         self.streams.insert(id, Stream::internal(true, true));
         if let Err(refused) = self.core.connect(id, request, self.time(now)) {
-            self.quic.reset(id, H3_REQUEST_CANCELLED);
+            self.quic.reset(id, H3_REQUEST_CANCELLED, &[]);
             self.quic.stop(id, H3_REQUEST_CANCELLED);
             self.streams.remove(&id);
             return Err(refused.into());
@@ -152,7 +152,7 @@ impl Connection {
         let header = match self.core.open_stream(session, id, dir) {
             Ok(header) => header,
             Err(refused) => {
-                self.quic.reset(id, H3_REQUEST_CANCELLED);
+                self.quic.reset(id, H3_REQUEST_CANCELLED, &[]);
                 return Err(match refused {
                     OpenError::Invalid(refused) => refused.into(),
                     OpenError::Blocked { session, .. } => Error::Session(session),

@@ -163,10 +163,11 @@ impl Connection {
             taken += read;
             fin = matches!(state, ReadState::Finished | ReadState::Unknown);
             stream.ended = fin;
-            if let ReadState::Reset(code) = state {
+            if let ReadState::Reset(reset) = state {
                 stream.read_wanted = true;
                 let time = self.time(now);
-                self.core.handle_stream_reset(id, code, 0, time);
+                self.core
+                    .handle_stream_reset(id, reset.code, reset.final_size, time);
                 self.settle(now);
                 return Read::Nothing;
             }
@@ -383,9 +384,10 @@ impl Connection {
                     self.forget_if_over(id);
                     return;
                 }
-                ReadState::Reset(code) => {
+                ReadState::Reset(reset) => {
                     stream.receiving = false;
-                    self.core.handle_stream_reset(id, code, 0, time);
+                    self.core
+                        .handle_stream_reset(id, reset.code, reset.final_size, time);
                     self.forget_if_over(id);
                     return;
                 }
@@ -420,9 +422,10 @@ impl Connection {
                 if !stream.receiving || stream.ended {
                     return;
                 }
-                if let Some(code) = self.quic.received_reset(id) {
+                if let Some(reset) = self.quic.received_reset(id) {
                     let time = self.time(now);
-                    self.core.handle_stream_reset(id, code, 0, time);
+                    self.core
+                        .handle_stream_reset(id, reset.code, reset.final_size, time);
                 } else if stream.read_wanted {
                     stream.read_wanted = false;
                     self.notifications.push(Notification::StreamReadable(id));

@@ -1,5 +1,8 @@
-//! The few X.509 fields that hash pinning must check, read without trusting any length.
+//! The few X.509 fields that hash pinning must check, read without trusting any length, and why a
+//! certificate is not accepted.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The validity and key algorithm of one certificate.
@@ -9,8 +12,135 @@ pub struct Certificate {
     pub not_before: u64,
     /// Seconds since the Unix epoch, inclusive.
     pub not_after: u64,
-    /// Whether the public key is on an elliptic curve.
-    pub is_elliptic_curve: bool,
+    /// The public key.
+    pub key: KeyKind,
+    /// Whether issuer and subject are the same.
+    pub is_self_issued: bool,
+}
+
+/// The algorithm of a public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// ECDSA, on any curve.
+    EllipticCurve,
+    /// RSA.
+    Rsa,
+    /// Ed25519.
+    Ed25519,
+    /// None of the above.
+    Other,
+}
+
+/// Why the peer's certificate was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateFault {
+    /// It has none of the pinned hashes.
+    Hash {
+        /// SHA-256 of what the peer showed.
+        actual: [u8; 32],
+        /// What is pinned.
+        expected: Vec<[u8; 32]>,
+    },
+    /// Pinned, but its key is not on an elliptic curve.
+    Key(KeyKind),
+    /// Pinned, but valid for more than 14 days.
+    Lifetime {
+        /// Seconds from the start of its validity to the end.
+        seconds: u64,
+    },
+    /// Its validity is over.
+    Expired,
+    /// Its validity has not begun.
+    NotYetValid,
+    /// It is its own issuer, and not among the trusted ones.
+    SelfSigned,
+    /// Its issuer is not trusted.
+    UnknownIssuer,
+    /// It is for other names.
+    Name,
+    /// What the TLS library says.
+    Other(String),
+}
+
+impl CertificateFault {
+    /// One word for each, stable.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hash { .. } => "hash",
+            Self::Key(_) => "key",
+            Self::Lifetime { .. } => "lifetime",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::SelfSigned => "self_signed",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::Name => "name",
+            Self::Other(_) => "other",
+        }
+    }
+
+    /// What an error of the TLS library is about, if it is about the peer's certificate.
+    pub(crate) fn of(error: &rustls::Error) -> Option<Self> {
+        use rustls::CertificateError as E;
+        let rustls::Error::InvalidCertificate(error) = error else {
+            return None;
+        };
+        Some(match error {
+            E::Other(other) => match other.0.downcast_ref::<Self>() {
+                Some(fault) => fault.clone(),
+                None => Self::Other(error.to_string()),
+            },
+            E::Expired | E::ExpiredContext { .. } => Self::Expired,
+            E::NotValidYet | E::NotValidYetContext { .. } => Self::NotYetValid,
+            E::UnknownIssuer => Self::UnknownIssuer,
+            E::NotValidForName | E::NotValidForNameContext { .. } => Self::Name,
+            error => Self::Other(error.to_string()),
+        })
+    }
+}
+
+impl fmt::Display for CertificateFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hash { actual, expected } => {
+                f.write_str("its SHA-256 hash is ")?;
+                write_hex(f, actual)?;
+                f.write_str(", expected is ")?;
+                for (number, hash) in expected.iter().enumerate() {
+                    f.write_str(if number > 0 { " or " } else { "" })?;
+                    write_hex(f, hash)?;
+                }
+                Ok(())
+            }
+            Self::Key(KeyKind::Rsa) => f.write_str("its key is RSA, not on an elliptic curve"),
+            Self::Key(KeyKind::Ed25519) => f.write_str("its key is Ed25519, which is not ECDSA"),
+            Self::Key(_) => f.write_str("its key is not on an elliptic curve"),
+            Self::Lifetime { seconds } => {
+                let days = seconds.div_ceil(DAY);
+                write!(f, "it is valid for {days} days, more than 14")
+            }
+            Self::Expired => f.write_str("it has expired"),
+            Self::NotYetValid => f.write_str("it is not valid yet"),
+            Self::SelfSigned => f.write_str("it is self-signed"),
+            Self::UnknownIssuer => f.write_str("its issuer is unknown"),
+            Self::Name => f.write_str("it is not for this host name"),
+            Self::Other(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for CertificateFault {}
+
+impl From<CertificateFault> for rustls::Error {
+    fn from(fault: CertificateFault) -> Self {
+        rustls::CertificateError::Other(rustls::OtherError(Arc::new(fault))).into()
+    }
+}
+
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    for byte in bytes {
+        write!(f, "{byte:02x}")?;
+    }
+    Ok(())
 }
 
 impl Certificate {
@@ -24,9 +154,9 @@ impl Certificate {
         };
         let (_serial, rest) = expect(rest, INTEGER)?;
         let (_signature, rest) = expect(rest, SEQUENCE)?;
-        let (_issuer, rest) = expect(rest, SEQUENCE)?;
+        let (issuer, rest) = expect(rest, SEQUENCE)?;
         let (validity, rest) = expect(rest, SEQUENCE)?;
-        let (_subject, rest) = expect(rest, SEQUENCE)?;
+        let (subject, rest) = expect(rest, SEQUENCE)?;
         let (key, _) = expect(rest, SEQUENCE)?;
         let (algorithm, _) = expect(key, SEQUENCE)?;
         let (oid, _) = expect(algorithm, OBJECT_IDENTIFIER)?;
@@ -37,7 +167,13 @@ impl Certificate {
         Some(Self {
             not_before,
             not_after,
-            is_elliptic_curve: oid == ID_EC_PUBLIC_KEY,
+            key: match oid {
+                ID_EC_PUBLIC_KEY => KeyKind::EllipticCurve,
+                ID_RSA => KeyKind::Rsa,
+                ID_ED25519 => KeyKind::Ed25519,
+                _ => KeyKind::Other,
+            },
+            is_self_issued: issuer == subject,
         })
     }
 
@@ -99,7 +235,7 @@ fn time(tag: u8, text: &[u8]) -> Option<u64> {
         + shifted_year / 400
         + day_of_year;
     let days = days.checked_sub(DAYS_TO_EPOCH)?;
-    Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+    Some(days * DAY + hour * 3_600 + minute * 60 + second)
 }
 
 fn number(text: &[u8], digits: usize) -> Option<(u64, &[u8])> {
@@ -122,6 +258,11 @@ const SEQUENCE: u8 = 0x30;
 const EXPLICIT_VERSION: u8 = 0xa0;
 /// 1.2.840.10045.2.1 (RFC 5480 §2.1.1).
 const ID_EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+/// 1.2.840.113549.1.1.1 (RFC 8017 §A.1).
+const ID_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+/// 1.3.101.112 (RFC 8410 §3).
+const ID_ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+const DAY: u64 = 86_400;
 /// Days from 0000-03-01 to 1970-01-01.
 const DAYS_TO_EPOCH: u64 = 719_468;
 
@@ -150,7 +291,8 @@ mod tests {
         params.not_after = rcgen::date_time_ymd(2024, 3, 10);
         let der = params.self_signed(&key).unwrap().der().to_vec();
         let certificate = Certificate::parse(&der).unwrap();
-        assert!(certificate.is_elliptic_curve);
+        assert_eq!(certificate.key, KeyKind::EllipticCurve);
+        assert!(certificate.is_self_issued);
         assert_eq!(certificate.not_after - certificate.not_before, 10 * 86_400);
         assert!(certificate.is_valid_at(Duration::from_secs(certificate.not_after)));
         assert!(!certificate.is_valid_at(Duration::from_secs(certificate.not_after + 1)));

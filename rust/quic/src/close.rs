@@ -1,5 +1,6 @@
 //! Why a connection ended, in one shape for every cause.
 
+use crate::certificate::CertificateFault;
 use quinn_proto::{ConnectionError, TransportError, TransportErrorCode};
 
 /// Who ended a connection.
@@ -46,6 +47,8 @@ pub struct Close {
     pub by: CloseBy,
     /// What it was.
     pub kind: CloseKind,
+    /// What this side has against the peer's certificate, if that is the reason.
+    pub certificate: Option<CertificateFault>,
 }
 
 impl Close {
@@ -56,6 +59,7 @@ impl Close {
             reason: reason.into(),
             by: CloseBy::Local,
             kind: CloseKind::Application,
+            certificate: None,
         }
     }
 
@@ -66,6 +70,7 @@ impl Close {
             reason: reason.into(),
             by: CloseBy::Transport,
             kind: CloseKind::Unreachable,
+            certificate: None,
         }
     }
 
@@ -76,6 +81,7 @@ impl Close {
             reason: reason.into(),
             by: CloseBy::Local,
             kind: CloseKind::Quic,
+            certificate: None,
         }
     }
 
@@ -85,6 +91,7 @@ impl Close {
             reason: reason.to_owned(),
             by: CloseBy::Transport,
             kind,
+            certificate: None,
         }
     }
 
@@ -99,6 +106,7 @@ impl Close {
             reason,
             by,
             kind,
+            certificate: None,
         }
     }
 }
@@ -111,6 +119,7 @@ impl From<ConnectionError> for Close {
                 reason: String::from_utf8_lossy(&close.reason).into_owned(),
                 by: CloseBy::Remote,
                 kind: CloseKind::Application,
+                certificate: None,
             },
             ConnectionError::ConnectionClosed(close) => Self::quic(
                 CloseBy::Remote,

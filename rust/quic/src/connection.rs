@@ -2,15 +2,18 @@
 //! limits that grow with use, and calls that never panic on an id that came from outside.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn_proto::{
-    ConnectionEvent, Dir, EndpointEvent, FinishError, ReadError, SendDatagramError, Side,
-    StreamEvent, StreamId, Transmit, VarInt, WriteError,
+    ConnectionEvent, Dir, EndpointEvent, SendDatagramError, Side, StreamEvent, Transmit, VarInt,
 };
 
 use crate::ack_clock::flight;
+use crate::crypto::Handshake;
+use crate::sideband::Sideband;
+use crate::stream::{number, Streams, RESET_ROOM};
 use crate::{Close, Handle, TransportOptions};
 
 /// What happened on a connection.
@@ -37,38 +40,17 @@ pub enum Event {
         /// The peer's code.
         code: u64,
     },
+    /// The end of a stream that we stopped has arrived: nothing more is heard of it.
+    StoppedStreamEnded {
+        /// The stream.
+        id: u64,
+        /// How many bytes the peer has sent.
+        final_size: u64,
+    },
     /// Datagrams wait in [`Connection::receive_datagram`].
     DatagramsReceived,
     /// Datagrams may be sent again after [`DatagramRefused::Full`].
     DatagramsUnblocked,
-}
-
-/// How a read ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadState {
-    /// The limit of the call was reached; there may be more.
-    More,
-    /// Nothing more for now; [`Event::Readable`] follows.
-    Blocked,
-    /// The peer ended the stream and everything was read.
-    Finished,
-    /// The peer reset the stream with this code.
-    Reset(u64),
-    /// Not a stream that can be read: unknown, over, or one we only send on.
-    Unknown,
-}
-
-/// How a write ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteState {
-    /// Everything was taken.
-    Done,
-    /// No room for the rest; [`Event::Writable`] follows.
-    Blocked,
-    /// The peer asked to stop sending with this code.
-    Stopped(u64),
-    /// Not a stream that can be written: unknown, finished, reset, or one we only receive on.
-    Unknown,
 }
 
 /// Why a datagram was not taken.
@@ -111,14 +93,16 @@ pub struct Stats {
 
 /// One QUIC connection.
 pub struct Connection {
-    inner: Box<quinn_proto::Connection>,
+    pub(crate) inner: Box<quinn_proto::Connection>,
+    pub(crate) sideband: Arc<Sideband>,
+    pub(crate) streams: Streams,
     handle: Handle,
     /// What the concurrent stream limits may grow to, by `Dir as usize`.
-    max_streams: [u64; 2],
+    pub(crate) max_streams: [u64; 2],
     /// Whether the endpoint still counts this connection among its handshakes.
     counted_as_handshake: bool,
     /// Reading has returned credit that the next transmit carries to the peer.
-    flow_control: bool,
+    pub(crate) flow_control: bool,
     /// ACK frames received, and STREAM frames sent before the latest of them.
     acknowledged: (u64, u64),
     /// Size of the MTU probe that was not sent; 0 before.
@@ -131,8 +115,11 @@ impl Connection {
         inner: quinn_proto::Connection,
         options: &TransportOptions,
     ) -> Self {
+        let sideband = handshake(&inner).map_or_else(Arc::default, |data| data.sideband);
         Self {
             inner: Box::new(inner),
+            sideband,
+            streams: Streams::default(),
             handle,
             max_streams: [options.max_streams_bidi, options.max_streams_uni],
             counted_as_handshake: true,
@@ -145,6 +132,7 @@ impl Connection {
     /// Takes a packet that [`crate::Endpoint::receive`] routed here.
     pub fn handle_event(&mut self, event: ConnectionEvent) {
         self.inner.handle_event(event);
+        self.note_ends();
     }
 
     /// Takes note that a deadline has passed.
@@ -155,14 +143,22 @@ impl Connection {
     /// What happened, one event at a time until `None`.
     pub fn poll(&mut self) -> Option<Event> {
         loop {
+            if let Some((id, final_size)) = self.next_ended() {
+                return Some(Event::StoppedStreamEnded { id, final_size });
+            }
             let Some(event) = self.inner.poll() else {
+                self.send_waiting_resets();
                 self.note_acknowledged();
                 return None;
             };
             let event = match event {
                 quinn_proto::Event::HandshakeDataReady => continue,
                 quinn_proto::Event::Connected => Event::Connected,
-                quinn_proto::Event::ConnectionLost { reason } => Event::Closed(reason.into()),
+                quinn_proto::Event::ConnectionLost { reason } => {
+                    let mut close = Close::from(reason);
+                    close.certificate = self.sideband.take_certificate_fault();
+                    Event::Closed(close)
+                }
                 quinn_proto::Event::DatagramReceived => Event::DatagramsReceived,
                 quinn_proto::Event::DatagramsUnblocked => Event::DatagramsUnblocked,
                 quinn_proto::Event::Stream(event) => match event {
@@ -234,163 +230,26 @@ impl Connection {
         self.counted_as_handshake
     }
 
-    /// Opens a stream; `None` while the peer's limit forbids, then
-    /// [`Event::StreamsAvailable`] follows.
-    pub fn open(&mut self, dir: Dir) -> Option<u64> {
-        self.inner.streams().open(dir).map(number)
-    }
-
-    /// Takes the next stream the peer opened. The peer's allowance doubles, up to the configured
-    /// maximum, when more than half of it is in use.
-    pub fn accept(&mut self, dir: Dir) -> Option<u64> {
-        let id = self.inner.streams().accept(dir)?;
-        let limit = self.inner.max_concurrent_streams(dir);
-        let ceiling = self.max_streams[dir as usize];
-        if limit < ceiling && self.inner.streams().remote_open_streams(dir) * 2 > limit {
-            let grown = (limit * 2).min(ceiling);
-            if let Ok(grown) = VarInt::from_u64(grown) {
-                self.inner.set_max_concurrent_streams(dir, grown);
-            }
-        }
-        Some(number(id))
-    }
-
-    /// Moves up to `max` bytes of a stream into `chunks` and returns how many.
-    pub fn read(&mut self, id: u64, max: usize, chunks: &mut Vec<Bytes>) -> (usize, ReadState) {
-        let Some(id) = self.receiving(id) else {
-            return (0, ReadState::Unknown);
-        };
-        let mut stream = self.inner.recv_stream(id);
-        let Ok(mut incoming) = stream.read(true) else {
-            return (0, ReadState::Unknown);
-        };
-        let mut total = 0;
-        let state = loop {
-            if total == max {
-                break ReadState::More;
-            }
-            match incoming.next(max - total) {
-                Ok(Some(chunk)) => {
-                    total += chunk.bytes.len();
-                    chunks.push(chunk.bytes);
-                }
-                Ok(None) => break ReadState::Finished,
-                Err(ReadError::Blocked) => break ReadState::Blocked,
-                Err(ReadError::Reset(code)) => break ReadState::Reset(code.into_inner()),
-            }
-        };
-        self.flow_control |= incoming.finalize().should_transmit();
-        (total, state)
-    }
-
-    /// Takes one piece of a stream, of at most `max` bytes.
-    pub fn read_chunk(&mut self, id: u64, max: usize) -> (Option<Bytes>, ReadState) {
-        let Some(id) = self.receiving(id) else {
-            return (None, ReadState::Unknown);
-        };
-        let mut stream = self.inner.recv_stream(id);
-        let Ok(mut incoming) = stream.read(true) else {
-            return (None, ReadState::Unknown);
-        };
-        let result = match incoming.next(max) {
-            Ok(Some(chunk)) => (Some(chunk.bytes), ReadState::More),
-            Ok(None) => (None, ReadState::Finished),
-            Err(ReadError::Blocked) => (None, ReadState::Blocked),
-            Err(ReadError::Reset(code)) => (None, ReadState::Reset(code.into_inner())),
-        };
-        self.flow_control |= incoming.finalize().should_transmit();
-        result
-    }
-
-    /// The code of a reset that has arrived; said once, then the stream is forgotten.
-    pub fn received_reset(&mut self, id: u64) -> Option<u64> {
-        let id = self.receiving(id)?;
-        match self.inner.recv_stream(id).received_reset() {
-            Ok(Some(code)) => Some(code.into_inner()),
-            _ => None,
-        }
-    }
-
-    /// Whether reads since the last call returned credit worth a packet.
-    pub fn take_flow_control(&mut self) -> bool {
-        std::mem::take(&mut self.flow_control)
-    }
-
-    /// Copies from the front of `data` what fits, and returns how much.
-    pub fn write(&mut self, id: u64, data: &[u8]) -> (usize, WriteState) {
-        let Some(id) = self.sending(id) else {
-            return (0, WriteState::Unknown);
-        };
-        let mut stream = self.inner.send_stream(id);
-        let mut written = 0;
-        // A partial write is followed by one more, so that quinn notes the stream as blocked.
-        while let Some(rest) = data.get(written..).filter(|rest| !rest.is_empty()) {
-            match stream.write(rest) {
-                Ok(n) => written += n,
-                Err(error) => return (written, write_state(error)),
-            }
-        }
-        (written, WriteState::Done)
-    }
-
-    /// Takes from the front of `data`, without copying, what fits.
-    pub fn write_bytes(&mut self, id: u64, data: &mut Bytes) -> (usize, WriteState) {
-        let Some(id) = self.sending(id) else {
-            return (0, WriteState::Unknown);
-        };
-        let mut stream = self.inner.send_stream(id);
-        let mut written = 0;
-        while !data.is_empty() {
-            match stream.write_chunks(std::slice::from_mut(data)) {
-                Ok(taken) => written += taken.bytes,
-                Err(error) => return (written, write_state(error)),
-            }
-        }
-        (written, WriteState::Done)
-    }
-
-    /// Ends the sending side; false when it has ended already.
-    pub fn finish(&mut self, id: u64) -> bool {
-        let Some(id) = self.sending(id) else {
-            return false;
-        };
-        match self.inner.send_stream(id).finish() {
-            Ok(()) => true,
-            Err(FinishError::Stopped(_) | FinishError::ClosedStream) => false,
-        }
-    }
-
-    /// RESET_STREAM; false when the sending side has ended already.
-    pub fn reset(&mut self, id: u64, code: u64) -> bool {
-        match (self.sending(id), VarInt::from_u64(code)) {
-            (Some(id), Ok(code)) => self.inner.send_stream(id).reset(code).is_ok(),
-            _ => false,
-        }
-    }
-
-    /// STOP_SENDING, and unread data is dropped; false when the receiving side has ended.
-    pub fn stop(&mut self, id: u64, code: u64) -> bool {
-        match (self.receiving(id), VarInt::from_u64(code)) {
-            (Some(id), Ok(code)) => self.inner.recv_stream(id).stop(code).is_ok(),
-            _ => false,
-        }
-    }
-
-    /// Sets which streams are sent first; larger is sooner, 0 is the default.
-    pub fn set_priority(&mut self, id: u64, priority: i32) {
-        if let Some(id) = self.sending(id) {
-            // A stream that is over has no priority to set.
-            let _ = self.inner.send_stream(id).set_priority(priority);
-        }
-    }
-
     /// The largest datagram that can be sent now; `None` when the peer takes none.
     pub fn max_datagram_size(&mut self) -> Option<usize> {
-        self.inner.datagrams().max_size()
+        let max = self.inner.datagrams().max_size()?;
+        if !self.peer_takes_reset_stream_at() {
+            return Some(max);
+        }
+        // quinn has subtracted the room that is in use.
+        Some((max + self.sideband.room()).saturating_sub(RESET_ROOM))
+    }
+
+    /// Whether the peer takes RESET_STREAM_AT; known when [`Event::Connected`] is. This side does.
+    pub fn peer_takes_reset_stream_at(&self) -> bool {
+        self.sideband.peer_takes_reset_stream_at()
     }
 
     /// Queues one datagram.
     pub fn send_datagram(&mut self, data: Bytes) -> Result<(), DatagramRefused> {
+        if self.max_datagram_size().is_some_and(|max| data.len() > max) {
+            return Err(DatagramRefused::TooLarge);
+        }
         self.inner
             .datagrams()
             .send(data, false)
@@ -449,12 +308,7 @@ impl Connection {
 
     /// The application protocol agreed on, once the handshake has come that far.
     pub fn protocol(&self) -> Option<Vec<u8>> {
-        self.inner
-            .crypto_session()
-            .handshake_data()?
-            .downcast::<quinn_proto::crypto::rustls::HandshakeData>()
-            .ok()?
-            .protocol
+        handshake(&self.inner)?.protocol
     }
 
     /// This connection's place in its endpoint.
@@ -526,32 +380,8 @@ impl Connection {
             congestion_events: stats.path.congestion_events,
         }
     }
-
-    /// `id` as a stream this side can read; quinn asserts what is checked here.
-    fn receiving(&self, id: u64) -> Option<StreamId> {
-        let id = stream_id(id)?;
-        (id.dir() == Dir::Bi || id.initiator() != self.side()).then_some(id)
-    }
-
-    /// `id` as a stream this side can write; quinn asserts what is checked here.
-    fn sending(&self, id: u64) -> Option<StreamId> {
-        let id = stream_id(id)?;
-        (id.dir() == Dir::Bi || id.initiator() == self.side()).then_some(id)
-    }
 }
 
-fn write_state(error: WriteError) -> WriteState {
-    match error {
-        WriteError::Blocked => WriteState::Blocked,
-        WriteError::Stopped(code) => WriteState::Stopped(code.into_inner()),
-        WriteError::ClosedStream => WriteState::Unknown,
-    }
-}
-
-fn stream_id(id: u64) -> Option<StreamId> {
-    VarInt::from_u64(id).ok().map(StreamId::from)
-}
-
-fn number(id: StreamId) -> u64 {
-    VarInt::from(id).into_inner()
+fn handshake(inner: &quinn_proto::Connection) -> Option<Box<Handshake>> {
+    inner.crypto_session().handshake_data()?.downcast().ok()
 }

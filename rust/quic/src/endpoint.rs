@@ -12,6 +12,7 @@ use quinn_proto::{
     Incoming, Transmit,
 };
 
+use crate::crypto::QUIC_V1;
 use crate::{ClientTls, Connection, Error, ServerTls, TransportOptions};
 
 /// A connection's place in its endpoint. Small and reused after the connection has drained.
@@ -109,7 +110,9 @@ impl Endpoint {
     /// An endpoint without connections. `allow_mtu_discovery` says that the socket never
     /// fragments.
     pub fn new(allow_mtu_discovery: bool) -> Self {
-        let config = Arc::new(EndpointConfig::default());
+        let mut config = EndpointConfig::default();
+        config.supported_versions(vec![QUIC_V1]);
+        let config = Arc::new(config);
         Self {
             inner: quinn_proto::Endpoint::new(config, None, allow_mtu_discovery, None),
             server: None,

@@ -11,24 +11,32 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate self as pywt_quic;
+
 mod ack_clock;
 mod certificate;
 mod close;
 mod config;
 mod connection;
+mod crypto;
 mod endpoint;
 mod error;
+mod exporter;
+mod frames;
 mod key_log;
+mod sideband;
 mod socket;
 mod standalone;
+mod stream;
 mod timer;
 mod tls;
 
 pub use ack_clock::AckClock;
-pub use certificate::Certificate;
+pub use certificate::{Certificate, CertificateFault, KeyKind};
 pub use close::{Close, CloseBy, CloseKind};
 pub use config::{Congestion, TransportOptions};
-pub use connection::{Connection, DatagramRefused, Event, ReadState, Stats, WriteState};
+pub use connection::{Connection, DatagramRefused, Event, Stats};
 pub use endpoint::{ClientOptions, Endpoint, Handle, Packet, Received, Response, ServerOptions};
 pub use error::Error;
 pub use key_log::FileKeyLog;
@@ -36,5 +44,6 @@ pub use quinn_proto::{ConnectionEvent, Dir, EcnCodepoint, Side, Transmit};
 pub use rustls::KeyLog;
 pub use socket::{max_segments, Batch, Socket, Unreachable};
 pub use standalone::{ConnectError, Misuse, Standalone, StandaloneEvent, MAX_QUEUED_DATAGRAMS};
+pub use stream::{ReadState, Reset, Stopped, WriteState};
 pub use timer::Deadlines;
 pub use tls::{ClientTls, Identity, ServerTls, Verify};

@@ -13,11 +13,11 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::{Dir, Side};
 
 use crate::ack_clock::AckClock;
-use crate::connection::{DatagramRefused, ReadState, WriteState};
+use crate::connection::DatagramRefused;
 use crate::endpoint::{Packet, Received};
 use crate::{
-    ClientOptions, ClientTls, Close, CloseBy, Connection, Endpoint, Error, Event, ServerOptions,
-    ServerTls, Stats, TransportOptions,
+    ClientOptions, ClientTls, Close, CloseBy, Connection, Endpoint, Error, Event, ReadState,
+    ServerOptions, ServerTls, Stats, TransportOptions, WriteState,
 };
 
 /// What happened, in order.
@@ -312,7 +312,7 @@ impl Standalone {
         if self.has_opened(id) {
             self.outgoing.remove(&id);
             if let Some(connection) = &mut self.connection {
-                connection.reset(id, code);
+                connection.reset(id, code, &[]);
             }
         } else {
             let outgoing = self.outgoing.entry(id).or_default();
@@ -461,7 +461,7 @@ impl Standalone {
             Event::Closed(close) if close.by != CloseBy::Local || self.local_close.is_none() => {
                 self.terminate(close);
             }
-            Event::Closed(_) | Event::Finished(_) => {}
+            Event::Closed(_) | Event::Finished(_) | Event::StoppedStreamEnded { .. } => {}
             Event::StreamsOpened(dir) => {
                 while let Some(id) = connection.accept(dir) {
                     self.readable.push_back(id);
@@ -498,7 +498,7 @@ impl Standalone {
     fn stopped(&mut self, id: u64, code: u64) {
         self.outgoing.remove(&id);
         if let Some(connection) = &mut self.connection {
-            connection.reset(id, code);
+            connection.reset(id, code, &[]);
         }
         self.events.push_back(StandaloneEvent::Stopped { id, code });
     }
@@ -532,7 +532,8 @@ impl Standalone {
                     });
                 }
             },
-            ReadState::Reset(code) => {
+            ReadState::Reset(reset) => {
+                let code = reset.code;
                 self.events
                     .push_back(StandaloneEvent::StreamReset { id, code });
             }
@@ -568,7 +569,7 @@ impl Standalone {
         };
         let mut is_sending = true;
         if let Some(code) = outgoing.reset {
-            connection.reset(id, code);
+            connection.reset(id, code, &[]);
         }
         while let Some(data) = outgoing.queue.front_mut() {
             match connection.write_bytes(id, data).1 {

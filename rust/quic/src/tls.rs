@@ -1,14 +1,12 @@
 //! TLS 1.3 configuration: identities, trust, pinning, client certificates, resumption.
 //!
-//! The two `build` functions are the only place that makes quinn's crypto objects, so that an own
-//! `crypto::Session` can take the place of quinn's without anybody noticing.
+//! Made into what quinn wants by the two `build` functions.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_proto::crypto;
-use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_name, WebPkiServerVerifier};
 use rustls::crypto::{
@@ -22,6 +20,8 @@ use rustls::{
     SignatureScheme,
 };
 
+use crate::certificate::{CertificateFault, KeyKind};
+use crate::crypto::{ClientCrypto, ServerCrypto};
 use crate::{Certificate, Error};
 
 /// A certificate chain, leaf first, and its private key.
@@ -104,9 +104,7 @@ impl ClientTls {
         config.key_log = self.key_log.clone().unwrap_or_else(|| Arc::new(NoKeyLog));
         // Tickets shorten later handshakes. A CONNECT never travels in 0-RTT, so none is offered.
         config.enable_early_data = false;
-        let quic = QuicClientConfig::try_from(config)
-            .map_err(|e| rustls::Error::General(e.to_string()))?;
-        Ok(Arc::new(quic))
+        Ok(Arc::new(ClientCrypto::new(config)?))
     }
 
     fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, Error> {
@@ -196,9 +194,7 @@ impl ServerTls {
         config.ticketer = provider::Ticketer::new()?;
         config.send_tls13_tickets = 1;
         config.max_early_data_size = 0;
-        let quic = QuicServerConfig::try_from(config)
-            .map_err(|e| rustls::Error::General(e.to_string()))?;
-        Ok(Arc::new(quic))
+        Ok(Arc::new(ServerCrypto::new(config)?))
     }
 }
 
@@ -229,7 +225,13 @@ impl ServerCertVerifier for Chain {
         // A self-signed certificate marked as a CA, which is what openssl makes by default, is no
         // leaf to webpki. Listed itself as trusted, it is accepted when its dates and name fit.
         if !self.trusted.iter().any(|trusted| trusted == leaf) {
-            return Err(refused);
+            let is_self_issued =
+                Certificate::parse(leaf).is_some_and(|certificate| certificate.is_self_issued);
+            return Err(if is_self_issued && is_untrusted(&refused) {
+                CertificateFault::SelfSigned.into()
+            } else {
+                refused
+            });
         }
         check_dates(leaf, now)?;
         verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
@@ -278,12 +280,20 @@ impl ServerCertVerifier for PinnedHashes {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let hash = ring::digest::digest(&ring::digest::SHA256, leaf);
         if !self.hashes.iter().any(|pinned| pinned == hash.as_ref()) {
-            return Err(CertificateError::ApplicationVerificationFailure.into());
+            return Err(CertificateFault::Hash {
+                actual: hash.as_ref().try_into().unwrap_or_default(),
+                expected: self.hashes.clone(),
+            }
+            .into());
         }
-        let certificate = check_dates(leaf, now)?;
-        let validity = certificate.not_after - certificate.not_before;
-        if validity > MAX_PINNED_VALIDITY.as_secs() || !certificate.is_elliptic_curve {
-            return Err(CertificateError::ApplicationVerificationFailure.into());
+        let certificate = Certificate::parse(leaf).ok_or(CertificateError::BadEncoding)?;
+        if certificate.key != KeyKind::EllipticCurve {
+            return Err(CertificateFault::Key(certificate.key).into());
+        }
+        check_dates(leaf, now)?;
+        let seconds = certificate.not_after.saturating_sub(certificate.not_before);
+        if seconds > MAX_PINNED_VALIDITY.as_secs() {
+            return Err(CertificateFault::Lifetime { seconds }.into());
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -394,11 +404,19 @@ impl Signatures {
     }
 }
 
-fn check_dates(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<Certificate, rustls::Error> {
+/// Whether the chain ends nowhere, as against a wrong name or date.
+fn is_untrusted(refused: &rustls::Error) -> bool {
+    matches!(
+        CertificateFault::of(refused),
+        Some(CertificateFault::UnknownIssuer | CertificateFault::Other(_))
+    )
+}
+
+fn check_dates(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), rustls::Error> {
     let certificate = Certificate::parse(leaf).ok_or(CertificateError::BadEncoding)?;
     let now = Duration::from_secs(now.as_secs());
     if certificate.is_valid_at(now) {
-        return Ok(certificate);
+        return Ok(());
     }
     Err(if now.as_secs() < certificate.not_before {
         CertificateError::NotValidYet

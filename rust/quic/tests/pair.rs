@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{client_tls, closed, identity, read_all, server_tls, Pair};
 use pywt_quic::{
-    ClientOptions, ClientTls, CloseBy, CloseKind, DatagramRefused, Dir, Event, ReadState,
-    ServerOptions, TransportOptions, Verify, WriteState,
+    CertificateFault, ClientOptions, ClientTls, CloseBy, CloseKind, DatagramRefused, Dir, Event,
+    Identity, KeyKind, ReadState, Reset, ServerOptions, Stopped, TransportOptions, Verify,
+    WriteState,
 };
 
 #[test]
@@ -48,15 +49,15 @@ fn ids_from_outside_never_panic() {
     let own_uni = client.open(Dir::Uni).unwrap();
     for id in [own_uni, 0, 1_000_003, u64::MAX] {
         assert_eq!(read_all(client, id).1, ReadState::Unknown);
-        assert!(!client.stop(id, 0));
+        assert_eq!(client.stop(id, 0), Stopped::Unknown);
     }
     for id in [3, 1_000_003, u64::MAX] {
         assert_eq!(client.write(id, b"x"), (0, WriteState::Unknown));
         assert!(!client.finish(id));
-        assert!(!client.reset(id, 0));
+        assert!(!client.reset(id, 0, b""));
         client.set_priority(id, 1);
     }
-    assert!(!client.reset(own_uni, u64::MAX));
+    assert!(!client.reset(own_uni, u64::MAX, b""));
 }
 
 #[test]
@@ -131,14 +132,20 @@ fn reset_and_stop_carry_their_codes() {
     pair.settle();
     let server = pair.server.only();
     server.accept(Dir::Bi).unwrap();
-    assert!(server.stop(id, 77));
-    assert!(server.reset(id, 78));
+    assert_eq!(server.stop(id, 77), Stopped::Sent);
+    assert!(server.reset(id, 78, b""));
     pair.settle();
     let events = pair.client.take_events();
     assert!(events
         .iter()
         .any(|event| matches!(event, Event::Stopped { id: stopped, code: 77 } if *stopped == id)));
-    assert_eq!(read_all(pair.client.only(), id).1, ReadState::Reset(78));
+    assert_eq!(
+        read_all(pair.client.only(), id).1,
+        ReadState::Reset(Reset {
+            code: 78,
+            final_size: 0
+        })
+    );
     assert_eq!(
         pair.client.only().write(id, b"x").1,
         WriteState::Stopped(77)
@@ -288,6 +295,11 @@ fn an_untrusted_certificate_is_refused_and_a_pinned_one_accepted() {
     let close = closed(pair.client.take_events());
     assert_eq!(close.by, CloseBy::Local);
     assert!(matches!(close.kind, CloseKind::Tls { .. }), "{close:?}");
+    let fault = CertificateFault::Hash {
+        actual: hash(&der),
+        expected: vec![[0; 32]],
+    };
+    assert_eq!(close.certificate, Some(fault));
     // rcgen's default validity is far beyond two weeks, so the right hash alone is not enough.
     let long = ClientTls {
         certificate_hashes: vec![hash(&der)],
@@ -296,8 +308,8 @@ fn an_untrusted_certificate_is_refused_and_a_pinned_one_accepted() {
     pair.connect(&long, TransportOptions::default());
     pair.settle();
     assert!(matches!(
-        closed(pair.client.take_events()).kind,
-        CloseKind::Tls { .. }
+        closed(pair.client.take_events()).certificate,
+        Some(CertificateFault::Lifetime { seconds }) if seconds > 14 * 86_400
     ));
     let (identity, der) = common::short_lived_identity();
     pair.server.endpoint.reload(&server_tls(identity)).unwrap();
@@ -351,10 +363,70 @@ fn a_self_signed_authority_is_trusted_when_it_is_the_ca_file() {
         .unwrap();
     pair.client.connections.insert(other.handle(), other);
     pair.settle();
-    assert!(matches!(
-        closed(pair.client.take_events()).kind,
-        CloseKind::Tls { .. }
-    ));
+    let close = closed(pair.client.take_events());
+    assert!(matches!(close.kind, CloseKind::Tls { .. }));
+    assert_eq!(close.certificate, Some(CertificateFault::Name));
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_told_as_data() {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let day = Duration::from_secs(86_400);
+    let ecdsa = &rcgen::PKCS_ECDSA_P256_SHA256;
+    let cases = [
+        // Key, validity in days from now, whether it is pinned, what is wrong.
+        (
+            &rcgen::PKCS_ED25519,
+            -1,
+            5,
+            true,
+            CertificateFault::Key(KeyKind::Ed25519),
+        ),
+        (ecdsa, -5, -1, true, CertificateFault::Expired),
+        (ecdsa, 1, 5, true, CertificateFault::NotYetValid),
+        (ecdsa, -1, 5, false, CertificateFault::SelfSigned),
+    ];
+    for (algorithm, from, until, is_pinned, fault) in cases {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+        let at = |days: i32| {
+            let since = day * days.unsigned_abs();
+            epoch + if days < 0 { now - since } else { now + since }
+        };
+        params.not_before = at(from);
+        params.not_after = at(until);
+        let certificate = params.self_signed(&key).unwrap();
+        let identity =
+            Identity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())
+                .unwrap();
+        let mut pair = Pair::new(
+            &server_tls(identity),
+            TransportOptions::default(),
+            ServerOptions::default(),
+        );
+        let digest = ring::digest::digest(&ring::digest::SHA256, certificate.der());
+        let roots =
+            std::env::temp_dir().join(format!("pywt-quic-fault-{}.pem", std::process::id()));
+        let other = rcgen::generate_simple_self_signed(vec!["other".into()]).unwrap();
+        std::fs::write(&roots, other.cert.pem()).unwrap();
+        let tls = ClientTls {
+            certificate_hashes: if is_pinned {
+                vec![digest.as_ref().try_into().unwrap()]
+            } else {
+                Vec::new()
+            },
+            ca_file: Some(roots.clone()),
+            verify: Verify::Required,
+            ..client_tls()
+        };
+        pair.connect(&tls, TransportOptions::default());
+        pair.settle();
+        std::fs::remove_file(roots).unwrap();
+        assert_eq!(closed(pair.client.take_events()).certificate, Some(fault));
+    }
 }
 
 #[test]

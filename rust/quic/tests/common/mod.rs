@@ -102,6 +102,8 @@ pub struct Pair {
     pub latency: Duration,
     /// Packets for which this says true are lost.
     pub drop_if: Box<dyn FnMut(u64) -> bool>,
+    /// Packets for which this says true overtake those on the way.
+    pub overtake_if: Box<dyn FnMut(u64) -> bool>,
     /// Every packet sent so far: who sent it, and its contents.
     pub log: Vec<(SocketAddr, BytesMut)>,
     sent: u64,
@@ -118,6 +120,7 @@ impl Pair {
             wire: VecDeque::new(),
             latency: Duration::from_millis(5),
             drop_if: Box::new(|_| false),
+            overtake_if: Box::new(|_| false),
             log: Vec::new(),
             sent: 0,
         }
@@ -148,7 +151,12 @@ impl Pair {
     }
 
     pub fn connected() -> Self {
-        let mut pair = Self::default_pair();
+        Self::connected_with(TransportOptions::default())
+    }
+
+    pub fn connected_with(transport: TransportOptions) -> Self {
+        let tls = server_tls(identity().0);
+        let mut pair = Self::new(&tls, transport, ServerOptions::default());
         pair.connect(&client_tls(), TransportOptions::default());
         pair.settle();
         assert!(pair
@@ -227,8 +235,12 @@ impl Pair {
                 self.sent += 1;
                 self.log.push((from, data.clone()));
                 if !(self.drop_if)(self.sent) {
-                    self.wire
-                        .push_back((self.now + self.latency, from, to, data));
+                    let packet = (self.now + self.latency, from, to, data);
+                    if (self.overtake_if)(self.sent) {
+                        self.wire.push_front(packet);
+                    } else {
+                        self.wire.push_back(packet);
+                    }
                 }
             }
             let Some((at, from, to, data)) = self.wire.pop_front() else {
@@ -282,6 +294,16 @@ pub fn read_all(connection: &mut Connection, id: u64) -> (Vec<u8>, ReadState) {
     let mut chunks: Vec<Bytes> = Vec::new();
     let (_, state) = connection.read(id, usize::MAX, &mut chunks);
     (chunks.concat(), state)
+}
+
+/// Numbers that look random, the same in every run.
+pub fn random(mut state: u64) -> impl FnMut() -> u64 {
+    move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    }
 }
 
 /// How a connection ended.

@@ -1,0 +1,534 @@
+//! The TLS session of a connection, in place of quinn's: it announces transport parameters that
+//! quinn does not know, shows every packet's frames to the [`Sideband`], and lets go of the TLS
+//! state that a server does not need after the handshake.
+//!
+//! To be removed, with `frames` and `sideband`, when quinn-proto knows RESET_STREAM_AT.
+
+use std::any::Any;
+use std::io::Cursor;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use quinn_proto::crypto::rustls::QuicServerConfig;
+use quinn_proto::crypto::{
+    self, CryptoError, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey,
+    UnsupportedVersion,
+};
+use quinn_proto::transport_parameters::TransportParameters;
+use quinn_proto::{ConnectError, ConnectionId, Side, TransportError, TransportErrorCode};
+use ring::aead;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::quic::{
+    ClientConnection, Connection, KeyChange, Secrets, ServerConnection, Suite, Version,
+};
+
+use crate::certificate::CertificateFault;
+use crate::exporter::{Exporter, ExporterTap};
+use crate::frames::{put_varint, take_varint};
+use crate::sideband::Sideband;
+
+/// What the connection asks its session for.
+pub(crate) struct Handshake {
+    pub(crate) sideband: Arc<Sideband>,
+    pub(crate) protocol: Option<Vec<u8>>,
+}
+
+/// Makes the sessions of a client.
+pub(crate) struct ClientCrypto {
+    tls: Arc<rustls::ClientConfig>,
+    initial: Suite,
+}
+
+impl ClientCrypto {
+    pub(crate) fn new(tls: rustls::ClientConfig) -> Result<Self, rustls::Error> {
+        let initial = initial_suite(tls.crypto_provider())?;
+        Ok(Self {
+            tls: Arc::new(tls),
+            initial,
+        })
+    }
+}
+
+impl crypto::ClientConfig for ClientCrypto {
+    fn start_session(
+        self: Arc<Self>,
+        version: u32,
+        server_name: &str,
+        params: &TransportParameters,
+    ) -> Result<Box<dyn crypto::Session>, ConnectError> {
+        if version != QUIC_V1 {
+            return Err(ConnectError::UnsupportedVersion);
+        }
+        let invalid = || ConnectError::InvalidServerName(server_name.to_owned());
+        let name = ServerName::try_from(server_name.to_owned()).map_err(|_| invalid())?;
+        let tls = ClientConnection::new(self.tls.clone(), Version::V1, name, encode(params))
+            .map_err(|_| invalid())?;
+        Ok(Box::new(Session::new(
+            Connection::Client(tls),
+            self.initial,
+            None,
+        )))
+    }
+}
+
+/// Makes the sessions of a server.
+pub(crate) struct ServerCrypto {
+    tls: rustls::ServerConfig,
+    initial: Suite,
+    /// For what needs no session.
+    quinn: QuicServerConfig,
+}
+
+impl ServerCrypto {
+    pub(crate) fn new(tls: rustls::ServerConfig) -> Result<Self, rustls::Error> {
+        let initial = initial_suite(tls.crypto_provider())?;
+        let quinn = QuicServerConfig::with_initial(Arc::new(tls.clone()), initial)
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        Ok(Self {
+            tls,
+            initial,
+            quinn,
+        })
+    }
+}
+
+impl crypto::ServerConfig for ServerCrypto {
+    fn initial_keys(
+        &self,
+        version: u32,
+        dst_cid: &ConnectionId,
+    ) -> Result<Keys, UnsupportedVersion> {
+        self.quinn.initial_keys(version, dst_cid)
+    }
+
+    fn retry_tag(&self, version: u32, orig_dst_cid: &ConnectionId, packet: &[u8]) -> [u8; 16] {
+        self.quinn.retry_tag(version, orig_dst_cid, packet)
+    }
+
+    #[allow(clippy::expect_used)] // TLS 1.3, QUIC suites and no early data, by `tls.rs`.
+    fn start_session(
+        self: Arc<Self>,
+        _version: u32,
+        params: &TransportParameters,
+    ) -> Box<dyn crypto::Session> {
+        let exporter = Arc::new(ExporterTap::new(self.tls.key_log.clone()));
+        let mut config = self.tls.clone();
+        config.key_log = exporter.clone();
+        let tls = ServerConnection::new(Arc::new(config), Version::V1, encode(params))
+            .expect("a TLS configuration fit for QUIC");
+        Box::new(Session::new(
+            Connection::Server(tls),
+            self.initial,
+            Some(exporter),
+        ))
+    }
+}
+
+/// The TLS side of one connection.
+struct Session {
+    tls: Tls,
+    initial: Suite,
+    next_secrets: Option<Secrets>,
+    told_handshake_data: bool,
+    exporter: Option<Arc<ExporterTap>>,
+    sideband: Arc<Sideband>,
+}
+
+enum Tls {
+    Live(Box<Connection>),
+    /// What is left after the handshake of a server: nothing more is said in TLS.
+    Done(Box<Done>),
+}
+
+struct Done {
+    protocol: Option<Vec<u8>>,
+    certificates: Option<Vec<CertificateDer<'static>>>,
+    exporter: Exporter,
+}
+
+impl Session {
+    fn new(tls: Connection, initial: Suite, exporter: Option<Arc<ExporterTap>>) -> Self {
+        Self {
+            tls: Tls::Live(Box::new(tls)),
+            initial,
+            next_secrets: None,
+            told_handshake_data: false,
+            exporter,
+            sideband: Arc::default(),
+        }
+    }
+
+    fn live(&self) -> Option<&Connection> {
+        match &self.tls {
+            Tls::Live(tls) => Some(tls),
+            Tls::Done(_) => None,
+        }
+    }
+
+    /// Drops the TLS state when it has said its last. Clients keep theirs: tickets come whenever
+    /// the server likes.
+    fn drop_if_done(&mut self) {
+        let Tls::Live(tls) = &self.tls else {
+            return;
+        };
+        if tls.is_handshaking() {
+            return;
+        }
+        let Some(exporter) = self.exporter.as_ref().and_then(|tap| tap.take()) else {
+            return;
+        };
+        self.exporter = None;
+        self.tls = Tls::Done(Box::new(Done {
+            protocol: tls.alpn_protocol().map(<[u8]>::to_vec),
+            certificates: certificates(tls),
+            exporter,
+        }));
+    }
+}
+
+impl crypto::Session for Session {
+    fn initial_keys(&self, dst_cid: &ConnectionId, side: Side) -> Keys {
+        let side = match side {
+            Side::Client => rustls::Side::Client,
+            Side::Server => rustls::Side::Server,
+        };
+        let keys = self.initial.keys(dst_cid, side, Version::V1);
+        Keys {
+            header: header_keys(keys.local.header, keys.remote.header),
+            packet: KeyPair {
+                local: Box::new(keys.local.packet),
+                remote: Box::new(keys.remote.packet),
+            },
+        }
+    }
+
+    fn handshake_data(&self) -> Option<Box<dyn Any>> {
+        let protocol = match &self.tls {
+            Tls::Live(tls) => tls.alpn_protocol().map(<[u8]>::to_vec),
+            Tls::Done(done) => done.protocol.clone(),
+        };
+        Some(Box::new(Handshake {
+            sideband: self.sideband.clone(),
+            protocol,
+        }))
+    }
+
+    fn peer_identity(&self) -> Option<Box<dyn Any>> {
+        let certificates = match &self.tls {
+            Tls::Live(tls) => certificates(tls),
+            Tls::Done(done) => done.certificates.clone(),
+        };
+        certificates.map(|chain| -> Box<dyn Any> { Box::new(chain) })
+    }
+
+    // No early data is offered or accepted: see `tls`.
+    fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
+        None
+    }
+
+    fn early_data_accepted(&self) -> Option<bool> {
+        None
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.live().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    fn read_handshake(&mut self, data: &[u8]) -> Result<bool, TransportError> {
+        let Tls::Live(tls) = &mut self.tls else {
+            return Err(error(
+                TransportErrorCode::crypto(UNEXPECTED_MESSAGE),
+                "TLS message after the handshake",
+            ));
+        };
+        tls.read_hs(data).map_err(|reason| {
+            self.sideband
+                .set_certificate_fault(CertificateFault::of(&reason));
+            let code = match tls.alert() {
+                Some(alert) => TransportErrorCode::crypto(alert.into()),
+                None => TransportErrorCode::PROTOCOL_VIOLATION,
+            };
+            error(code, reason.to_string())
+        })?;
+        let has_name = match &**tls {
+            Connection::Client(_) => false,
+            Connection::Server(tls) => tls.server_name().is_some(),
+        };
+        let has_data = has_name || tls.alpn_protocol().is_some() || !tls.is_handshaking();
+        Ok(has_data && !std::mem::replace(&mut self.told_handshake_data, true))
+    }
+
+    fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
+        let Some(tls) = self.live() else {
+            return Ok(None);
+        };
+        let Some(encoded) = tls.quic_transport_parameters() else {
+            return Ok(None);
+        };
+        let side = match tls {
+            Connection::Client(_) => Side::Client,
+            Connection::Server(_) => Side::Server,
+        };
+        let params = TransportParameters::read(side, &mut Cursor::new(encoded))?;
+        let takes = announces_reset_stream_at(encoded)
+            .map_err(|reason| error(TransportErrorCode::TRANSPORT_PARAMETER_ERROR, reason))?;
+        self.sideband.set_peer_takes_reset_stream_at(takes);
+        Ok(Some(params))
+    }
+
+    fn write_handshake(&mut self, out: &mut Vec<u8>) -> Option<Keys> {
+        let Tls::Live(tls) = &mut self.tls else {
+            return None;
+        };
+        let before = out.len();
+        match tls.write_hs(out) {
+            None => {
+                if out.len() == before {
+                    self.drop_if_done();
+                }
+                None
+            }
+            Some(KeyChange::Handshake { keys }) => Some(Keys {
+                header: header_keys(keys.local.header, keys.remote.header),
+                packet: KeyPair {
+                    local: Box::new(keys.local.packet),
+                    remote: Box::new(keys.remote.packet),
+                },
+            }),
+            Some(KeyChange::OneRtt { keys, next }) => {
+                self.next_secrets = Some(next);
+                Some(Keys {
+                    header: header_keys(keys.local.header, keys.remote.header),
+                    packet: self.shown(keys.local.packet, keys.remote.packet),
+                })
+            }
+        }
+    }
+
+    fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
+        let keys = self.next_secrets.as_mut()?.next_packet_keys();
+        Some(self.shown(keys.local, keys.remote))
+    }
+
+    fn is_valid_retry(&self, orig_dst_cid: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
+        let Some(tag_start) = payload.len().checked_sub(RETRY_TAG) else {
+            return false;
+        };
+        let (payload, tag) = payload.split_at(tag_start);
+        let mut pseudo_packet = vec![orig_dst_cid.len() as u8];
+        pseudo_packet.extend_from_slice(orig_dst_cid);
+        pseudo_packet.extend_from_slice(header);
+        pseudo_packet.extend_from_slice(payload);
+        let Ok(key) = aead::UnboundKey::new(&aead::AES_128_GCM, &RETRY_KEY) else {
+            return false;
+        };
+        let nonce = aead::Nonce::assume_unique_for_key(RETRY_NONCE);
+        aead::LessSafeKey::new(key)
+            .open_in_place(nonce, aead::Aad::from(pseudo_packet), &mut tag.to_vec())
+            .is_ok()
+    }
+
+    fn export_keying_material(
+        &self,
+        output: &mut [u8],
+        label: &[u8],
+        context: &[u8],
+    ) -> Result<(), ExportKeyingMaterialError> {
+        match &self.tls {
+            Tls::Live(tls) => tls
+                .export_keying_material(output, label, Some(context))
+                .map(|_| ())
+                .map_err(|_| ExportKeyingMaterialError),
+            Tls::Done(done) => done.exporter.export(output, label, context),
+        }
+    }
+}
+
+impl Session {
+    fn shown(
+        &self,
+        local: Box<dyn rustls::quic::PacketKey>,
+        remote: Box<dyn rustls::quic::PacketKey>,
+    ) -> KeyPair<Box<dyn PacketKey>> {
+        let shown = |inner| {
+            Box::new(ShownKey {
+                inner,
+                sideband: self.sideband.clone(),
+            })
+        };
+        KeyPair {
+            local: shown(local),
+            remote: shown(remote),
+        }
+    }
+}
+
+/// A 1-RTT key that shows the frames of its packets.
+struct ShownKey {
+    inner: Box<dyn rustls::quic::PacketKey>,
+    sideband: Arc<Sideband>,
+}
+
+impl PacketKey for ShownKey {
+    fn encrypt(&self, packet: u64, buffer: &mut [u8], header_len: usize) {
+        let room = self.sideband.room();
+        if room > 0 {
+            let end = buffer.len() - self.inner.tag_len();
+            self.sideband.sending(&mut buffer[header_len..end], room);
+        }
+        PacketKey::encrypt(&self.inner, packet, buffer, header_len);
+    }
+
+    fn decrypt(
+        &self,
+        packet: u64,
+        header: &[u8],
+        payload: &mut BytesMut,
+    ) -> Result<(), CryptoError> {
+        PacketKey::decrypt(&self.inner, packet, header, payload)?;
+        self.sideband.received(payload);
+        Ok(())
+    }
+
+    /// quinn leaves so many bytes free behind the frames: the room is among them.
+    fn tag_len(&self) -> usize {
+        self.inner.tag_len() + self.sideband.room()
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        self.inner.confidentiality_limit()
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        self.inner.integrity_limit()
+    }
+}
+
+fn header_keys(
+    local: Box<dyn rustls::quic::HeaderProtectionKey>,
+    remote: Box<dyn rustls::quic::HeaderProtectionKey>,
+) -> KeyPair<Box<dyn HeaderKey>> {
+    KeyPair {
+        local: Box::new(local),
+        remote: Box::new(remote),
+    }
+}
+
+fn certificates(tls: &Connection) -> Option<Vec<CertificateDer<'static>>> {
+    let chain = tls.peer_certificates()?;
+    Some(chain.iter().map(|der| der.clone().into_owned()).collect())
+}
+
+/// RFC 9001 §5.2.
+fn initial_suite(provider: &rustls::crypto::CryptoProvider) -> Result<Suite, rustls::Error> {
+    provider
+        .cipher_suites
+        .iter()
+        .filter(|suite| suite.suite() == rustls::CipherSuite::TLS13_AES_128_GCM_SHA256)
+        .find_map(|suite| suite.tls13()?.quic_suite())
+        .ok_or_else(|| rustls::Error::General("no TLS_AES_128_GCM_SHA256 for QUIC".to_owned()))
+}
+
+fn error(code: TransportErrorCode, reason: impl Into<String>) -> TransportError {
+    TransportError {
+        code,
+        frame: None,
+        reason: reason.into(),
+    }
+}
+
+/// quinn's transport parameters, and ours: both identifiers that RESET_STREAM_AT has had.
+fn encode(params: &TransportParameters) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    params.write(&mut encoded);
+    for id in RESET_STREAM_AT_PARAMETERS {
+        put_varint(&mut encoded, id);
+        encoded.push(0);
+    }
+    encoded
+}
+
+/// Whether the peer takes RESET_STREAM_AT (draft-ietf-quic-reliable-stream-reset §3).
+fn announces_reset_stream_at(mut encoded: &[u8]) -> Result<bool, &'static str> {
+    let mut seen = [false; RESET_STREAM_AT_PARAMETERS.len()];
+    while !encoded.is_empty() {
+        let (id, len) = take_varint(&mut encoded)
+            .zip(take_varint(&mut encoded))
+            .ok_or("transport parameter cut short")?;
+        let known = RESET_STREAM_AT_PARAMETERS.iter().position(|at| *at == id);
+        if let Some(seen) = known.and_then(|at| seen.get_mut(at)) {
+            if len > 0 {
+                return Err("reset_stream_at is not empty");
+            }
+            if std::mem::replace(seen, true) {
+                return Err("reset_stream_at comes twice");
+            }
+        }
+        encoded = usize::try_from(len)
+            .ok()
+            .and_then(|len| encoded.get(len..))
+            .ok_or("transport parameter cut short")?;
+    }
+    Ok(seen.contains(&true))
+}
+
+/// The only version spoken (RFC 9000 §15).
+pub(crate) const QUIC_V1: u32 = 1;
+/// Of the published draft, and of earlier ones, which webtransport-go still looks for.
+const RESET_STREAM_AT_PARAMETERS: [u64; 2] = [0x1d, 0x17_f758_6d2c_b571];
+/// RFC 9001 §5.8.
+const RETRY_KEY: [u8; 16] = [
+    0xbe, 0x0c, 0x69, 0x0b, 0x9f, 0x66, 0x57, 0x5a, 0x1d, 0x76, 0x6b, 0x54, 0xe3, 0x68, 0xc8, 0x4e,
+];
+/// RFC 9001 §5.8.
+const RETRY_NONCE: [u8; 12] = [
+    0x46, 0x15, 0x99, 0xd3, 0x5d, 0x63, 0x2b, 0xf2, 0x23, 0x98, 0x25, 0xbb,
+];
+/// Bytes of the integrity tag.
+const RETRY_TAG: usize = 16;
+/// RFC 8446 §6.2.
+const UNEXPECTED_MESSAGE: u8 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(entries: &[(u64, &[u8])]) -> Vec<u8> {
+        let mut encoded = Vec::new();
+        for (id, value) in entries {
+            put_varint(&mut encoded, *id);
+            put_varint(&mut encoded, value.len() as u64);
+            encoded.extend_from_slice(value);
+        }
+        encoded
+    }
+
+    #[test]
+    fn reset_stream_at_is_announced_by_either_identifier_once_and_empty() {
+        const OTHER: (u64, &[u8]) = (0x04, &[0x1d, 0x00]);
+        let [new, old] = RESET_STREAM_AT_PARAMETERS;
+        let check = |entries: &[(u64, &[u8])]| announces_reset_stream_at(&parameters(entries));
+        assert_eq!(check(&[]), Ok(false));
+        assert_eq!(check(&[OTHER]), Ok(false));
+        assert_eq!(check(&[OTHER, (new, b"")]), Ok(true));
+        assert_eq!(check(&[(old, b""), OTHER]), Ok(true));
+        assert_eq!(check(&[(old, b""), (new, b"")]), Ok(true));
+        assert!(check(&[(new, b"\x01")]).is_err());
+        assert!(check(&[(old, b"\x01")]).is_err());
+        assert!(check(&[(new, b""), OTHER, (new, b"")]).is_err());
+        assert!(check(&[(old, b""), (old, b"")]).is_err());
+        let whole = parameters(&[OTHER]);
+        for len in 1..whole.len() {
+            assert!(announces_reset_stream_at(&whole[..len]).is_err());
+        }
+    }
+
+    #[test]
+    fn our_parameters_announce_it_and_quinn_reads_them() {
+        let quinn = TransportParameters::read(Side::Client, &mut Cursor::new([])).unwrap();
+        let encoded = encode(&quinn);
+        assert_eq!(announces_reset_stream_at(&encoded), Ok(true));
+        let read = TransportParameters::read(Side::Client, &mut Cursor::new(encoded));
+        assert_eq!(read.unwrap(), quinn);
+    }
+}

@@ -1,0 +1,97 @@
+//! What the packet keys and the connection tell each other, past quinn.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::certificate::CertificateFault;
+use crate::frames::{self, How, Prefix, StreamEnd};
+
+/// Shared by a connection, its TLS session and its packet keys. All of it happens on one thread;
+/// the locks only say so to the compiler, and the flags keep most packets from taking them.
+#[derive(Debug, Default)]
+pub(crate) struct Sideband {
+    /// The peer takes RESET_STREAM_AT.
+    reset_stream_at: AtomicBool,
+    has_ends: AtomicBool,
+    ends: Mutex<Vec<StreamEnd>>,
+    /// The connection waits for the end of a stream, whatever it looks like.
+    wants_every_end: AtomicBool,
+    /// Bytes kept free in every packet for `prefixes`.
+    room: AtomicUsize,
+    prefixes: Mutex<Vec<Prefix>>,
+    certificate_fault: Mutex<Option<CertificateFault>>,
+}
+
+impl Sideband {
+    pub(crate) fn peer_takes_reset_stream_at(&self) -> bool {
+        self.reset_stream_at.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_peer_takes_reset_stream_at(&self, takes: bool) {
+        self.reset_stream_at.store(takes, Ordering::Relaxed);
+    }
+
+    /// A packet has been decrypted.
+    pub(crate) fn received(&self, payload: &mut [u8]) {
+        let wants_every = self.wants_every_end.load(Ordering::Relaxed);
+        frames::translate(payload, |end| {
+            // What came whole is read whole: its end is never in doubt.
+            if end.how == (How::Fin { whole: true }) && !wants_every {
+                return;
+            }
+            lock(&self.ends).push(end);
+            self.has_ends.store(true, Ordering::Relaxed);
+        });
+    }
+
+    /// Ends that packets have told of since the last call.
+    pub(crate) fn take_ends(&self) -> Vec<StreamEnd> {
+        if !self.has_ends.swap(false, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *lock(&self.ends))
+    }
+
+    pub(crate) fn set_wants_every_end(&self, wants: bool) {
+        self.wants_every_end.store(wants, Ordering::Relaxed);
+    }
+
+    /// Bytes kept free in every packet.
+    pub(crate) fn room(&self) -> usize {
+        self.room.load(Ordering::Relaxed)
+    }
+
+    /// A packet is about to be encrypted, whose last bytes are the room.
+    pub(crate) fn sending(&self, payload: &mut [u8], room: usize) {
+        frames::attach(payload, room, &lock(&self.prefixes));
+    }
+
+    /// The resets of a stream get a prefix. Not while quinn builds packets.
+    pub(crate) fn add_prefix(&self, prefix: Prefix) {
+        let mut prefixes = lock(&self.prefixes);
+        self.room
+            .store(self.room() + prefix.room(), Ordering::Relaxed);
+        prefixes.push(prefix);
+    }
+
+    /// Forgets the prefixes of streams that are over. Not while quinn builds packets.
+    pub(crate) fn retain_prefixes(&self, mut is_needed: impl FnMut(u64) -> bool) {
+        let mut prefixes = lock(&self.prefixes);
+        prefixes.retain(|prefix| is_needed(prefix.id));
+        let room = prefixes.iter().map(Prefix::room).sum();
+        self.room.store(room, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_certificate_fault(&self, fault: Option<CertificateFault>) {
+        *lock(&self.certificate_fault) = fault;
+    }
+
+    pub(crate) fn take_certificate_fault(&self) -> Option<CertificateFault> {
+        lock(&self.certificate_fault).take()
+    }
+}
+
+/// A panic elsewhere has ended its connection, and this one's lists are whole between calls.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
