@@ -305,13 +305,8 @@ async def test_session_stream_limit_blocks_and_comes_back(connect: Connect) -> N
     ],
     ids=["quic", "session"],
 )
-async def test_credit_of_dropped_data_comes_back(
-    connect: Connect, windows: dict[str, int], request: pytest.FixtureRequest
-) -> None:
+async def test_credit_of_dropped_data_comes_back(connect: Connect, windows: dict[str, int]) -> None:
     """Streams that are reset or stopped with unread data do not use up the connection."""
-    if request.node.callspec.id == "native-session":
-        reason = "rust/quic does not know final sizes yet"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     pair = await connect(**windows)
     session_id = await pair.session()
     for round_number in range(60):

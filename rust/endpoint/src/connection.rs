@@ -262,7 +262,8 @@ impl Connection {
             }
             Event::Readable(id) => self.on_readable(id, now),
             Event::Writable(id) => self.on_writable(id),
-            Event::Finished(_) | Event::StoppedStreamEnded { .. } => {}
+            Event::Finished(_) => {}
+            Event::StoppedStreamEnded { id, final_size } => self.stopped_ended(id, final_size),
             Event::Stopped { id, code } => {
                 let time = self.time(now);
                 self.core.handle_stop_sending(id, code, time);
@@ -295,8 +296,8 @@ impl Connection {
                 .max_datagram_size()
                 .map_or(0, |size| size as u64 + 1),
             local_max_datagram_frame_size: MAX_DATAGRAM_FRAME_SIZE,
-            reset_stream_at: false,
-            local_reset_stream_at: false,
+            reset_stream_at: self.quic.peer_takes_reset_stream_at(),
+            local_reset_stream_at: true,
             early_settings: None,
         };
         let time = self.time(now);
@@ -312,14 +313,12 @@ impl Connection {
             self.wants_transmit = true;
             match action {
                 Action::SendStream { id, data, fin } => self.send_internal(id, data, fin),
-                Action::ResetStream { id, code, .. } => {
-                    self.quic.reset(id, code, &[]);
-                    self.end_unowned(id, |stream| stream.sending = false);
-                }
-                Action::StopSending { id, code } => {
-                    self.quic.stop(id, code);
-                    self.end_unowned(id, |stream| stream.receiving = false);
-                }
+                Action::ResetStream {
+                    id,
+                    code,
+                    reliable_size,
+                } => self.reset_in_quic(id, code, reliable_size),
+                Action::StopSending { id, code } => self.stop_in_quic(id, code),
                 Action::CloseConnection { code, reason } => {
                     self.close_now(code, reason, now);
                     return true;
@@ -478,17 +477,6 @@ impl Connection {
             _ => return,
         };
         self.notifications.push(notification);
-    }
-
-    /// Ends one half of a stream that no session has; what ends the streams of sessions is told
-    /// by events.
-    fn end_unowned(&mut self, id: StreamId, end: impl FnOnce(&mut Stream)) {
-        if let Some(stream) = self.streams.get_mut(&id) {
-            if !matches!(stream.owner, Owner::Session(_)) {
-                end(stream);
-                self.forget_if_over(id);
-            }
-        }
     }
 
     /// The application is being told. Reads and writes go by it only from now on, so that nobody

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use pywt_core::{SessionId, StreamId, StreamKind};
-use pywt_quic::{ReadState, WriteState};
+use pywt_quic::{ReadState, Stopped, WriteState};
 
 use crate::connection::Connection;
 use crate::{Error, Notification};
@@ -31,6 +31,8 @@ pub(crate) struct Stream {
     pub(crate) receiving: bool,
     /// We may still send.
     pub(crate) sending: bool,
+    /// STOP_SENDING is out, and how the peer's side ends is still to come.
+    stopping: bool,
     /// A read found nothing.
     pub(crate) read_wanted: bool,
     /// A write fell short.
@@ -47,6 +49,8 @@ pub(crate) struct Stream {
     credit: u64,
     /// Payload bytes handed to QUIC, as far as [`BURST`] cares.
     written: usize,
+    /// What QUIC was handed first.
+    beginning: Beginning,
     /// The application's wish; see [`Connection::set_stream_priority`].
     priority: i32,
     /// The core's bytes that QUIC has not taken: headers and capsules.
@@ -54,6 +58,31 @@ pub(crate) struct Stream {
     unsent_bytes: usize,
     /// FIN follows `unsent`.
     unsent_fin: bool,
+}
+
+/// The first bytes of a stream, as many as a reset may have to leave: its header and one more.
+#[derive(Clone, Copy, Debug, Default)]
+struct Beginning {
+    bytes: [u8; BEGINNING],
+    len: u8,
+}
+
+impl Beginning {
+    /// QUIC was handed more.
+    fn extend(&mut self, data: &[u8]) {
+        let free = self.bytes.get_mut(usize::from(self.len)..);
+        for (place, byte) in free.unwrap_or_default().iter_mut().zip(data) {
+            *place = *byte;
+            self.len += 1;
+        }
+    }
+
+    /// The first `size` bytes; nothing unless QUIC has them all.
+    fn first(&self, size: u64) -> &[u8] {
+        let known = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        known.get(..size).unwrap_or_default()
+    }
 }
 
 /// What to write.
@@ -105,6 +134,7 @@ impl Stream {
             owner,
             receiving,
             sending,
+            stopping: false,
             read_wanted: false,
             write_wanted: false,
             ended: false,
@@ -113,6 +143,7 @@ impl Stream {
             head: Bytes::new(),
             credit: 0,
             written: 0,
+            beginning: Beginning::default(),
             priority: 0,
             unsent: VecDeque::new(),
             unsent_bytes: 0,
@@ -252,12 +283,18 @@ impl Connection {
                 Payload::Slice(data) => {
                     let part = data.get(..granted).unwrap_or_default();
                     let result = self.quic.write(id, part);
+                    stream
+                        .beginning
+                        .extend(part.get(..result.0).unwrap_or_default());
                     *data = data.get(result.0..).unwrap_or_default();
                     result
                 }
                 Payload::Shared(data) => {
                     let mut part = data.slice(..granted);
                     let result = self.quic.write_bytes(id, &mut part);
+                    stream
+                        .beginning
+                        .extend(data.get(..result.0).unwrap_or_default());
                     *data = data.slice(result.0..);
                     result
                 }
@@ -316,9 +353,18 @@ impl Connection {
         stream.unsent.clear();
         self.return_credit(id);
         self.core.reset_stream(id, code);
-        self.forget_if_over(id);
+        // It goes by what is known of the stream, which may be over then.
         self.settle(now);
+        self.forget_if_over(id);
         Ok(())
+    }
+
+    /// Carries out the core's wish. In QUIC the stream ends as soon as there is room.
+    pub(crate) fn reset_in_quic(&mut self, id: StreamId, code: u64, reliable_size: u64) {
+        let beginning = self.streams.get(&id).map(|stream| stream.beginning);
+        let beginning = beginning.unwrap_or_default();
+        self.quic.reset(id, code, beginning.first(reliable_size));
+        self.end_unowned(id, |stream| stream.sending = false);
     }
 
     /// STOP_SENDING; unread data is dropped. Nothing happens when the peer's side has ended.
@@ -329,16 +375,45 @@ impl Connection {
         };
         stream.receiving = false;
         stream.head = Bytes::new();
-        // What has arrived can still be counted, and its session credit returned at once.
-        let (unread, state) = self.quic.read(id, usize::MAX, &mut Vec::new());
-        let time = self.time(now);
-        let fin = state == ReadState::Finished;
-        self.core.handle_stream_bytes(id, unread as u64, fin, time);
         self.core.stop_stream(id, code);
-        self.core.stopped_stream_gone(id, 0);
-        self.forget_if_over(id);
         self.settle(now);
+        self.forget_if_over(id);
         Ok(())
+    }
+
+    /// Carries out the core's wish, which is told when and how large the stream ended.
+    pub(crate) fn stop_in_quic(&mut self, id: StreamId, code: u64) {
+        let stopped = self.quic.stop(id, code);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.stopping = stopped == Stopped::Sent;
+        }
+        self.end_unowned(id, |stream| stream.receiving = false);
+        match stopped {
+            Stopped::Sent => {}
+            Stopped::Ended { final_size } => self.core.stopped_stream_gone(id, final_size),
+            // Its end had been read; nothing is missing.
+            Stopped::Unknown => self.core.stopped_stream_gone(id, 0),
+        }
+    }
+
+    /// The peer's side of a stream that we stopped has ended.
+    pub(crate) fn stopped_ended(&mut self, id: StreamId, final_size: u64) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.stopping = false;
+        }
+        self.core.stopped_stream_gone(id, final_size);
+        self.forget_if_over(id);
+    }
+
+    /// Ends one half of a stream that no session has; what ends the streams of sessions is told
+    /// by events.
+    fn end_unowned(&mut self, id: StreamId, end: impl FnOnce(&mut Stream)) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            if !matches!(stream.owner, Owner::Session(_)) {
+                end(stream);
+                self.forget_if_over(id);
+            }
+        }
     }
 
     /// Sets which streams are sent first; larger is sooner, 0 is the default. Streams of equal
@@ -471,7 +546,11 @@ impl Connection {
             return;
         };
         while let Some(mut data) = stream.unsent.pop_front() {
+            let whole = data.clone();
             let (taken, state) = self.quic.write_bytes(id, &mut data);
+            stream
+                .beginning
+                .extend(whole.get(..taken).unwrap_or_default());
             stream.unsent_bytes -= taken;
             self.wants_transmit |= taken > 0;
             match state {
@@ -497,7 +576,11 @@ impl Connection {
     /// Drops the entry of a stream whose halves have both ended, here and in the core.
     pub(crate) fn forget_if_over(&mut self, id: StreamId) {
         let over = self.streams.get(&id).is_some_and(|stream| {
-            !(stream.receiving || stream.sending || stream.reset_untold || stream.stop_untold)
+            !(stream.receiving
+                || stream.sending
+                || stream.stopping
+                || stream.reset_untold
+                || stream.stop_untold)
         });
         if over {
             if let Some(stream) = self.streams.remove(&id) {
@@ -509,6 +592,8 @@ impl Connection {
     }
 }
 
+/// Bytes of the longest header, two integers of two and eight bytes, and of payload behind it.
+const BEGINNING: usize = 11;
 /// Up to this size a message is sent in one piece.
 const BURST: usize = 128 * 1024;
 /// Priorities beyond it mean the same.

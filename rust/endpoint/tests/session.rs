@@ -244,7 +244,6 @@ fn session_credit_stops_a_writer_and_reading_wakes_it() {
 }
 
 #[test]
-#[ignore = "rust/quic does not know final sizes yet"]
 fn session_credit_of_stopped_streams_comes_back() {
     let mut core = Config::server();
     core.flow_control.initial_max_data = 10_000;
