@@ -66,8 +66,7 @@ class Site:
             keyfile=certificate.keyfile,
             bind_host="127.0.0.1",
             bind_port=port,
-            access_log=False,
-            **both | (server or {}),
+            **{"access_log": False} | both | (server or {}),
         )
         self.app = ServerApp(config=server_config)
         self.app.pattern_route(pattern="/.*")(self._serve)

@@ -7,6 +7,7 @@ import os
 import ssl
 from typing import TYPE_CHECKING
 
+from pywebtransport._words import peer_text
 from pywebtransport.exceptions import (
     CertificateError,
     ConnectionError,
@@ -138,7 +139,7 @@ def connect_error(remote: Address, code: int, reason: str, by: str, kind: str) -
     else:
         text = (
             f"{peer} closed the connection during the handshake, code {code:#x}: "
-            f"{reason or 'no reason given'}"
+            f"{peer_text(reason) if reason else 'no reason given'}"
         )
     return ConnectionError(text, error_code=code, remote_address=remote)
 

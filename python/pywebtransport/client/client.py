@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+from pywebtransport._words import redacted
 from pywebtransport.client.statistics import ClientDiagnostics, ClientStats
 from pywebtransport.client.utils import parse_webtransport_url
 from pywebtransport.config import ClientConfig
@@ -199,18 +200,20 @@ class WebTransportClient(EventEmitter):
                 await connection.close()
             if isinstance(error, asyncio.TimeoutError):
                 raise ConnectionError(
-                    str(error) or f"no answer from {url} within {timeout} s",
+                    str(error) or f"no answer from {redacted(url)} within {timeout} s",
                     error_code=ErrorCodes.APP_CONNECTION_TIMEOUT,
                     remote_address=(host, port),
                 ) from error
             if isinstance(error, ClientError):
                 raise ClientError(
-                    f"{url}: {error.message}", error_code=error.error_code, target_url=url
+                    f"{redacted(url)}: {error.message}", error_code=error.error_code, target_url=url
                 ) from error
             if isinstance(error, ConnectionError) or not isinstance(error, Exception):
                 raise
             text = error.message if isinstance(error, WebTransportError) else repr(error)
-            raise ClientError(f"cannot connect to {url}: {text}", target_url=url) from error
+            raise ClientError(
+                f"cannot connect to {redacted(url)}: {text}", target_url=url
+            ) from error
         elapsed = time.perf_counter() - started
         stats.connections_successful += 1
         stats.total_connect_time += elapsed

@@ -26,6 +26,7 @@ from pywebtransport._native import (
     section_encode,
     settings_encode,
 )
+from pywebtransport._words import peer_text, redacted
 from pywebtransport.config import ClientConfig, ProxyConfig
 from pywebtransport.constants import (
     ALPN_H3,
@@ -134,7 +135,11 @@ class ProxyProtocol(QuicConnectionProtocol):
         elif isinstance(event, StreamReset) and event.stream_id == self._stream_id:
             self._fail(f"it reset the request with code {event.error_code:#x}")
         elif isinstance(event, ConnectionTerminated):
-            self._fail(event.reason_phrase or f"it closed with code {event.error_code:#x}")
+            self._fail(
+                peer_text(event.reason_phrase)
+                if event.reason_phrase
+                else f"it closed with code {event.error_code:#x}"
+            )
 
     def _look(self, *, is_end: bool) -> None:
         if self._status.done():
@@ -164,8 +169,8 @@ def _parse(proxy: ProxyConfig) -> Address:
         host = port = None
     if not host or not port:
         raise ConfigurationError(
-            f"the proxy's URL needs a host and a port, it is {proxy.url!r}",
+            f"the proxy's URL needs a host and a port, it is {redacted(proxy.url)!r}",
             config_key="proxy.url",
-            config_value=proxy.url,
+            config_value=redacted(proxy.url),
         )
     return host, port

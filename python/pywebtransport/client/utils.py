@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from pywebtransport._words import redacted
 from pywebtransport.constants import DEFAULT_SECURE_PORT, WEBTRANSPORT_SCHEME
 from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.types import URL, URLParts
@@ -59,6 +60,7 @@ def validate_url(*, url: URL) -> bool:
 
 
 def _bad(url: object, reason: str) -> ConfigurationError:
+    shown = redacted(url) if isinstance(url, str) else url
     return ConfigurationError(
-        f"not a WebTransport URL, {url!r}: {reason}", config_key="url", config_value=url
+        f"not a WebTransport URL, {shown!r}: {reason}", config_key="url", config_value=shown
     )

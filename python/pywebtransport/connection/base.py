@@ -20,6 +20,7 @@ from pywebtransport._identifiers import random_uuid
 from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
 from pywebtransport._link.sides import ConnectionSide
+from pywebtransport._words import peer_text
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.events import EventEmitter
@@ -197,7 +198,7 @@ class ConnectionBase(Ending, EventEmitter):
     def _session_ended(self, session: SessionBase) -> None:
         self._sessions.pop(session._session_id, None)
         if session._stats.ready_at is None:
-            self._refusal = session._close_reason or session._end_text()
+            self._refusal = _refusal(session)
         if self._on_session_end is not None:
             self._on_session_end(session)
         wake(self._session_waiters)
@@ -273,7 +274,7 @@ class ConnectionBase(Ending, EventEmitter):
     def _refused(self, session: WebTransportSession) -> WebTransportError:
         if session._status is None and self.is_closed:
             return self._closed_error()
-        return ClientError(f"Session closed before ready: {session._close_reason}")
+        return ClientError(f"Session closed before ready: {_refusal(session)}")
 
     def _closed_error(self) -> ConnectionError:
         info = self._close_info
@@ -281,12 +282,19 @@ class ConnectionBase(Ending, EventEmitter):
         if info is not None:
             text = f"the connection was closed ({info.by}), code {info.code:#x}"
             if info.reason:
-                text += f": {info.reason}"
+                text += f": {peer_text(info.reason)}"
         return ConnectionError(
             text,
             error_code=None if info is None else info.code,
             remote_address=self.remote_address,
         )
+
+
+def _refusal(session: SessionBase) -> str:
+    """Why a session never became ready."""
+    if session._status is not None:
+        return session._close_reason
+    return peer_text(session._close_reason) if session._close_reason else session._end_text()
 
 
 def request_data(session: WebTransportSession) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast
 
 from pywebtransport._messages import finish, read_chunk
+from pywebtransport._words import peer_text
 from pywebtransport.constants import DEFAULT_MAX_MESSAGE_SIZE, ErrorCodes
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.pubsub.backplane import Backplane, LocalBackplane
@@ -339,7 +340,9 @@ class PubSubBroker:
             allowed = self._authorize(subscriber.session, action, topic)
             return bool(await allowed if inspect.isawaitable(allowed) else allowed)
         except Exception as error:
-            logger.error("authorize failed, %s to %s is refused", action, topic, exc_info=error)
+            logger.error(
+                "authorize failed, %s to %s is refused", action, peer_text(topic), exc_info=error
+            )
             return False
 
     def _deliver(self, pattern: str, topic: str, data: bytes) -> bool:

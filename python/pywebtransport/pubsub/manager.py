@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pywebtransport._messages import finish, read_chunk
+from pywebtransport._words import peer_text
 from pywebtransport.constants import (
     DEFAULT_MAX_MESSAGE_SIZE,
     DEFAULT_PUBSUB_SUBSCRIPTION_QUEUE_SIZE,
@@ -267,7 +268,11 @@ class PubSubManager:
                 if answer is not None and not answer.done():
                     self._stats.subscription_errors += 1
                     reason = command.data.decode("utf-8", "replace")
-                    answer.set_result(SubscriptionFailedError(reason or "no reason was given"))
+                    answer.set_result(
+                        SubscriptionFailedError(
+                            peer_text(reason) if reason else "no reason was given"
+                        )
+                    )
             case verb:
                 logger.debug("an unknown command %.40r was ignored", verb)
 

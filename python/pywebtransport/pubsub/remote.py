@@ -18,6 +18,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Protocol
 
+from pywebtransport._words import redacted
 from pywebtransport.pubsub.backplane import Backplane, Deliver
 from pywebtransport.pubsub.exceptions import PubSubError
 from pywebtransport.types import EventType
@@ -82,6 +83,8 @@ class RemoteBackplane(Backplane):
         if not 0 < min_retry_delay <= max_retry_delay:
             raise ValueError("min_retry_delay must be positive and at most max_retry_delay")
         self._url = url
+        self._name = redacted(url)
+        """Without the password, for logs and events."""
         self._max_waiting = max_waiting
         self._max_waiting_bytes = max_waiting_bytes
         self._retry_delays = (min_retry_delay, max_retry_delay)
@@ -156,7 +159,7 @@ class RemoteBackplane(Backplane):
                         self._outbox_sent.clear()
                         await self._outbox_sent.wait()
             if self._outbox:
-                logger.warning("%d messages to %s are lost", len(self._outbox), self._url)
+                logger.warning("%d messages to %s are lost", len(self._outbox), self._name)
             task.cancel()
             await asyncio.wait([task])
             self._is_connected = False
@@ -193,10 +196,10 @@ class RemoteBackplane(Backplane):
         if self._is_connected:
             self._is_connected = False
             self._outbox_sent.set()
-            logger.log(level, "lost %s: %s", self._url, _describe(error))
+            logger.log(level, "lost %s: %s", self._name, _describe(error))
             self._tell(EventType.CONNECTION_LOST, error)
         else:
-            logger.log(level, "cannot connect to %s: %s", self._url, _describe(error))
+            logger.log(level, "cannot connect to %s: %s", self._name, _describe(error))
             self._tell(EventType.CONNECTION_FAILED, error)
 
     async def _serve(self, link: BackplaneLink) -> None:
@@ -225,7 +228,7 @@ class RemoteBackplane(Backplane):
         await link.confirm()
         self._activate(wanted.values())
         self._is_connected = True
-        logger.info("connected to %s, %d subscriptions", self._url, len(wanted))
+        logger.info("connected to %s, %d subscriptions", self._name, len(wanted))
         self._tell(EventType.CONNECTION_ESTABLISHED, None)
 
     async def _send(self, link: BackplaneLink, ready: asyncio.Event) -> None:
@@ -265,7 +268,7 @@ class RemoteBackplane(Backplane):
                 active.set_result(None)
 
     def _tell(self, event_type: EventType, error: BaseException | None) -> None:
-        data = {"url": self._url, "error": None if error is None else _describe(error)}
+        data = {"url": self._name, "error": None if error is None else _describe(error)}
         self.events.emit_nowait(event_type=event_type, data=data, source=self)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from pywebtransport._words import peer_text
+
 __all__ = ["MAX_TOPIC_SIZE", "PatternTree", "check_pattern", "check_topic", "is_pattern", "matches"]
 
 MAX_TOPIC_SIZE = 1024
@@ -21,7 +23,7 @@ def check_topic(topic: str) -> None:
     """ValueError when it is no topic that can be published to."""
     _check_text(topic)
     if is_pattern(topic):
-        raise ValueError(f"{topic} is a pattern; only a topic can be published to")
+        raise ValueError(f"{peer_text(topic)} is a pattern; only a topic can be published to")
 
 
 def check_pattern(pattern: str) -> None:

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from pywebtransport._words import peer_path
 from pywebtransport.config import ServerConfig
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import MiddlewareRejected, SessionError, WebTransportError
@@ -207,7 +208,9 @@ class ServerApp:
             return None
         handler = self._router.route_request(session=session)
         if handler is None:
-            logger.info('no route: path="%s" peer=%s', session.path, session.remote_address)
+            logger.info(
+                "no route: path=%s peer=%s", peer_path(session.path), session.remote_address
+            )
             session._reject(NOT_FOUND, {})
             return None
         session._accept()
@@ -224,9 +227,11 @@ class ServerApp:
         except Exception as error:
             code = ErrorCodes.INTERNAL_ERROR
             if session.is_closed and _is_ours(error):
-                logger.debug("handler of %s ended with its session: %r", session.path, error)
+                logger.debug(
+                    "handler of %s ended with its session: %r", peer_path(session.path), error
+                )
             else:
-                logger.exception("handler of %s failed", session.path)
+                logger.exception("handler of %s failed", peer_path(session.path))
         await session.close(code=code, reason=reason)
         # The peer may have closed the session first; the connection is closed all the same.
         if session._link is not None and not session._link.sessions:

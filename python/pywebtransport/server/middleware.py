@@ -11,6 +11,7 @@ from collections import OrderedDict, deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pywebtransport._words import peer_path
 from pywebtransport.exceptions import MiddlewareRejected, ServerError
 from pywebtransport.types import AuthHandlerProtocol, MiddlewareProtocol
 from pywebtransport.utils import get_logger
@@ -195,7 +196,9 @@ def create_logging_middleware() -> MiddlewareProtocol:
     """Middleware that logs path and peer of each request."""
 
     async def log(*, session: Any) -> bool:
-        logger.info("session request: path=%s peer=%s", session.path, session.remote_address)
+        logger.info(
+            "session request: path=%s peer=%s", peer_path(session.path), session.remote_address
+        )
         return True
 
     return log

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pywebtransport._engine.base import EngineConnection, EngineListener
 from pywebtransport._engine.select import get_engine
+from pywebtransport._words import peer_path, peer_text
 from pywebtransport.config import ServerConfig
 from pywebtransport.connection.base import ConnectionBase, request_data
 from pywebtransport.connection.connection import WebTransportConnection
@@ -319,11 +320,11 @@ class WebTransportServer(EventEmitter):
         self._sessions -= 1
         if self._config.access_log and session._stats.ready_at is not None:
             logger.info(
-                'session closed: path="%s" peer=%s code=%d reason="%s" by=%s streams=%d after %s',
-                session._path,
+                "session closed: path=%s peer=%s code=%d reason=%s by=%s streams=%d after %s",
+                peer_path(session._path),
                 _peer(session),
                 session._close_code,
-                session._close_reason,
+                peer_text(session._close_reason),
                 session._closed_by,
                 session._stats.streams_created,
                 format_duration(seconds=session._stats.uptime),
@@ -331,7 +332,7 @@ class WebTransportServer(EventEmitter):
 
     def _log_open(self, session: SessionBase) -> None:
         if self._config.access_log:
-            logger.info('session open: path="%s" peer=%s', session._path, _peer(session))
+            logger.info("session open: path=%s peer=%s", peer_path(session._path), _peer(session))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

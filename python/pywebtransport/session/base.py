@@ -13,6 +13,7 @@ from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
 from pywebtransport._link.sides import Connection, ConnectionSide
 from pywebtransport._waiting import wait_among
+from pywebtransport._words import peer_text
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
@@ -509,7 +510,7 @@ class SessionBase(Ending, EventEmitter):
     def _end_text(self) -> str:
         if self._state != SessionState.CLOSED:
             return f"the session is {self._state.value}"
-        said = f" ({self._close_reason})" if self._close_reason else ""
+        said = f" ({peer_text(self._close_reason)})" if self._close_reason else ""
         if self._closed_by == "local":
             return f"this side closed the session with code {self._close_code}{said}"
         if self._closed_by == "remote":

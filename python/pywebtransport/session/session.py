@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._link.sides import Connection
 from pywebtransport._waiting import wait_among
+from pywebtransport._words import peer_path
 from pywebtransport.datagram.structured import StructuredDatagramTransport
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
 from pywebtransport.events import EventEmitter
@@ -90,7 +91,7 @@ class WebTransportSession(SessionBase):
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<WebTransportSession {self._session_id} {self._path!r} {self._state}>"
+        return f"<WebTransportSession {self._session_id} {peer_path(self._path)} {self._state}>"
 
     # Facts.
 

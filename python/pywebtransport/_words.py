@@ -1,0 +1,49 @@
+"""Words that are not ours, and secrets, as they may stand in a log or an exception.
+
+A peer chooses paths, reasons and messages. In a log they must not look like another line or
+another field, must not steer a terminal, and must not fill the disk.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["peer_path", "peer_text", "redacted"]
+
+LIMIT = 200
+"""Characters of a peer that are shown."""
+USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
+
+
+def peer_text(words: object, *, limit: int = LIMIT) -> str:
+    """``words`` of a peer in double quotes, escaped like a Python literal, and cut at ``limit``."""
+    text = words if isinstance(words, str) else str(words)
+    length = len(text)
+    if length > limit:
+        text = text[:limit]
+    if not text.isprintable() or '"' in text or "\\" in text:
+        text = "".join(map(_escaped, text))
+    return f'"{text}"' if length <= limit else f'"{text}"... ({length} characters)'
+
+
+def peer_path(path: str | None) -> str:
+    """A requested path as :func:`peer_text`; a query, which may hold a token, is ``?...``."""
+    return peer_text(_without_query(path or "/"))
+
+
+def redacted(url: str) -> str:
+    """A URL of our own without its user-info, which may hold a password, and its query."""
+    return _without_query(USER_INFO.sub("***@", url))
+
+
+def _without_query(url: str) -> str:
+    head, mark, _ = url.partition("?")
+    return f"{head}?..." if mark else head
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
