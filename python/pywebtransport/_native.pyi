@@ -1,6 +1,6 @@
 """The extension module; private."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self, final
 
 from typing_extensions import Buffer, disjoint_base
@@ -324,15 +324,39 @@ class EndpointClient:
     ) -> Self: ...
 
 @final
+class EndpointSeam:
+    """The types and errors of the engine seam, which is written in Python."""
+
+    def __new__(
+        cls,
+        *,
+        close_info: Callable[..., object],
+        session_request: Callable[..., object],
+        stats: Callable[..., object],
+        closed: type[Exception],
+        stream_finished: type[Exception],
+        session_refused: type[Exception],
+        datagram_too_large: Callable[..., Exception],
+        wrong_thread: Callable[[str, str], Exception],
+    ) -> Self: ...
+
+@final
 class Endpoint:
-    """A UDP socket and its connections, for one event loop.
+    """A UDP socket and its connections, for the event loop that runs in this thread.
 
     ``hooks`` has the methods ``schedule_flush()``, ``arm_timer(delay)``, ``watch_writable(on)``,
-    ``watch_again()`` and ``new_connection()``; a server's also ``accepted(connection)``.
+    ``watch_again()``, ``is_running_here()``, ``new_connection()`` and
+    ``failed(connection, error)``; a server's also ``accepted(connection)``.
     """
 
     def __new__(
-        cls, *, host: str, port: int, hooks: object, server: EndpointServer | None = None
+        cls,
+        *,
+        host: str,
+        port: int,
+        hooks: object,
+        seam: EndpointSeam,
+        server: EndpointServer | None = None,
     ) -> Self: ...
     def fileno(self) -> int: ...
     @property
@@ -350,7 +374,8 @@ class Endpoint:
     def flush(self) -> None: ...
     def reload_certificate(self, certfile: str, keyfile: str) -> None: ...
     def close_connections(self, code: int, reason: str) -> None: ...
-    def close(self) -> None: ...
+    def close(self, *, tell: bool = True) -> None:
+        """End every connection at once, tell their peers and sinks, release the socket."""
 
 @disjoint_base
 class EndpointConnection:

@@ -3,7 +3,8 @@
 WebTransportError
 ├─ AuthenticationError   CertificateError     ClientError    ConfigurationError
 ├─ ConnectionError       DatagramError        FlowControlError   HandshakeError
-├─ ProtocolError         SerializationError   ServerError    StreamError    TimeoutError
+├─ InvalidStateError     ProtocolError        SerializationError    ServerError
+├─ StreamError           TimeoutError
 └─ SessionError ── SessionClosedError
 
 ``ConnectionError`` and ``TimeoutError`` are not the built-in classes of these names. Each
@@ -28,6 +29,7 @@ __all__ = [
     "DatagramError",
     "FlowControlError",
     "HandshakeError",
+    "InvalidStateError",
     "MiddlewareRejected",
     "ProtocolError",
     "SerializationError",
@@ -45,6 +47,7 @@ __all__ = [
     "is_retriable_error",
     "session_not_ready",
     "stream_closed",
+    "wrong_thread",
 ]
 
 FATAL_CODES = frozenset(
@@ -304,6 +307,13 @@ class HandshakeError(WebTransportError):
         self.handshake_stage = handshake_stage
 
 
+class InvalidStateError(WebTransportError, RuntimeError):
+    """A call that cannot be made here and now, and that has changed nothing."""
+
+    _category = "state"
+    _default_code = ErrorCodes.APP_INVALID_REQUEST
+
+
 class ProtocolError(WebTransportError):
     """A peer broke the rules of HTTP/3 or WebTransport."""
 
@@ -521,4 +531,14 @@ def stream_closed(*, stream_id: int, reason: str = "Stream was closed") -> Strea
         f"Stream {stream_id} closed: {reason}",
         stream_id=stream_id,
         error_code=ErrorCodes.STREAM_STATE_ERROR,
+    )
+
+
+def wrong_thread(owner: str, caller: str) -> InvalidStateError:
+    """A call from another thread than the one that runs the object's event loop."""
+    return InvalidStateError(
+        f"this object belongs to the event loop of thread {owner!r} and was called from thread "
+        f"{caller!r}: hand the call over with asyncio.run_coroutine_threadsafe() or "
+        "loop.call_soon_threadsafe()",
+        details={"owner": owner, "caller": caller},
     )

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,27 +224,6 @@ def test_loop_without_readers_is_refused_by_name(lab: Lab) -> None:
 
     with asyncio.Runner(loop_factory=ProactorEventLoop) as runner:
         runner.run(scenario())
-
-
-async def test_exception_of_a_sink_ends_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    await lab.listen()
-    client = await lab.connect()
-    server = await lab.accepted.get()
-    reported: list[Any] = []
-    monkeypatch.setattr(sys, "unraisablehook", reported.append)
-
-    class Broken(Observer):
-        def session_established(self, *details: Any) -> None:
-            raise RuntimeError("a defect of the facade")
-
-    broken = Broken(client)
-    session_id = client.open_session(authority="localhost", path="/", headers={})
-    await server.next("session_requested")
-    server.connection.accept_session(session_id)
-    stream_id = await server.open(session_id, True)
-    assert await broken.next("stream_opened") == (session_id, stream_id)
-    assert [type(problem.exc_value) for problem in reported] == [RuntimeError]
-    await lab.listener.close()
 
 
 async def test_cancelled_connect_leaves_nothing(lab: Lab) -> None:

@@ -124,25 +124,26 @@ async def first_success(
                     running.add(asyncio.ensure_future(attempt(address)))
             if not running:
                 raise failure or ConnectionError("the name has no address")
-            done, _ = await asyncio.wait(
+            await asyncio.wait(
                 running,
                 timeout=None if exhausted else ATTEMPT_DELAY,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            for task in done:
-                error = task.exception()
-                if error is None:
-                    running.discard(task)
-                    return task.result()
+            for task in [each for each in running if each.done()]:
                 running.discard(task)
+                if (error := task.exception()) is None:
+                    return task.result()
                 failure = failure or error
     finally:
+        # An exception knows this frame, which is not to know it in turn.
+        failure = error = None
         # Also those that succeeded in the very turn in which this was cancelled or returned.
         for task in running:
             task.cancel()
         if running:
             await asyncio.wait(running)
-        for task in running:
+        while running:
+            task = running.pop()
             if not task.cancelled() and task.exception() is None:
                 task.result().close(code=ErrorCodes.H3_NO_ERROR, reason="")
 

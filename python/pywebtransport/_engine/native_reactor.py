@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from pywebtransport._engine.base import EngineConnection
+from pywebtransport._engine.base import (
+    CloseInfo,
+    EngineClosed,
+    EngineConnection,
+    EngineStats,
+    SessionRefused,
+    SessionRequest,
+    StreamFinished,
+)
 from pywebtransport._engine.rules import connect_error
-from pywebtransport._native import Endpoint, EndpointConnection, EndpointServer
+from pywebtransport._native import Endpoint, EndpointConnection, EndpointSeam, EndpointServer
+from pywebtransport.constants import ErrorCodes
+from pywebtransport.exceptions import datagram_too_large, wrong_thread
 
 if TYPE_CHECKING:
     from pywebtransport.types import Address
@@ -18,6 +29,20 @@ __all__ = ["IDLE_SOCKET_TIMEOUT", "ClientSockets", "NativeConnection", "Reactor"
 
 IDLE_SOCKET_TIMEOUT = 1.0
 """How long a client socket without connections waits for the next one."""
+
+SEAM = EndpointSeam(
+    close_info=CloseInfo,
+    session_request=SessionRequest,
+    stats=EngineStats,
+    closed=EngineClosed,
+    stream_finished=StreamFinished,
+    session_refused=SessionRefused,
+    datagram_too_large=datagram_too_large,
+    wrong_thread=wrong_thread,
+)
+"""What crosses between Rust and the facade besides numbers, texts and bytes."""
+
+logger = logging.getLogger(__name__)
 
 
 class NativeConnection(EndpointConnection):
@@ -37,15 +62,16 @@ class NativeConnection(EndpointConnection):
             self._ready.set_result(None)
 
     def lost(self, code: int, reason: str, by: str, kind: str) -> None:
-        """The endpoint says: the connection is gone, and the sink has been told."""
+        """The endpoint says, once: the connection is gone, and the sink has been told."""
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(connect_error(self._peer, code, reason, by, kind))
         for waiter in self._gone:
             if not waiter.done():
                 waiter.set_result(None)
         self._gone.clear()
-        if self._on_lost is not None:
-            self._on_lost()
+        on_lost, self._on_lost = self._on_lost, None
+        if on_lost is not None:
+            on_lost()
 
     async def wait_closed(self) -> None:
         if not self.is_closed:
@@ -60,8 +86,13 @@ class NativeConnection(EndpointConnection):
     async def wait_connected(self, peer: Address) -> None:
         """Client: until the handshake is complete; raises what ended it."""
         self._peer = peer
-        self._ready = asyncio.get_running_loop().create_future()
-        await self._ready
+        self._ready = ready = asyncio.get_running_loop().create_future()
+        try:
+            await ready
+        finally:
+            # Its exception knows this frame and this object.
+            self._ready = None
+            del ready
 
 
 class Reactor:
@@ -80,7 +111,7 @@ class Reactor:
         self._loop = weakref.ref(loop)
         self._on_connection = on_connection
         self._timer: asyncio.TimerHandle | None = None
-        self.endpoint = Endpoint(host=address, port=port, hooks=self, server=server)
+        self.endpoint = Endpoint(host=address, port=port, hooks=self, seam=SEAM, server=server)
         self._fileno = self.endpoint.fileno()
         self.is_closed = False
         loop.add_reader(self._fileno, self.endpoint.on_readable)
@@ -121,12 +152,19 @@ class Reactor:
             loop.remove_reader(self._fileno)
             loop.add_reader(self._fileno, self.endpoint.on_readable)
 
+    def is_running_here(self) -> bool:
+        return asyncio._get_running_loop() is self._loop()
+
     def new_connection(self) -> NativeConnection:
         return NativeConnection()
 
     def accepted(self, connection: NativeConnection) -> None:
         if self._on_connection is not None:
             self._on_connection(cast(EngineConnection, connection))
+
+    def failed(self, connection: NativeConnection, error: BaseException) -> None:
+        logger.error("a notification was not taken, its connection ends", exc_info=error)
+        connection.close(code=ErrorCodes.H3_INTERNAL_ERROR, reason="internal error")
 
     # called by the engine
 
@@ -137,16 +175,20 @@ class Reactor:
         self.endpoint.flush()
 
     def close(self) -> None:
+        """End what connections there still are, at once, and release the socket."""
         if self.is_closed:
             return
         self.is_closed = True
         loop = self._loop()
-        if loop is not None and not loop.is_closed():
+        is_alive = loop is not None and not loop.is_closed()
+        if loop is not None and is_alive:
             loop.remove_reader(self._fileno)
             loop.remove_writer(self._fileno)
         if self._timer is not None:
             self._timer.cancel()
-        self.endpoint.close()
+            self._timer = None
+        # On a loop that is closed nobody waits for anything.
+        self.endpoint.close(tell=is_alive)
 
 
 class ClientSockets:

@@ -158,4 +158,4 @@ const LAST_ACK_DELAY: Duration = Duration::from_millis(20);
 /// RFC 9110 §15.6.4.
 const HTTP_UNAVAILABLE: u16 = 503;
 /// RFC 9114 §8.1.
-const H3_NO_ERROR: u64 = 0x100;
+pub(crate) const H3_NO_ERROR: u64 = 0x100;

@@ -10,6 +10,7 @@ use pywt_quic::{
     TransportOptions,
 };
 
+use crate::close::H3_NO_ERROR;
 use crate::{Connection, ConnectionOptions, Error, Notification};
 
 /// Names one connection, also after it is gone: a place is used again, a serial is not.
@@ -166,10 +167,17 @@ impl Endpoint {
 
     /// Takes note of the deadlines that have passed.
     pub fn handle_timeouts(&mut self, now: Instant) {
-        while let Some(slot) = self.deadlines.pop_expired(now) {
-            self.guard(slot, |connection| connection.handle_timeout(now));
-            self.after(slot);
-        }
+        while self.handle_timeout(now) {}
+    }
+
+    /// Takes note of one deadline that has passed; false when there is none.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        let Some(slot) = self.deadlines.pop_expired(now) else {
+            return false;
+        };
+        self.guard(slot, |connection| connection.handle_timeout(now));
+        self.after(slot);
+        true
     }
 
     /// The earliest deadline.
@@ -209,14 +217,26 @@ impl Endpoint {
             .map(|peer| &peer.connection)
     }
 
-    /// The connections that have not been told closed.
-    pub fn open_connections(&self) -> Vec<ConnectionKey> {
-        self.peers
-            .iter()
-            .flatten()
-            .filter(|peer| !peer.connection.is_closed())
-            .map(|peer| peer.key)
-            .collect()
+    /// Refuses new connections and asks the running ones to end; each tells when it has.
+    pub fn close_connections(&mut self, code: u64, reason: &str, now: Instant) {
+        self.end_connections(|connection| connection.close(code, reason, now));
+    }
+
+    /// Refuses new connections and ends the running ones, whatever their peers have seen by now.
+    pub fn close_at_once(&mut self, now: Instant) {
+        self.end_connections(|connection| connection.close_now(H3_NO_ERROR, String::new(), now));
+    }
+
+    fn end_connections(&mut self, mut end: impl FnMut(&mut Connection)) {
+        self.stop_accepting();
+        for slot in 0..self.peers.len() {
+            self.guard(slot, |connection| {
+                if !connection.is_closed() {
+                    end(connection);
+                }
+            });
+            self.after(slot);
+        }
     }
 
     /// Connections whose state is still kept, closed ones in their draining period included.

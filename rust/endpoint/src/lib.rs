@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audience;
 mod close;
 mod connection;
 mod datagram;
@@ -21,12 +22,16 @@ mod notification;
 mod reactor;
 mod session;
 mod stream;
+mod turn;
 
+pub use audience::Audience;
 pub use connection::{Connection, ConnectionOptions, ConnectionStats};
 pub use endpoint::{ConnectionKey, Endpoint, ServerSetup};
 pub use error::Error;
 pub use notification::{Epilogue, Notification};
 pub use pywt_core as core;
 pub use pywt_quic as quic;
-pub use reactor::{Flushed, Reactor};
+pub(crate) use reactor::Flushed;
+pub use reactor::{Reactor, Sending};
 pub use stream::{Payload, Read};
+pub use turn::{Telling, Wishes};

@@ -2,13 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pywt_quic::{Batch, Socket, Transmit};
 
-use crate::Endpoint;
+use crate::turn::{Facts, Turn, TURN_BUDGET};
+use crate::{Connection, ConnectionKey, Endpoint, Error, Notification, Telling, Wishes};
 
-/// An endpoint and its socket.
+/// An endpoint, its socket, and its place in an event loop.
+///
+/// The event loop calls [`Self::on_readable`], [`Self::on_timer`] and [`Self::on_flush`]. After each
+/// of them somebody tells the application what it should know ([`Self::begin_telling`]), and after
+/// every call at all the event loop is asked for what [`Self::wishes`] says.
 pub struct Reactor {
     endpoint: Endpoint,
     socket: Socket,
@@ -16,11 +21,23 @@ pub struct Reactor {
     /// What the socket had no room for.
     unsent: Option<Transmit>,
     erred: bool,
+    turn: Turn,
+}
+
+/// When the packets that a call brings about leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// At the end of the turn.
+    Later,
+    /// The call completes what the peer is to have: at once if it is the first of a turn.
+    Message,
+    /// The peer waits for it: at once.
+    Now,
 }
 
 /// How a flush ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flushed {
+pub(crate) enum Flushed {
     /// Everything was sent.
     Done,
     /// There is more, but others should have their turn: flush again soon.
@@ -38,6 +55,7 @@ impl Reactor {
             buffer: Vec::new(),
             unsent: None,
             erred: false,
+            turn: Turn::default(),
         }
     }
 
@@ -56,18 +74,27 @@ impl Reactor {
         self.socket.local_address()
     }
 
-    /// Takes what has arrived, up to a bound that keeps the event loop fair; the socket stays
-    /// readable when there is more.
+    /// The socket is readable: takes what has arrived, for about half of the turn's budget; the
+    /// socket stays readable when there is more. Sends at once when nobody has to be told.
     pub fn on_readable(&mut self) {
-        let now = Instant::now();
-        for batch in 0..MAX_RECEIVE_BATCHES {
+        if self.turn.begin() {
+            self.receive();
+        }
+        self.send_unless_told();
+    }
+
+    fn receive(&mut self) {
+        let started = Instant::now();
+        let mut now = started;
+        let mut is_first = true;
+        while is_first || now.saturating_duration_since(started) < RECEIVING_BUDGET {
             let endpoint = &mut self.endpoint;
             match self.socket.receive(|packet| endpoint.receive(packet)) {
                 // Digested batch by batch, so that queues inside QUIC stay small.
                 Ok(Batch::Full) => self.endpoint.drive(now),
                 Ok(Batch::Last) => break,
                 Ok(Batch::Empty) => {
-                    if batch == 0 {
+                    if is_first {
                         // Woken for an error that no call has met.
                         self.take_errors(None);
                     }
@@ -76,8 +103,102 @@ impl Reactor {
                 // An error of the socket is one the network reported for an earlier packet.
                 Err(error) => self.take_errors(Some(&error)),
             }
+            is_first = false;
+            now = Instant::now();
         }
         self.endpoint.drive(now);
+    }
+
+    /// The timer that was wished for has fired: takes note of the deadlines that have passed.
+    pub fn on_timer(&mut self) {
+        self.turn.begin();
+        self.turn.timer_fired();
+        let now = Instant::now();
+        while self.endpoint.handle_timeout(now) && now.elapsed() < TURN_BUDGET {}
+        self.send_unless_told();
+    }
+
+    /// The flush that was wished for has come. When the application has been told what it should
+    /// know, [`Self::transmit`] follows.
+    pub fn on_flush(&mut self) {
+        self.turn.begin();
+        self.turn.flush_came();
+    }
+
+    fn send_unless_told(&mut self) {
+        if self.endpoint.notifications() == 0 {
+            self.transmit();
+        }
+    }
+
+    /// Begins to tell the application; `None` when there is nothing to tell, or somebody tells
+    /// already. Sends before that what has waited for nothing else.
+    pub fn begin_telling(&mut self) -> Option<Telling> {
+        let notifications = self.endpoint.notifications();
+        let telling = self.turn.begin_telling(notifications, Instant::now())?;
+        if self.endpoint.wants_prompt_transmit() {
+            let flushed = self.flush(true);
+            self.turn.sent(flushed);
+        }
+        Some(telling)
+    }
+
+    /// The next thing to tell in this turn. Between two calls anything else may be called.
+    pub fn tell(&mut self, telling: &mut Telling) -> Option<(ConnectionKey, Notification)> {
+        if !self.turn.may_tell(telling, Instant::now) {
+            return None;
+        }
+        let told = self.endpoint.poll_notification()?;
+        Turn::tells(telling, &told.1);
+        Some(told)
+    }
+
+    /// Whoever told has come to the end of it, or has failed.
+    pub fn end_telling(&mut self) {
+        self.turn.end_telling();
+    }
+
+    /// Runs a call of the application on a connection.
+    pub fn call<T>(
+        &mut self,
+        key: ConnectionKey,
+        sending: Sending,
+        call: impl FnOnce(&mut Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let result = self.endpoint.with(key, call);
+        let is_now = match sending {
+            Sending::Later => false,
+            Sending::Message => self.turn.may_send_at_once(),
+            Sending::Now => true,
+        };
+        if is_now {
+            self.transmit();
+        }
+        result
+    }
+
+    /// Sends what is to be sent, as far as budget and socket allow.
+    pub fn transmit(&mut self) {
+        let flushed = self.flush(false);
+        self.turn.sent(flushed);
+    }
+
+    /// What to ask of the event loop now.
+    pub fn wishes(&mut self) -> Wishes {
+        let facts = Facts {
+            erred: std::mem::take(&mut self.erred),
+            notifications: self.endpoint.notifications(),
+            wants_transmit: self.endpoint.wants_transmit(),
+            deadline: self.endpoint.next_timeout(),
+        };
+        self.turn.wishes(&facts, Instant::now)
+    }
+
+    /// Ends every connection at once, tells the peers as far as the socket has room, and takes no
+    /// new ones. Afterwards the application is to be told, with [`Endpoint::poll_notification`].
+    pub fn close(&mut self) {
+        self.endpoint.close_at_once(Instant::now());
+        while self.flush(false) == Flushed::More {}
     }
 
     fn take_errors(&mut self, noticed: Option<&io::Error>) {
@@ -94,26 +215,15 @@ impl Reactor {
         }
     }
 
-    /// Whether the socket has had an error since the last call. Some event loops stop watching a
-    /// socket that had one.
-    pub fn take_erred(&mut self) -> bool {
-        std::mem::take(&mut self.erred)
-    }
-
-    /// Takes note of the deadlines that have passed.
-    pub fn on_timeout(&mut self) {
-        self.endpoint.handle_timeouts(Instant::now());
-    }
-
     /// Sends what is to be sent; with `prompt`, only what should not wait for the application.
-    pub fn flush(&mut self, prompt: bool) -> Flushed {
+    fn flush(&mut self, prompt: bool) -> Flushed {
         let now = Instant::now();
         if let Some(transmit) = self.unsent.take() {
             if let Some(blocked) = self.send(transmit) {
                 return blocked;
             }
         }
-        for _ in 0..MAX_SENDS {
+        loop {
             self.buffer.clear();
             let socket = &self.socket;
             let transmit = self.endpoint.poll_transmit(
@@ -128,8 +238,10 @@ impl Reactor {
             if let Some(blocked) = self.send(transmit) {
                 return blocked;
             }
+            if now.elapsed() >= TURN_BUDGET {
+                return Flushed::More;
+            }
         }
-        Flushed::More
     }
 
     fn send(&mut self, transmit: Transmit) -> Option<Flushed> {
@@ -170,9 +282,7 @@ fn is_unreachable(error: io::ErrorKind) -> bool {
     )
 }
 
-/// Receive calls per wake-up.
-const MAX_RECEIVE_BATCHES: usize = 16;
-/// GSO batches per flush.
-const MAX_SENDS: usize = 128;
+/// The part of [`TURN_BUDGET`] for packets; the other is for the application.
+const RECEIVING_BUDGET: Duration = Duration::from_micros(500);
 /// Errors taken at a time.
 const MAX_ERRORS: usize = 64;

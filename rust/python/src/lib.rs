@@ -14,15 +14,17 @@ mod errors;
 mod native_buffer;
 mod native_connection;
 mod native_endpoint;
-mod native_error;
+mod native_hooks;
+mod native_seam;
 mod native_settings;
 mod native_sink;
+mod native_thread;
 mod quic;
 
 use pyo3::prelude::*;
 
-/// `pywebtransport._native`.
-#[pymodule]
+/// `pywebtransport._native`. It relies on the GIL: a build without one keeps it for this module.
+#[pymodule(gil_used = true)]
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     codec::register(m)?;

@@ -1,7 +1,7 @@
 //! `EndpointConnection`: one connection of the native engine, as the engine seam wants it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -9,24 +9,25 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyList, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use pyo3::{intern, PyTraverseError, PyVisit};
 use pywt_core::{Dir, Request, Response};
-use pywt_endpoint::{Connection, ConnectionKey, Epilogue, Error, Notification, Payload, Read};
+use pywt_endpoint::{
+    Audience, Connection, ConnectionKey, Epilogue, Error, Notification, Payload, Read, Sending,
+};
 
 use crate::core_connection::flow_dict;
 use crate::native_buffer::{join, with_slice};
-use crate::native_endpoint::{address, report, Endpoint};
-use crate::native_error::exception;
-use crate::native_sink::{by, kind, Sink, BASE};
+use crate::native_endpoint::{address, Endpoint, State};
+use crate::native_seam::{by, kind, EndpointSeam};
+use crate::native_sink::Sink;
 
 /// One QUIC connection with its HTTP/3 and WebTransport state. Made by `Endpoint`; meant to be
 /// subclassed with the methods `connected()` and `lost(code, reason, by, kind)`.
 #[pyclass(frozen, subclass, weakref, module = "pywebtransport._native")]
 pub(crate) struct EndpointConnection {
     place: OnceLock<Place>,
-    told: Mutex<Told>,
+    audience: Mutex<Audience<Arc<Sink>>>,
 }
 
 struct Place {
@@ -35,22 +36,13 @@ struct Place {
     is_client: bool,
 }
 
-#[derive(Default)]
-struct Told {
-    sink: Option<Sink>,
-    /// What came before there was a sink.
-    early: Vec<Notification>,
-    closed: bool,
-    epilogue: Option<Box<Epilogue>>,
-}
-
 #[pymethods]
 impl EndpointConnection {
     #[new]
     fn new() -> Self {
         Self {
             place: OnceLock::new(),
-            told: Mutex::default(),
+            audience: Mutex::default(),
         }
     }
 
@@ -62,15 +54,14 @@ impl EndpointConnection {
     /// Whether `closed` has been told.
     #[getter]
     fn is_closed(&self) -> bool {
-        self.told().closed
+        self.audience().is_closed()
     }
 
     /// Stays known after the end, as do the peer's and the figures.
     #[getter]
-    fn local_address(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
+    fn local_address(&self) -> PyResult<Option<(String, u16)>> {
         let place = self.place()?;
         let Some((remote, ip)) = self.facts(
-            py,
             |connection| {
                 (
                     connection.quic().remote_address(),
@@ -82,7 +73,7 @@ impl EndpointConnection {
         else {
             return Ok(None);
         };
-        let mut local = place.endpoint.bind(py).get().lock()?.bound();
+        let mut local = place.endpoint.get().look()?.bound();
         if local.ip().is_unspecified() {
             if let Some(ip) = ip.or_else(|| source_ip(remote)) {
                 local.set_ip(ip);
@@ -92,27 +83,26 @@ impl EndpointConnection {
     }
 
     #[getter]
-    fn remote_address(&self, py: Python<'_>) -> PyResult<Option<(String, u16)>> {
+    fn remote_address(&self) -> PyResult<Option<(String, u16)>> {
         let remote = self.facts(
-            py,
             |connection| connection.quic().remote_address(),
             |epilogue| epilogue.remote,
         )?;
         Ok(remote.map(address))
     }
 
-    /// Attaches the facade; notifications that came before are delivered now.
-    fn set_sink(slf: &Bound<'_, Self>, sink: &Bound<'_, PyAny>) -> PyResult<()> {
-        let sink = Sink::new(sink)?;
-        let early = {
-            let mut told = slf.get().told();
-            told.sink = Some(sink);
-            std::mem::take(&mut told.early)
-        };
-        for notification in early {
-            slf.get().tell(slf, notification);
+    /// Attaches the facade; notifications that came before are delivered now. It is let go when it
+    /// has been told the end.
+    fn set_sink(&self, py: Python<'_>, sink: &Bound<'_, PyAny>) -> PyResult<()> {
+        let seam = self.place()?.endpoint.get().seam();
+        let sink = Arc::new(Sink::new(sink)?);
+        let (missed, before) = self.audience().attach(&sink);
+        drop(before);
+        let mut told = Ok(());
+        for notification in missed {
+            told = told.and(sink.tell(py, seam, notification));
         }
-        Ok(())
+        told
     }
 
     #[pyo3(signature = (*, authority, path, headers, protocols = Vec::new()))]
@@ -130,7 +120,9 @@ impl EndpointConnection {
             headers: fields(headers)?,
             protocols,
         };
-        self.with(py, |connection, now| connection.open_session(request, now))
+        self.with(py, Sending::Later, |connection, now| {
+            connection.open_session(request, now)
+        })
     }
 
     #[pyo3(signature = (session_id, *, protocol = None, headers = None))]
@@ -143,10 +135,9 @@ impl EndpointConnection {
     ) -> PyResult<()> {
         let headers = headers.map(fields).transpose()?.unwrap_or_default();
         let response = Response { protocol, headers };
-        self.with(py, |connection, now| {
+        self.with(py, Sending::Now, |connection, now| {
             connection.accept_session(session_id, response, now)
-        })?;
-        self.transmit(py)
+        })
     }
 
     #[pyo3(signature = (session_id, *, status, headers = None))]
@@ -158,7 +149,7 @@ impl EndpointConnection {
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let headers = headers.map(fields).transpose()?.unwrap_or_default();
-        self.with(py, |connection, now| {
+        self.with(py, Sending::Later, |connection, now| {
             connection.reject_session(session_id, status, &headers, now)
         })
     }
@@ -171,14 +162,13 @@ impl EndpointConnection {
         code: u32,
         reason: &str,
     ) -> PyResult<()> {
-        self.with(py, |connection, now| {
+        self.with(py, Sending::Now, |connection, now| {
             connection.close_session(session_id, code, reason, now)
-        })?;
-        self.transmit(py)
+        })
     }
 
     fn drain_session(&self, py: Python<'_>, session_id: u64) -> PyResult<()> {
-        self.with(py, |connection, now| {
+        self.with(py, Sending::Later, |connection, now| {
             connection.drain_session(session_id, now)
         })
     }
@@ -190,7 +180,7 @@ impl EndpointConnection {
         unidirectional: bool,
     ) -> PyResult<Option<u64>> {
         let dir = if unidirectional { Dir::Uni } else { Dir::Bidi };
-        self.with(py, |connection, now| {
+        self.with(py, Sending::Later, |connection, now| {
             connection.open_stream(session_id, dir, now)
         })
     }
@@ -206,7 +196,7 @@ impl EndpointConnection {
         let read = self.read(py, |connection, now| {
             connection.stream_read(stream_id, max, &mut chunks, now)
         })?;
-        let gone = if self.told().closed {
+        let gone = if self.audience().is_closed() {
             Read::End
         } else {
             Read::Nothing
@@ -240,26 +230,26 @@ impl EndpointConnection {
     }
 
     fn stream_reset(&self, py: Python<'_>, stream_id: u64, code: u32) -> PyResult<()> {
-        self.with(py, |connection, now| {
+        self.with(py, Sending::Later, |connection, now| {
             connection.stream_reset(stream_id, code, now)
         })
     }
 
     fn stream_stop(&self, py: Python<'_>, stream_id: u64, code: u32) -> PyResult<()> {
-        self.with(py, |connection, now| {
+        self.with(py, Sending::Later, |connection, now| {
             connection.stream_stop(stream_id, code, now)
         })
     }
 
     fn set_stream_priority(&self, py: Python<'_>, stream_id: u64, priority: i32) -> PyResult<()> {
-        self.with(py, |connection, _| {
+        self.with(py, Sending::Later, |connection, _| {
             connection.set_stream_priority(stream_id, priority);
             Ok(())
         })
     }
 
     fn max_datagram_size(&self, py: Python<'_>, session_id: u64) -> PyResult<usize> {
-        self.with(py, |connection, _| {
+        self.with(py, Sending::Later, |connection, _| {
             Ok(connection.max_datagram_size(session_id))
         })
     }
@@ -320,42 +310,10 @@ impl EndpointConnection {
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        static STATS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let stats = self
-            .facts(py, Connection::stats, |epilogue| epilogue.stats)?
+            .facts(Connection::stats, |epilogue| epilogue.stats)?
             .unwrap_or_default();
-        let fields = PyDict::new(py);
-        fields.set_item("rtt", stats.quic.rtt.as_secs_f64())?;
-        fields.set_item("cwnd", stats.quic.cwnd)?;
-        fields.set_item("bytes_in_flight", stats.quic.bytes_in_flight)?;
-        fields.set_item("bytes_sent", stats.quic.bytes_sent)?;
-        fields.set_item("bytes_received", stats.quic.bytes_received)?;
-        fields.set_item("packets_sent", stats.quic.packets_sent)?;
-        fields.set_item("packets_received", stats.quic.packets_received)?;
-        fields.set_item("packets_lost", stats.quic.packets_lost)?;
-        fields.set_item(
-            "datagrams_dropped",
-            stats.datagrams_dropped + stats.core.datagrams_dropped,
-        )?;
-        let extra = PyDict::new(py);
-        extra.set_item("min_rtt", stats.quic.min_rtt.as_secs_f64())?;
-        extra.set_item("mtu", stats.quic.mtu)?;
-        extra.set_item("congestion_events", stats.quic.congestion_events)?;
-        extra.set_item("sessions", stats.core.sessions)?;
-        extra.set_item("streams", stats.core.streams)?;
-        extra.set_item("early_streams", stats.core.early_streams)?;
-        extra.set_item("early_stream_bytes", stats.core.early_stream_bytes)?;
-        extra.set_item("early_datagrams", stats.core.early_datagrams)?;
-        extra.set_item("sessions_established", stats.core.sessions_established)?;
-        extra.set_item("streams_opened", stats.core.streams_opened)?;
-        extra.set_item("streams_accepted", stats.core.streams_accepted)?;
-        extra.set_item("streams_rejected", stats.core.streams_rejected)?;
-        extra.set_item("datagrams_received", stats.core.datagrams_received)?;
-        extra.set_item("unknown_skipped", stats.core.unknown_skipped)?;
-        fields.set_item("extra", extra)?;
-        STATS
-            .import(py, BASE, "EngineStats")?
-            .call((), Some(&fields))
+        self.place()?.endpoint.get().seam().stats(py, &stats)
     }
 
     fn export_keying_material<'py>(
@@ -381,7 +339,7 @@ impl EndpointConnection {
         scope.extend_from_slice(context);
         let mut output = vec![0; length.min(MAX_EXPORT + 1)];
         let exported = length <= MAX_EXPORT
-            && self.with(py, |connection, _| {
+            && self.with(py, Sending::Later, |connection, _| {
                 Ok(connection.export_keying_material(&scope, &mut output))
             })?;
         if !exported {
@@ -393,16 +351,16 @@ impl EndpointConnection {
     }
 
     fn send_goaway(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, |connection, now| connection.goaway(now))
+        self.with(py, Sending::Later, |connection, now| connection.goaway(now))
     }
 
     /// CONNECTION_CLOSE once the peer has read how its sessions ended. Idempotent.
     #[pyo3(signature = (*, code, reason))]
     fn close(&self, py: Python<'_>, code: u64, reason: &str) -> PyResult<()> {
-        if self.told().closed {
+        if self.audience().is_closed() {
             return Ok(());
         }
-        self.with(py, |connection, now| {
+        self.with(py, Sending::Later, |connection, now| {
             connection.close(code, reason, now);
             Ok(())
         })
@@ -410,7 +368,7 @@ impl EndpointConnection {
 
     /// The peer's certificates in DER, leaf first.
     fn peer_certificates<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let chain = self.with(py, |connection, _| {
+        let chain = self.with(py, Sending::Later, |connection, _| {
             Ok(connection.quic().peer_certificates())
         })?;
         PyList::new(py, chain.iter().map(|der| PyBytes::new(py, der)))
@@ -420,8 +378,8 @@ impl EndpointConnection {
         if let Some(place) = self.place.get() {
             visit.call(&place.endpoint)?;
         }
-        if let Ok(told) = self.told.try_lock() {
-            if let Some(sink) = &told.sink {
+        if let Ok(audience) = self.audience.try_lock() {
+            if let Some(sink) = audience.listener() {
                 sink.traverse(&visit)?;
             }
         }
@@ -429,7 +387,7 @@ impl EndpointConnection {
     }
 
     fn __clear__(&self) {
-        let sink = self.told().sink.take();
+        let sink = self.audience().detach();
         drop(sink);
     }
 }
@@ -450,88 +408,60 @@ impl EndpointConnection {
         });
     }
 
-    /// Tells the sink, or keeps the notification until there is one.
-    pub(crate) fn tell(&self, object: &Bound<'_, Self>, notification: Notification) {
+    /// Tells the sink, or keeps the notification until there is one; and the object itself of
+    /// beginning and end.
+    pub(crate) fn tell(
+        &self,
+        object: &Bound<'_, Self>,
+        seam: &EndpointSeam,
+        notification: Notification,
+    ) -> PyResult<()> {
         let py = object.py();
-        match &notification {
+        let lost = match &notification {
             Notification::Connected => {
-                report(
-                    py,
-                    object
-                        .call_method0(intern!(py, "connected"))
-                        .map(Bound::unbind),
-                );
-                return;
+                object.call_method0(intern!(py, "connected"))?;
+                return Ok(());
             }
-            Notification::Closed(close, epilogue) => {
-                let lost = (
-                    close.code,
-                    close.reason.clone(),
-                    by(close.by),
-                    kind(close.kind),
-                );
-                {
-                    let mut told = self.told();
-                    told.closed = true;
-                    told.epilogue = epilogue.clone();
-                }
-                self.deliver(py, notification);
-                report(
-                    py,
-                    object
-                        .call_method1(intern!(py, "lost"), lost)
-                        .map(Bound::unbind),
-                );
-                return;
-            }
-            _ => {}
-        }
-        self.deliver(py, notification);
-    }
-
-    fn deliver(&self, py: Python<'_>, notification: Notification) {
-        let call = {
-            let mut told = self.told();
-            let Some(sink) = &told.sink else {
-                told.early.push(notification);
-                return;
-            };
-            sink.call(py, notification)
+            Notification::Closed(close, _) => Some((
+                close.code,
+                close.reason.clone(),
+                by(close.by),
+                kind(close.kind),
+            )),
+            _ => None,
         };
-        match call {
-            Ok(call) => report(py, call.make(py)),
-            Err(error) => error.write_unraisable(py, None),
+        let heard = self.audience().hear(notification);
+        let told = match heard {
+            Some((sink, notification)) => sink.tell(py, seam, notification),
+            None => Ok(()),
+        };
+        match lost {
+            // Whatever the sink made of it, those who wait for the end are told.
+            Some(lost) => told.and(object.call_method1(intern!(py, "lost"), lost).map(drop)),
+            None => told,
         }
     }
 
-    /// What is known of the connection while it lives, or was when it ended.
+    /// What is known of the connection while it lives, or was when it ended. From any thread.
     fn facts<T>(
         &self,
-        py: Python<'_>,
         now: impl FnOnce(&Connection) -> T,
         at_end: impl FnOnce(&Epilogue) -> T,
     ) -> PyResult<Option<T>> {
-        if let Some(epilogue) = &self.told().epilogue {
+        if let Some(epilogue) = self.audience().epilogue() {
             return Ok(Some(at_end(epilogue)));
         }
         let place = self.place()?;
-        let mut state = place.endpoint.bind(py).get().lock()?;
-        let endpoint = state.endpoint();
-        Ok(endpoint.and_then(|endpoint| endpoint.connection(place.key).map(now)))
+        let mut state = place.endpoint.get().look()?;
+        let connection = state
+            .reactor()
+            .and_then(|reactor| reactor.endpoint().connection(place.key));
+        Ok(connection.map(now))
     }
 
-    /// Sends at once what the peer waits for, instead of at the end of the loop's turn.
-    fn transmit(&self, py: Python<'_>) -> PyResult<()> {
-        let mut state = self.place()?.endpoint.bind(py).get().lock()?;
-        state.transmit();
-        let wishes = state.wishes(py);
-        drop(state);
-        wishes.grant(py);
-        Ok(())
-    }
-
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locked for moments only, in which no Python runs.
+    fn audience(&self) -> MutexGuard<'_, Audience<Arc<Sink>>> {
+        self.audience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn place(&self) -> PyResult<&Place> {
@@ -546,10 +476,11 @@ impl EndpointConnection {
         py: Python<'_>,
         call: impl FnOnce(&mut Connection, Instant) -> T,
     ) -> PyResult<Option<T>> {
-        match self.run(py, false, |connection, now| Ok(call(connection, now)))? {
+        let call = |connection: &mut Connection, now| Ok(call(connection, now));
+        match self.run(py, Sending::Later, call)? {
             Ok(value) => Ok(Some(value)),
             Err(Error::Closed) => Ok(None),
-            Err(error) => Err(exception(py, &error)),
+            Err(error) => Err(self.exception(py, &error)),
         }
     }
 
@@ -561,13 +492,18 @@ impl EndpointConnection {
         data: Payload<'_>,
         fin: bool,
     ) -> PyResult<usize> {
-        let written = self.run(py, fin, |connection, now| {
+        let sending = if fin {
+            Sending::Message
+        } else {
+            Sending::Later
+        };
+        let written = self.run(py, sending, |connection, now| {
             connection.stream_write(stream_id, data, fin, now)
         })?;
         match written {
             Ok(taken) => Ok(taken),
-            Err(Error::Closed) if !self.told().closed => Ok(0),
-            Err(error) => Err(exception(py, &error)),
+            Err(Error::Closed) if !self.audience().is_closed() => Ok(0),
+            Err(error) => Err(self.exception(py, &error)),
         }
     }
 
@@ -575,41 +511,42 @@ impl EndpointConnection {
     fn with<T>(
         &self,
         py: Python<'_>,
+        sending: Sending,
         call: impl FnOnce(&mut Connection, Instant) -> Result<T, Error>,
     ) -> PyResult<T> {
-        self.run(py, false, call)?
-            .map_err(|error| exception(py, &error))
+        self.run(py, sending, call)?
+            .map_err(|error| self.exception(py, &error))
     }
 
     fn send_message(&self, py: Python<'_>, session_id: u64, data: &[u8]) -> PyResult<bool> {
-        self.run(py, true, |connection, _| {
+        self.with(py, Sending::Message, |connection, _| {
             connection.send_datagram(session_id, data)
-        })?
-        .map_err(|error| exception(py, &error))
+        })
     }
 
-    /// Runs a call on the connection, then asks the event loop for what came of it. `is_message`:
-    /// the call completes what the peer is to have.
+    fn exception(&self, py: Python<'_>, error: &Error) -> PyErr {
+        match self.place() {
+            Ok(place) => place.endpoint.get().seam().exception(py, error),
+            Err(none) => none,
+        }
+    }
+
+    /// Runs a call on the connection, then asks the event loop for what came of it.
     fn run<T>(
         &self,
         py: Python<'_>,
-        is_message: bool,
+        sending: Sending,
         call: impl FnOnce(&mut Connection, Instant) -> Result<T, Error>,
     ) -> PyResult<Result<T, Error>> {
         let place = self.place()?;
-        let mut state = place.endpoint.bind(py).get().lock()?;
-        let result = match state.endpoint() {
-            Some(endpoint) => {
-                endpoint.with(place.key, |connection| call(connection, Instant::now()))
-            }
+        let mut state = place.endpoint.get().enter(py)?;
+        let result = match state.reactor() {
+            Some(reactor) => reactor.call(place.key, sending, |connection| {
+                call(connection, Instant::now())
+            }),
             None => Err(Error::Closed),
         };
-        if is_message {
-            state.transmit_message();
-        }
-        let wishes = state.wishes(py);
-        drop(state);
-        wishes.grant(py);
+        State::leave(state, py)?;
         Ok(result)
     }
 }

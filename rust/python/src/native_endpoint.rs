@@ -7,26 +7,31 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::{intern, PyTraverseError, PyVisit};
-use pywt_endpoint::{ConnectionKey, Endpoint as Connections, Flushed, Notification, Reactor};
+use pywt_endpoint::{ConnectionKey, Notification, Reactor, Telling};
 use pywt_quic::{Identity, ServerTls, Socket};
 
 use crate::native_connection::EndpointConnection;
+use crate::native_hooks::{is_exit, report, HookCalls, Hooks};
+use crate::native_seam::EndpointSeam;
 use crate::native_settings::{EndpointClient, EndpointServer, EndpointTransport};
+use crate::native_thread::Home;
 use crate::quic::configuration_error;
 
 /// A UDP socket and its connections.
 ///
 /// `hooks` has the methods `schedule_flush()`, `arm_timer(delay)`, `watch_writable(on)`,
-/// `watch_again()`, for loops that stop watching a socket that had an error, and
-/// `new_connection()`, which returns an `EndpointConnection`; a server's also
+/// `watch_again()`, for loops that stop watching a socket that had an error, `is_running_here()`,
+/// whether this thread runs the event loop now, `new_connection()`, which returns an
+/// `EndpointConnection`, and `failed(connection, error)`, for what a sink raised; a server's also
 /// `accepted(connection)`.
 #[pyclass(frozen, weakref, module = "pywebtransport._native")]
 pub(crate) struct Endpoint {
+    seam: Py<EndpointSeam>,
     state: Mutex<State>,
 }
 
@@ -36,72 +41,23 @@ pub(crate) struct State {
     /// Where the socket is bound, or was.
     bound: SocketAddr,
     hooks: Option<Hooks>,
+    home: Home,
     connections: HashMap<ConnectionKey, Py<EndpointConnection>>,
     tls: Option<ServerTls>,
-    flush_scheduled: bool,
-    /// Something was sent at once since the event loop last called; what follows is gathered.
-    sent_promptly: bool,
-    /// Sinks are being told; whoever tells them asks for a flush.
-    dispatching: bool,
-    /// The socket had no room; the loop says when it has.
-    blocked: bool,
-    writable_watched: bool,
-    armed: Option<Instant>,
-}
-
-struct Hooks {
-    object: Py<PyAny>,
-    schedule_flush: Py<PyAny>,
-}
-
-/// What Python has to be told after the state is unlocked.
-#[derive(Default)]
-pub(crate) struct Wishes {
-    schedule: Option<Py<PyAny>>,
-    arm: Option<(Py<PyAny>, f64)>,
-    watch_again: Option<Py<PyAny>>,
-    watch_writable: Option<(Py<PyAny>, bool)>,
-}
-
-impl Wishes {
-    pub(crate) fn grant(self, py: Python<'_>) {
-        let Self {
-            schedule,
-            arm,
-            watch_again,
-            watch_writable,
-        } = self;
-        if let Some(hook) = schedule {
-            report(py, hook.call0(py));
-        }
-        if let Some((hooks, delay)) = arm {
-            report(
-                py,
-                hooks.call_method1(py, intern!(py, "arm_timer"), (delay,)),
-            );
-        }
-        if let Some(hooks) = watch_again {
-            report(py, hooks.call_method0(py, intern!(py, "watch_again")));
-        }
-        if let Some((hooks, on)) = watch_writable {
-            report(
-                py,
-                hooks.call_method1(py, intern!(py, "watch_writable"), (on,)),
-            );
-        }
-    }
 }
 
 #[pymethods]
 impl Endpoint {
-    /// Binds a socket. OSError: the address cannot be bound.
+    /// Binds a socket, for the event loop that runs in this thread. OSError: the address cannot
+    /// be bound.
     #[new]
-    #[pyo3(signature = (*, host, port, hooks, server = None))]
+    #[pyo3(signature = (*, host, port, hooks, seam, server = None))]
     fn new(
         py: Python<'_>,
         host: IpAddr,
         port: u16,
-        hooks: Py<PyAny>,
+        hooks: Bound<'_, PyAny>,
+        seam: Py<EndpointSeam>,
         server: Option<&EndpointServer>,
     ) -> PyResult<Self> {
         let socket =
@@ -115,23 +71,15 @@ impl Endpoint {
                 .serve(setup.clone())
                 .map_err(configuration_error)?;
         }
-        let schedule_flush = hooks.getattr(py, intern!(py, "schedule_flush"))?;
         Ok(Self {
+            seam,
             state: Mutex::new(State {
                 bound: reactor.local_address(),
                 reactor: Some(reactor),
-                hooks: Some(Hooks {
-                    object: hooks,
-                    schedule_flush,
-                }),
+                hooks: Some(Hooks::new(hooks)?),
+                home: Home::here(py)?,
                 connections: HashMap::new(),
                 tls,
-                flush_scheduled: false,
-                sent_promptly: false,
-                dispatching: false,
-                blocked: false,
-                writable_watched: false,
-                armed: None,
             }),
         })
     }
@@ -140,7 +88,7 @@ impl Endpoint {
     #[cfg(unix)]
     fn fileno(&self) -> PyResult<i32> {
         use std::os::fd::AsRawFd;
-        let state = self.lock()?;
+        let state = self.look()?;
         let reactor = state.reactor.as_ref().ok_or_else(closed)?;
         Ok(reactor.socket().io().as_raw_fd())
     }
@@ -148,7 +96,7 @@ impl Endpoint {
     /// Where the socket is bound.
     #[getter]
     fn local_address(&self) -> PyResult<(String, u16)> {
-        let state = self.lock()?;
+        let state = self.look()?;
         let reactor = state.reactor.as_ref().ok_or_else(closed)?;
         Ok(address(reactor.local_address()))
     }
@@ -156,7 +104,7 @@ impl Endpoint {
     /// Connections whose state is still kept, the closed ones in their draining period included.
     #[getter]
     fn connections(&self) -> PyResult<usize> {
-        let mut state = self.lock()?;
+        let mut state = self.look()?;
         Ok(state
             .reactor
             .as_mut()
@@ -165,7 +113,7 @@ impl Endpoint {
 
     /// The connections that have not been told closed.
     fn open_connections(&self, py: Python<'_>) -> PyResult<Vec<Py<EndpointConnection>>> {
-        let state = self.lock()?;
+        let state = self.look()?;
         Ok(state
             .connections
             .values()
@@ -182,12 +130,8 @@ impl Endpoint {
     ) -> PyResult<Py<EndpointConnection>> {
         let py = slf.py();
         let this = slf.get();
-        let hooks = this.hooks(py)?;
-        let object = hooks
-            .call_method0(py, intern!(py, "new_connection"))?
-            .cast_bound::<EndpointConnection>(py)?
-            .clone();
-        let mut state = this.lock()?;
+        let object = this.new_connection(py)?;
+        let mut state = this.enter(py)?;
         let reactor = state.reactor.as_mut().ok_or_else(closed)?;
         let started = reactor.endpoint().connect(
             &client.options,
@@ -196,75 +140,39 @@ impl Endpoint {
             server_name,
             Instant::now(),
         );
-        let key = match started {
-            Ok(key) => key,
-            Err(error) => {
-                drop(state);
-                return Err(PyValueError::new_err(error.to_string()));
-            }
-        };
+        let key = started.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        reactor.transmit();
         object.get().attach(slf, key, true);
         state.connections.insert(key, object.clone().unbind());
-        state.transmit();
-        let wishes = state.wishes(py);
-        drop(state);
-        wishes.grant(py);
+        State::leave(state, py)?;
         Ok(object.unbind())
     }
 
     /// The socket is readable: takes what has arrived and tells the sinks. Sends at once when
     /// nobody had to be told, else after whoever was told has had a turn.
     fn on_readable(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        let mut state = this.lock()?;
-        state.sent_promptly = false;
-        let Some(reactor) = &mut state.reactor else {
-            return Ok(());
-        };
-        reactor.on_readable();
-        Self::digest(slf, state)
+        Self::turn(slf, Reactor::on_readable, |_| {})
     }
 
     /// The timer has fired.
     fn on_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        let mut state = this.lock()?;
-        state.armed = None;
-        state.sent_promptly = false;
-        let Some(reactor) = &mut state.reactor else {
-            return Ok(());
-        };
-        reactor.on_timeout();
-        Self::digest(slf, state)
+        Self::turn(slf, Reactor::on_timer, |_| {})
     }
 
     /// Tells the sinks what calls brought about, and sends what is to be sent.
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let mut state = this.lock()?;
-        state.flush_scheduled = false;
-        state.sent_promptly = false;
-        if state.notifications() > 0 {
-            drop(state);
-            Self::dispatch(slf)?;
-            state = this.lock()?;
-        }
-        state.transmit();
-        let wishes = state.wishes(py);
-        drop(state);
-        wishes.grant(py);
-        Ok(())
+        Self::turn(slf, Reactor::on_flush, Reactor::transmit)
     }
 
     /// Uses another certificate for connections that start from now on.
     fn reload_certificate(
         &self,
+        py: Python<'_>,
         certfile: std::path::PathBuf,
         keyfile: std::path::PathBuf,
     ) -> PyResult<()> {
         let identity = Identity::from_files(&certfile, &keyfile).map_err(configuration_error)?;
-        let mut state = self.lock()?;
+        let mut state = self.enter(py)?;
         let Some(tls) = state.tls.clone() else {
             return Err(PyRuntimeError::new_err("not a server"));
         };
@@ -279,43 +187,38 @@ impl Endpoint {
     }
 
     /// Refuses new connections and closes the running ones.
-    fn close_connections(slf: &Bound<'_, Self>, code: u64, reason: &str) -> PyResult<()> {
-        let py = slf.py();
-        let mut state = slf.get().lock()?;
+    fn close_connections(&self, py: Python<'_>, code: u64, reason: &str) -> PyResult<()> {
+        let mut state = self.enter(py)?;
         if let Some(reactor) = &mut state.reactor {
             let now = Instant::now();
-            let endpoint = reactor.endpoint();
-            endpoint.stop_accepting();
-            for key in endpoint.open_connections() {
-                // One that ends by itself meanwhile has ended, which is what was wanted.
-                let _ended = endpoint.with(key, |connection| {
-                    connection.close(code, reason, now);
-                    Ok(())
-                });
-            }
+            reactor.endpoint().close_connections(code, reason, now);
         }
-        let wishes = state.wishes(py);
-        drop(state);
-        wishes.grant(py);
-        Ok(())
+        State::leave(state, py)
     }
 
-    /// Releases the socket and everything else. Idempotent.
-    fn close(&self) {
-        if let Ok(mut state) = self.lock() {
-            let reactor = state.reactor.take();
-            let hooks = state.hooks.take();
-            let connections = std::mem::take(&mut state.connections);
-            drop(state);
-            drop((reactor, hooks, connections));
+    /// Ends every connection at once, tells their peers and their sinks, and releases the socket.
+    /// Idempotent. Not `tell`: nobody listens any more.
+    #[pyo3(signature = (*, tell = true))]
+    fn close(slf: &Bound<'_, Self>, tell: bool) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        if let Some(reactor) = &mut this.enter(py)?.reactor {
+            reactor.close();
         }
+        let told = if tell {
+            Self::tell_the_rest(slf)
+        } else {
+            Ok(())
+        };
+        this.release();
+        told
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.seam)?;
         if let Ok(state) = self.state.try_lock() {
             if let Some(hooks) = &state.hooks {
-                visit.call(&hooks.object)?;
-                visit.call(&hooks.schedule_flush)?;
+                hooks.traverse(&visit)?;
             }
             for connection in state.connections.values() {
                 visit.call(connection)?;
@@ -325,193 +228,217 @@ impl Endpoint {
     }
 
     fn __clear__(&self) {
-        self.close();
+        self.release();
     }
 }
 
 impl Endpoint {
-    /// The lock is never held while Python runs, so it can only be taken when another thread is
-    /// inside; that is against the rules of an event loop's objects.
-    pub(crate) fn lock(&self) -> PyResult<MutexGuard<'_, State>> {
+    pub(crate) fn seam(&self) -> &EndpointSeam {
+        self.seam.get()
+    }
+
+    /// The state, for a look from any thread.
+    pub(crate) fn look(&self) -> PyResult<MutexGuard<'_, State>> {
         match self.state.try_lock() {
             Ok(state) => Ok(state),
             Err(TryLockError::Poisoned(poisoned)) => Ok(PoisonError::into_inner(poisoned)),
-            Err(TryLockError::WouldBlock) => Err(PyRuntimeError::new_err(
-                "the endpoint is in use by another thread",
-            )),
+            // Nothing that runs under the lock calls Python or lets go of the GIL.
+            Err(TryLockError::WouldBlock) => Err(PyRuntimeError::new_err("endpoint is in use")),
         }
     }
 
-    fn hooks(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let state = self.lock()?;
-        let hooks = state.hooks.as_ref().ok_or_else(closed)?;
-        Ok(hooks.object.clone_ref(py))
+    /// The state, for a call that may change it: only from the thread that runs the event loop.
+    /// [`State::leave`] follows.
+    pub(crate) fn enter(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, State>> {
+        let state = self.look()?;
+        match &state.hooks {
+            Some(hooks) if !state.home.is_here() => {
+                let (hooks, owner) = (hooks.object(py), state.home.name().to_owned());
+                drop(state);
+                let here = Home::here(py)?;
+                // An event loop may go on in another thread when it has stopped in one.
+                if !hooks
+                    .call_method0(intern!(py, "is_running_here"))?
+                    .extract::<bool>()?
+                {
+                    return Err(self.seam().wrong_thread(py, &owner, here.name()));
+                }
+                let mut state = self.look()?;
+                state.home = here;
+                Ok(state)
+            }
+            _ => Ok(state),
+        }
     }
 
-    /// After packets or time: tells the sinks, and sends now or soon.
-    fn digest<'a>(slf: &'a Bound<'_, Self>, mut state: MutexGuard<'a, State>) -> PyResult<()> {
-        let py = slf.py();
-        if state.notifications() == 0 {
-            state.transmit();
-        } else {
+    /// Lets go of the socket and everything else, telling nobody.
+    fn release(&self) {
+        if let Ok(mut state) = self.look() {
+            let reactor = state.reactor.take();
+            let hooks = state.hooks.take();
+            let connections = std::mem::take(&mut state.connections);
             drop(state);
-            Self::dispatch(slf)?;
-            state = slf.get().lock()?;
+            drop((reactor, hooks, connections));
         }
-        let wishes = state.wishes(py);
-        drop(state);
-        wishes.grant(py);
-        Ok(())
     }
 
-    /// Tells the sinks what they should know by now; what they bring about is told next time.
-    fn dispatch(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn new_connection<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, EndpointConnection>> {
+        let object = self
+            .hooks(py)?
+            .call_method0(intern!(py, "new_connection"))?;
+        Ok(object.cast_into::<EndpointConnection>()?)
+    }
+
+    fn hooks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let state = self.look()?;
+        Ok(state.hooks.as_ref().ok_or_else(closed)?.object(py))
+    }
+
+    /// The event loop calls in: does `first`, tells the sinks what they should know by now, does
+    /// `last`, and asks the event loop for what came of it all.
+    fn turn(
+        slf: &Bound<'_, Self>,
+        first: impl FnOnce(&mut Reactor),
+        last: impl FnOnce(&mut Reactor),
+    ) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let count = {
-            let mut state = this.lock()?;
-            state.transmit_prompt();
-            // What they bring about is flushed when those they wake have had a turn.
-            state.dispatching = true;
-            state.notifications()
+        let telling = {
+            let mut state = this.enter(py)?;
+            let Some(reactor) = &mut state.reactor else {
+                return Ok(());
+            };
+            first(reactor);
+            reactor.begin_telling()
         };
-        for _ in 0..count {
-            let mut state = this.lock()?;
-            let Some((key, notification)) =
-                state.endpoint().and_then(Connections::poll_notification)
-            else {
-                break;
-            };
-            let known = if matches!(notification, Notification::Closed(..)) {
-                state.connections.remove(&key)
-            } else {
-                state
-                    .connections
-                    .get(&key)
-                    .map(|connection| connection.clone_ref(py))
-            };
-            drop(state);
-            let connection = match known {
-                Some(connection) => connection.into_bound(py),
-                None if notification == Notification::Connected => match Self::accept(slf, key) {
-                    Ok(connection) => connection,
-                    Err(error) => {
-                        error.write_unraisable(py, None);
-                        continue;
-                    }
-                },
-                None => continue,
-            };
-            connection.get().tell(&connection, notification);
+        let told = match telling {
+            Some(telling) => Self::tell_all(slf, telling),
+            None => Ok(()),
+        };
+        let mut state = this.look()?;
+        if let Some(reactor) = &mut state.reactor {
+            last(reactor);
         }
-        this.lock()?.dispatching = false;
-        Ok(())
+        let left = State::leave(state, py);
+        told.and(left)
     }
 
-    /// A client's handshake is complete: makes the connection's object.
+    /// Tells the sinks until the turn's share of it is told, or the program is to end.
+    fn tell_all(slf: &Bound<'_, Self>, mut telling: Telling) -> PyResult<()> {
+        let _end = EndTelling(slf.get());
+        loop {
+            let next = match &mut slf.get().look()?.reactor {
+                Some(reactor) => reactor.tell(&mut telling),
+                None => None,
+            };
+            let Some((key, notification)) = next else {
+                return Ok(());
+            };
+            Self::tell(slf, key, notification)?;
+        }
+    }
+
+    /// Tells the sinks everything, whoever else is about to.
+    fn tell_the_rest(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let mut told = Ok(());
+        loop {
+            let next = match &mut slf.get().look()?.reactor {
+                Some(reactor) => reactor.endpoint().poll_notification(),
+                None => None,
+            };
+            let Some((key, notification)) = next else {
+                return told;
+            };
+            told = told.and(Self::tell(slf, key, notification));
+        }
+    }
+
+    /// Tells one connection one thing. Fails only with what is to end the program: what else a
+    /// sink raises is a defect on this side, and ends its connection.
+    fn tell(slf: &Bound<'_, Self>, key: ConnectionKey, notification: Notification) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let known = {
+            let mut state = this.look()?;
+            if matches!(notification, Notification::Closed(..)) {
+                state.connections.remove(&key)
+            } else {
+                let known = state.connections.get(&key);
+                known.map(|connection| connection.clone_ref(py))
+            }
+        };
+        let told = match known {
+            Some(connection) => {
+                let connection = connection.into_bound(py);
+                let told = connection
+                    .get()
+                    .tell(&connection, this.seam(), notification);
+                told.map_err(|error| (connection, error))
+            }
+            // A client's handshake is complete.
+            None if notification == Notification::Connected => Self::accept(slf, key)?,
+            // It never had an object.
+            None => Ok(()),
+        };
+        match told {
+            Err((connection, error)) if !is_exit(py, &error) => {
+                let failed = (connection, error.into_value(py));
+                let hooks = this.hooks(py)?;
+                report(py, hooks.call_method1(intern!(py, "failed"), failed))
+            }
+            told => told.map_err(|(_, error)| error),
+        }
+    }
+
+    /// Makes the object of a connection that a client has opened.
     fn accept<'py>(
         slf: &Bound<'py, Self>,
         key: ConnectionKey,
-    ) -> PyResult<Bound<'py, EndpointConnection>> {
+    ) -> PyResult<Result<(), (Bound<'py, EndpointConnection>, PyErr)>> {
         let py = slf.py();
         let this = slf.get();
-        let hooks = this.hooks(py)?;
-        let object = hooks
-            .call_method0(py, intern!(py, "new_connection"))?
-            .cast_bound::<EndpointConnection>(py)?
-            .clone();
+        let object = this.new_connection(py)?;
         object.get().attach(slf, key, false);
-        this.lock()?
-            .connections
-            .insert(key, object.clone().unbind());
-        report(
-            py,
-            hooks.call_method1(py, intern!(py, "accepted"), (&object,)),
-        );
-        Ok(object)
+        let kept = object.clone().unbind();
+        this.look()?.connections.insert(key, kept);
+        let accepted = this
+            .hooks(py)?
+            .call_method1(intern!(py, "accepted"), (&object,));
+        Ok(accepted.map(drop).map_err(|error| (object, error)))
+    }
+}
+
+/// However the telling ends, somebody else may begin it afterwards.
+struct EndTelling<'a>(&'a Endpoint);
+
+impl Drop for EndTelling<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.0.look() {
+            if let Some(reactor) = &mut state.reactor {
+                reactor.end_telling();
+            }
+        }
     }
 }
 
 impl State {
-    pub(crate) fn endpoint(&mut self) -> Option<&mut Connections> {
-        self.reactor.as_mut().map(Reactor::endpoint)
+    pub(crate) fn reactor(&mut self) -> Option<&mut Reactor> {
+        self.reactor.as_mut()
     }
 
     pub(crate) fn bound(&self) -> SocketAddr {
         self.bound
     }
 
-    fn notifications(&mut self) -> usize {
-        self.endpoint()
-            .map_or(0, |endpoint| endpoint.notifications())
-    }
-
-    pub(crate) fn transmit(&mut self) {
-        if let Some(reactor) = &mut self.reactor {
-            self.blocked = reactor.flush(false) == Flushed::Blocked;
-        }
-    }
-
-    /// A whole message was given to send. The first of a turn leaves at once, so that an answer
-    /// does not wait for the turn's end; those after it share their packets and system calls.
-    pub(crate) fn transmit_message(&mut self) {
-        if !(self.sent_promptly || self.flush_scheduled || self.dispatching) {
-            self.sent_promptly = true;
-            self.transmit();
-        }
-    }
-
-    fn transmit_prompt(&mut self) {
-        if let Some(reactor) = &mut self.reactor {
-            if reactor.endpoint().wants_prompt_transmit() {
-                self.blocked = reactor.flush(true) == Flushed::Blocked;
-            }
-        }
-    }
-
-    /// What the event loop must do now that something was done here.
-    pub(crate) fn wishes(&mut self, py: Python<'_>) -> Wishes {
-        let mut wishes = Wishes::default();
-        let (Some(reactor), Some(hooks)) = (&mut self.reactor, &self.hooks) else {
-            return wishes;
+    /// Unlocks, then asks the event loop for what came of the call.
+    pub(crate) fn leave(mut state: MutexGuard<'_, Self>, py: Python<'_>) -> PyResult<()> {
+        let this = &mut *state;
+        let calls = match (&mut this.reactor, &this.hooks) {
+            (Some(reactor), Some(hooks)) => hooks.calls(py, reactor.wishes()),
+            _ => HookCalls::default(),
         };
-        if reactor.take_erred() {
-            wishes.watch_again = Some(hooks.object.clone_ref(py));
-        }
-        let endpoint = reactor.endpoint();
-        let wants_flush =
-            endpoint.notifications() > 0 || (endpoint.wants_transmit() && !self.blocked);
-        if wants_flush && !self.flush_scheduled && !self.dispatching {
-            self.flush_scheduled = true;
-            wishes.schedule = Some(hooks.schedule_flush.clone_ref(py));
-        }
-        if self.blocked != self.writable_watched {
-            self.writable_watched = self.blocked;
-            wishes.watch_writable = Some((hooks.object.clone_ref(py), self.blocked));
-        }
-        if let Some(deadline) = endpoint.next_timeout() {
-            // Only an earlier deadline needs the loop; a later one is found when the timer fires.
-            // Event loops count milliseconds, and some fire at once what is due in less than one:
-            // rounded up, a timer never fires in vain.
-            if self
-                .armed
-                .is_none_or(|armed| deadline + TIMER_PRECISION < armed)
-            {
-                let delay = deadline.saturating_duration_since(Instant::now());
-                let millis = u64::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
-                let delay = Duration::from_millis(millis).max(TIMER_PRECISION);
-                self.armed = Some(deadline);
-                wishes.arm = Some((hooks.object.clone_ref(py), delay.as_secs_f64()));
-            }
-        }
-        wishes
-    }
-}
-
-/// An exception that nobody is there to catch goes where Python sends those.
-pub(crate) fn report(py: Python<'_>, result: PyResult<Py<PyAny>>) {
-    if let Err(error) = result {
-        error.write_unraisable(py, None);
+        drop(state);
+        calls.make(py)
     }
 }
 
@@ -523,12 +450,10 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Endpoint>()?;
     m.add_class::<EndpointClient>()?;
     m.add_class::<EndpointConnection>()?;
+    m.add_class::<EndpointSeam>()?;
     m.add_class::<EndpointServer>()?;
     m.add_class::<EndpointTransport>()
 }
-
-/// How exactly an event loop's timer fires.
-const TIMER_PRECISION: Duration = Duration::from_millis(1);
 
 fn closed() -> PyErr {
     PyOSError::new_err("the endpoint is closed")

@@ -1,13 +1,12 @@
 //! The facade's sink: notifications of the endpoint as calls of its methods.
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::PyDict;
 use pyo3::{intern, PyTraverseError, PyVisit};
 use pywt_core::{ClosedBy, Dir};
 use pywt_endpoint::Notification;
-use pywt_quic::{Close, CloseBy, CloseKind};
+
+use crate::native_seam::EndpointSeam;
 
 /// The facade's object and its busiest methods.
 pub(crate) struct Sink {
@@ -16,18 +15,6 @@ pub(crate) struct Sink {
     stream_opened: Py<PyAny>,
     stream_readable: Py<PyAny>,
     stream_writable: Py<PyAny>,
-}
-
-/// A method of the sink and its arguments, to be called when nothing is locked.
-pub(crate) struct Call {
-    method: Py<PyAny>,
-    arguments: Py<PyTuple>,
-}
-
-impl Call {
-    pub(crate) fn make(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.method.call1(py, self.arguments.into_bound(py))
-    }
 }
 
 impl Sink {
@@ -51,62 +38,55 @@ impl Sink {
         visit.call(&self.stream_writable)
     }
 
-    /// Which method a notification calls, with what.
-    pub(crate) fn call(&self, py: Python<'_>, notification: Notification) -> PyResult<Call> {
-        let named = |name, arguments: Bound<'_, PyTuple>| {
-            Ok(Call {
-                method: self.object.getattr(py, name)?,
-                arguments: arguments.unbind(),
-            })
-        };
-        let busy = |method: &Py<PyAny>, arguments: Bound<'_, PyTuple>| {
-            Ok(Call {
-                method: method.clone_ref(py),
-                arguments: arguments.unbind(),
-            })
-        };
+    /// Calls the method that a notification is for.
+    pub(crate) fn tell(
+        &self,
+        py: Python<'_>,
+        seam: &EndpointSeam,
+        notification: Notification,
+    ) -> PyResult<()> {
+        let object = self.object.bind(py);
         match notification {
             Notification::DatagramsReadable(session) => {
-                busy(&self.datagrams_readable, (session,).into_pyobject(py)?)
+                self.datagrams_readable.call1(py, (session,))?;
             }
             Notification::StreamOpened { session, stream } => {
-                busy(&self.stream_opened, (session, stream).into_pyobject(py)?)
+                self.stream_opened.call1(py, (session, stream))?;
             }
             Notification::StreamReadable(stream) => {
-                busy(&self.stream_readable, (stream,).into_pyobject(py)?)
+                self.stream_readable.call1(py, (stream,))?;
             }
             Notification::StreamWritable(stream) => {
-                busy(&self.stream_writable, (stream,).into_pyobject(py)?)
+                self.stream_writable.call1(py, (stream,))?;
             }
             Notification::SessionClosed {
                 session,
                 code,
                 reason,
                 by,
-            } => named(
-                intern!(py, "session_closed"),
-                (session, code, reason, closed_by(by)).into_pyobject(py)?,
-            ),
-            Notification::SessionDraining(session) => named(
-                intern!(py, "session_draining"),
-                (session,).into_pyobject(py)?,
-            ),
+            } => {
+                let closed = (session, code, reason, closed_by(by));
+                object.call_method1(intern!(py, "session_closed"), closed)?;
+            }
+            Notification::SessionDraining(session) => {
+                object.call_method1(intern!(py, "session_draining"), (session,))?;
+            }
             Notification::SessionEstablished {
                 session,
                 protocol,
                 headers,
-            } => named(
-                intern!(py, "session_established"),
-                (session, protocol, mapping(py, headers)?).into_pyobject(py)?,
-            ),
+            } => {
+                let established = (session, protocol, mapping(py, headers)?);
+                object.call_method1(intern!(py, "session_established"), established)?;
+            }
             Notification::SessionRejected {
                 session,
                 status,
                 headers,
-            } => named(
-                intern!(py, "session_rejected"),
-                (session, status, mapping(py, headers)?).into_pyobject(py)?,
-            ),
+            } => {
+                let rejected = (session, status, mapping(py, headers)?);
+                object.call_method1(intern!(py, "session_rejected"), rejected)?;
+            }
             Notification::SessionRequested {
                 session,
                 authority,
@@ -115,49 +95,31 @@ impl Sink {
                 protocols,
                 dialect,
             } => {
-                static REQUEST: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-                let request = REQUEST.import(py, BASE, "SessionRequest")?.call1((
-                    session,
-                    authority,
-                    path,
-                    mapping(py, headers)?,
-                    protocols,
-                    dialect.name(),
-                ))?;
-                named(
-                    intern!(py, "session_requested"),
-                    (request,).into_pyobject(py)?,
-                )
+                let headers = mapping(py, headers)?;
+                let dialect = dialect.name();
+                let fields = (session, authority, path, headers, protocols, dialect);
+                let request = seam.session_request(py, fields)?;
+                object.call_method1(intern!(py, "session_requested"), (request,))?;
             }
-            Notification::StreamReset { stream, code } => named(
-                intern!(py, "stream_reset"),
-                (stream, code).into_pyobject(py)?,
-            ),
-            Notification::StreamStopped { stream, code } => named(
-                intern!(py, "stream_stopped"),
-                (stream, code).into_pyobject(py)?,
-            ),
-            Notification::StreamsAvailable { session, dir } => named(
-                intern!(py, "streams_available"),
-                (session, dir == Dir::Uni).into_pyobject(py)?,
-            ),
-            Notification::Closed(close, _) => named(
-                intern!(py, "closed"),
-                (close_info(py, close)?,).into_pyobject(py)?,
-            ),
-            Notification::Connected => Err(PyRuntimeError::new_err("told elsewhere")),
+            Notification::StreamReset { stream, code } => {
+                object.call_method1(intern!(py, "stream_reset"), (stream, code))?;
+            }
+            Notification::StreamStopped { stream, code } => {
+                object.call_method1(intern!(py, "stream_stopped"), (stream, code))?;
+            }
+            Notification::StreamsAvailable { session, dir } => {
+                let which = (session, dir == Dir::Uni);
+                object.call_method1(intern!(py, "streams_available"), which)?;
+            }
+            Notification::Closed(close, _) => {
+                let info = seam.close_info(py, close)?;
+                object.call_method1(intern!(py, "closed"), (info,))?;
+            }
+            // For the connection's object, not for its sink.
+            Notification::Connected => {}
         }
+        Ok(())
     }
-}
-
-fn close_info<'py>(py: Python<'py>, close: Close) -> PyResult<Bound<'py, PyAny>> {
-    static INFO: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    INFO.import(py, BASE, "CloseInfo")?.call1((
-        close.code,
-        close.reason,
-        by(close.by),
-        close.kind == CloseKind::Application,
-    ))
 }
 
 /// Header fields as a dict; a repeated name is joined as RFC 9110 §5.3 says.
@@ -176,14 +138,6 @@ fn mapping<'py>(py: Python<'py>, headers: Vec<(String, String)>) -> PyResult<Bou
     Ok(dict)
 }
 
-pub(crate) fn by(by: CloseBy) -> &'static str {
-    match by {
-        CloseBy::Local => "local",
-        CloseBy::Remote => "remote",
-        CloseBy::Transport => "transport",
-    }
-}
-
 fn closed_by(by: ClosedBy) -> &'static str {
     match by {
         ClosedBy::Local => "local",
@@ -191,18 +145,3 @@ fn closed_by(by: ClosedBy) -> &'static str {
         ClosedBy::Transport => "transport",
     }
 }
-
-pub(crate) fn kind(kind: CloseKind) -> &'static str {
-    match kind {
-        CloseKind::Application => "application",
-        CloseKind::Tls { .. } => "tls",
-        CloseKind::Quic => "quic",
-        CloseKind::IdleTimeout => "idle",
-        CloseKind::StatelessReset => "reset",
-        CloseKind::VersionMismatch => "version",
-        CloseKind::Unreachable => "unreachable",
-    }
-}
-
-/// The seam's Python module.
-pub(crate) const BASE: &str = "pywebtransport._engine.base";
