@@ -676,3 +676,37 @@ fn many_streams_at_once_grow_the_limit_and_all_arrive() {
         }
     }
 }
+
+#[test]
+fn a_close_leaves_at_once_also_when_the_congestion_window_is_full() {
+    for is_at_once in [false, true] {
+        let mut pair = Pair::with_session(&Setup::default());
+        let now = pair.now;
+        let id = pair
+            .server
+            .call(|c| c.open_stream(0, Dir::Bidi, now))
+            .unwrap()
+            .unwrap();
+        let full = vec![0; 1 << 20];
+        assert_eq!(pair.server.write(id, &full, false, now), Ok(full.len()));
+        pair.transmit();
+        if is_at_once {
+            pair.server.endpoint.close_at_once(now);
+        } else {
+            pair.server
+                .call(|c| {
+                    c.close(7, "enough", now);
+                    Ok(())
+                })
+                .unwrap();
+        }
+        pair.advance(Duration::from_secs(3));
+        assert!(
+            pair.client.take().iter().any(|told| matches!(
+                told,
+                Notification::Closed(close, _) if close.by == CloseBy::Remote
+            )),
+            "{is_at_once}"
+        );
+    }
+}

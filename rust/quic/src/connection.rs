@@ -10,7 +10,7 @@ use quinn_proto::{
     ConnectionEvent, Dir, EndpointEvent, SendDatagramError, Side, StreamEvent, Transmit, VarInt,
 };
 
-use crate::ack_clock::flight;
+use crate::ack_clock::{flight, lift};
 use crate::crypto::Handshake;
 use crate::sideband::Sideband;
 use crate::stream::{number, Streams, RESET_ROOM};
@@ -270,6 +270,7 @@ impl Connection {
     /// CONNECTION_CLOSE with an application code.
     pub fn close(&mut self, now: Instant, code: u64, reason: &str) {
         let code = VarInt::from_u64(code).unwrap_or(VarInt::MAX);
+        lift(self.inner.congestion_state());
         self.inner
             .close(now, code, Bytes::copy_from_slice(reason.as_bytes()));
     }

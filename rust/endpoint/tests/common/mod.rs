@@ -204,7 +204,8 @@ impl Pair {
         self.quiet = false;
     }
 
-    fn transmit(&mut self) {
+    /// Puts on the wire what both may send now.
+    pub fn transmit(&mut self) {
         let mut buffer = Vec::new();
         for side in [&mut self.client, &mut self.server] {
             while let Some(transmit) =
