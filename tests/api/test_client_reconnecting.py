@@ -70,6 +70,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         await turn(0)
 
     monkeypatch.setattr("pywebtransport.client.reconnecting.asyncio.sleep", sleep)
+    monkeypatch.setattr("pywebtransport.client.reconnecting.random.uniform", lambda low, high: high)
     return slept
 
 
@@ -80,7 +81,7 @@ def reconnecting(client: Client) -> tuple[ReconnectingClient, asyncio.Queue[Even
     return made, told
 
 
-async def test_pauses_grow_to_the_cap_and_begin_again_after_a_success(
+async def test_pauses_grow_to_the_cap_and_until_a_session_has_lived(
     pauses: list[float],
 ) -> None:
     error = ConnectionError("on purpose")
@@ -100,7 +101,7 @@ async def test_pauses_grow_to_the_cap_and_begin_again_after_a_success(
         lost = await told.get()
         assert (lost.type, lost.data) == (EventType.CONNECTION_LOST, {"url": URL})
         assert (await told.get()).data == {"session": last, "attempt": 8}
-        assert pauses[4:] == [1.0, 3.0]
+        assert pauses[4:] == [10.0, 10.0, 10.0]
     assert client.urls == [URL] * 8
     assert last.closed.is_set()
     assert told.empty(), "closing is no loss"

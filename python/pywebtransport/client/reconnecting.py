@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import random
 from types import TracebackType
 from typing import Self
 
+from pywebtransport._words import redacted
 from pywebtransport.client.client import WebTransportClient
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import ClientError, ConnectionError, TimeoutError
@@ -22,9 +24,12 @@ logger = get_logger(name=__name__)
 class ReconnectingClient(EventEmitter):
     """Keeps a session to one URL, in the background; use it with ``async with``.
 
-    After a failure it waits ``retry_delay * retry_backoff ** (failures - 1)`` seconds, at most
-    ``max_retry_delay``; after a success the count starts again. More than ``max_retries`` failures
-    in a row end it. These are fields of the client's configuration.
+    After the n-th failure it waits ``retry_delay * retry_backoff ** (n - 1)`` seconds, at most
+    ``max_retry_delay``, times a random number from 0.5 to 1: clients that lost the server together
+    do not all come back together. A session that ends before it has lived ``max_retry_delay``
+    seconds is waited for like a failure; after one that has lived, the next attempt comes at once
+    and the pauses begin again. More than ``max_retries`` attempts in a row that give no session end
+    it. These are fields of the client's configuration.
 
     Only ConnectionError, TimeoutError and ClientError are followed by another attempt; a URL that
     is none, for one, ends it at once, and so does a client that is closed.
@@ -41,6 +46,7 @@ class ReconnectingClient(EventEmitter):
     def __init__(self, *, url: URL, client: WebTransportClient) -> None:
         super().__init__()
         self._url = url
+        self._name = redacted(url)
         self._client = client
         self._session: WebTransportSession | None = None
         self._is_announced = False
@@ -100,6 +106,7 @@ class ReconnectingClient(EventEmitter):
 
     async def _keep_connected(self) -> None:
         config = self._client.config
+        time = asyncio.get_running_loop().time
         failures = 0
         attempt = 0
         delay = config.retry_delay
@@ -110,20 +117,25 @@ class ReconnectingClient(EventEmitter):
                     self._session = await self._client.connect(url=self._url)
                 except (ConnectionError, TimeoutError, ClientError) as error:
                     failures += 1
-                    logger.warning("attempt %d to reach %s failed: %s", attempt, self._url, error)
+                    logger.warning("attempt %d to reach %s failed: %s", attempt, self._name, error)
                     if self._client.is_closed:
                         return await self._give_up("client_closed", error)
                     if failures > config.max_retries:
                         return await self._give_up("max_retries_exceeded", error)
-                    await asyncio.sleep(min(delay, config.max_retry_delay))
-                    delay = min(delay * config.retry_backoff, config.max_retry_delay)
-                    continue
                 except Exception as error:
-                    logger.error("%s cannot be reached: %s", self._url, error)
+                    logger.error("%s cannot be reached: %s", self._name, error)
                     return await self._give_up("not_retriable", error)
-                failures = 0
-                delay = config.retry_delay
-                await self._use(self._session, attempt)
+                else:
+                    failures = 0
+                    ready_at = time()
+                    await self._use(self._session, attempt)
+                    if time() - ready_at >= config.max_retry_delay:
+                        delay = config.retry_delay
+                        continue
+                if self._is_closed:
+                    return None
+                await asyncio.sleep(min(delay, config.max_retry_delay) * random.uniform(0.5, 1.0))
+                delay = min(delay * config.retry_backoff, config.max_retry_delay)
         finally:
             self._changed.set()
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -14,20 +13,38 @@ from pywebtransport.utils import get_logger
 
 T = TypeVar("T")
 
-logger = get_logger(name="pool")
+logger = get_logger(name="pywebtransport.pool")
 
 
-class AsyncObjectPool(ABC, Generic[T]):
+class ObjectPool(Generic[T]):
     """At most ``max_size`` objects out at once; returned ones are kept and reused, oldest first.
 
-    Subclasses make and close objects. An object that has ended, idle or out, is closed and never
-    handed out again. Raises ValueError when ``max_size`` is not positive.
+    An object that is no longer whole, idle or out, is closed and never handed out again.
+
+    Args:
+        max_size: Of objects that are out.
+        create: Makes an object.
+        close: Closes one; also told whether an exception has left it in the middle of something.
+        is_whole: Whether one can be used as if it were new.
+
+    Raises:
+        ValueError: ``max_size`` is not positive.
     """
 
-    def __init__(self, *, max_size: int) -> None:
+    def __init__(
+        self,
+        *,
+        max_size: int,
+        create: Callable[[], Awaitable[T]],
+        close: Callable[[T, bool], Awaitable[None]],
+        is_whole: Callable[[T], bool],
+    ) -> None:
         if max_size <= 0:
             raise ValueError(f"max_size must be positive, got {max_size}")
         self._max_size = max_size
+        self._create = create
+        self._close_object = close
+        self._is_whole = is_whole
         self._slots_taken = 0
         self._idle: deque[T] = deque()
         self._out: dict[int, T] = {}
@@ -65,7 +82,11 @@ class AsyncObjectPool(ABC, Generic[T]):
         return obj
 
     def get(self) -> AbstractAsyncContextManager[T]:
-        """``async with pool.get() as obj``: acquire, and release whatever happens."""
+        """``async with pool.get() as obj``: acquire, and release.
+
+        Left by an exception, a cancellation for one, the object is closed instead: nobody knows
+        what state it is in, and an answer may still be on its way to who has given up.
+        """
         return self._borrow()
 
     async def close(self) -> None:
@@ -82,16 +103,16 @@ class AsyncObjectPool(ABC, Generic[T]):
         self._idle.clear()
         await asyncio.gather(*(self._discard(obj) for obj in idle), *self._burials)
 
-    async def _give_back(self, obj: T) -> None:
-        """An object comes back: kept when it is alive and the pool open."""
+    async def _give_back(self, obj: T, *, is_spoilt: bool = False) -> None:
+        """An object comes back: kept when it is whole and the pool open."""
         if self._out.pop(id(obj), None) is None:
             logger.warning("%r was released twice, or is not of this %s", obj, type(self).__name__)
             return
         try:
             if self._closed:
-                await self._discard(obj)
-            elif self._is_closed(obj):
-                self._bury(obj)
+                await self._discard(obj, is_spoilt)
+            elif is_spoilt or not self._is_whole(obj):
+                self._bury(obj, is_spoilt)
             else:
                 self._idle.append(obj)
         finally:
@@ -100,7 +121,7 @@ class AsyncObjectPool(ABC, Generic[T]):
     async def _idle_or_new(self) -> T:
         while self._idle:
             candidate = self._idle.popleft()
-            if not self._is_closed(candidate):
+            if self._is_whole(candidate):
                 return candidate
             self._bury(candidate)
         created = await self._create()
@@ -109,25 +130,27 @@ class AsyncObjectPool(ABC, Generic[T]):
             raise self._closed_error()
         return created
 
-    def _bury(self, obj: T) -> None:
-        """An object has ended; what belongs to it is closed, which nobody waits for."""
-        task = asyncio.create_task(self._discard(obj))
+    def _bury(self, obj: T, is_spoilt: bool = False) -> None:
+        """An object is not whole; it is closed with what belongs to it, which nobody waits for."""
+        task = asyncio.create_task(self._discard(obj, is_spoilt))
         self._burials.add(task)
         task.add_done_callback(self._burials.discard)
 
-    async def _discard(self, obj: T) -> None:
+    async def _discard(self, obj: T, is_spoilt: bool = False) -> None:
         try:
-            await self._dispose(obj)
+            await self._close_object(obj, is_spoilt)
         except Exception as error:
             logger.warning("closing a pooled object failed: %s", error)
 
     @asynccontextmanager
     async def _borrow(self) -> AsyncIterator[T]:
         obj = await self.acquire()
+        is_spoilt = True
         try:
             yield obj
+            is_spoilt = False
         finally:
-            await self._give_back(obj)
+            await self._give_back(obj, is_spoilt=is_spoilt)
 
     async def _take_slot(self) -> None:
         if self._closed:
@@ -156,15 +179,3 @@ class AsyncObjectPool(ABC, Generic[T]):
 
     def _closed_error(self) -> RuntimeError:
         return RuntimeError(f"{type(self).__name__} is closed")
-
-    @abstractmethod
-    async def _create(self) -> T:
-        """Make a new object."""
-
-    @abstractmethod
-    async def _dispose(self, obj: T) -> None:
-        """Close an object."""
-
-    @abstractmethod
-    def _is_closed(self, obj: T) -> bool:
-        """Whether an idle object can no longer be used."""

@@ -373,11 +373,13 @@ class WebTransportReceiveStream(StreamBase):
         """
         if self._receiving != OPEN or self._sending in (OPEN, FINISHING) or self._pending:
             return
-        link = self._link
-        if link is None or not self._readable or self._reader is not None:
-            return
+        if self._link is not None and self._readable and self._reader is None:
+            self._look()
+
+    def _look(self) -> None:
+        """Take what the engine has, if there is anything, to be read later."""
         try:
-            data = link.engine.stream_read(self._stream_id, READ_AHEAD)
+            data = self._linked().engine.stream_read(self._stream_id, READ_AHEAD)
         except (EngineClosed, SessionRefused):
             self._lose()
             return

@@ -61,6 +61,16 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         await self.reset(error_code=code)
         await self.stop_receiving(error_code=code)
 
+    def _is_whole(self) -> bool:
+        """Whether it is as good as new: both halves open, nothing to read, nothing to send."""
+        if self._receiving != OPEN or self._sending != OPEN or self._backlog is not None:
+            return False
+        if self._pending or self._reader is not None:
+            return False
+        if self._link is not None and self._readable:
+            self._look()
+        return self._receiving == OPEN and not self._pending
+
     def _finish_sending(self) -> None:
         super()._finish_sending()
         self._probe()
