@@ -45,6 +45,7 @@ __all__ = [
     "invalid_config",
     "is_fatal_error",
     "is_retriable_error",
+    "no_datagrams",
     "session_not_ready",
     "stream_closed",
     "wrong_thread",
@@ -489,6 +490,13 @@ def datagram_too_large(*, size: int, max_size: int) -> DatagramError:
         f"Datagram size {size} exceeds maximum {max_size}",
         datagram_size=size,
         max_size=max_size,
+    )
+
+
+def no_datagrams(size: int) -> DatagramError:
+    """The peer takes no datagrams at all."""
+    return DatagramError(
+        "the peer takes no datagrams: send the data on a stream", datagram_size=size, max_size=0
     )
 
 

@@ -32,7 +32,7 @@ from pywebtransport._engine.base import (
 from pywebtransport._engine.driver import Driver
 from pywebtransport._native import CoreClosed, CoreConfig, CoreError, CorePanic, CoreSessionError
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.exceptions import datagram_too_large
+from pywebtransport.exceptions import datagram_too_large, no_datagrams
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -152,10 +152,18 @@ class AioquicConnection:
             packets_lost=quic.packets_lost,
             datagrams_dropped=(
                 self._inbound.datagrams_dropped
-                + quic.datagrams_dropped
+                + quic.outgoing.dropped
                 + core.get("datagrams_dropped", 0)
             ),
-            extra=core,
+            extra={
+                **core,
+                "datagrams_sent": quic.datagrams_sent,
+                "datagrams_lost": quic.datagrams_lost,
+                "datagrams_waiting": len(quic.outgoing),
+                "datagrams_dropped_outgoing": quic.outgoing.dropped,
+                "datagrams_dropped_incoming": self._inbound.datagrams_dropped,
+                "datagrams_dropped_early": core.get("datagrams_dropped", 0),
+            },
         )
 
     def export_keying_material(
@@ -553,7 +561,12 @@ class AioquicConnection:
         self._require_open()
         stream = self._streams.get(stream_id)
         outgoing = self._quic.stream(stream_id)
-        if stream is None or stream.is_write_ended or outgoing is None:
+        if (
+            stream is None
+            or stream.is_write_ended
+            or outgoing is None
+            or outgoing.sender.is_ended  # QUIC may know before the core tells
+        ):
             raise StreamFinished(f"stream {stream_id} takes no more data")
         view = data if isinstance(data, bytes) else memoryview(data).cast("B")
         size = len(view)
@@ -587,8 +600,9 @@ class AioquicConnection:
         if stream is None or stream.is_write_ended:
             raise StreamFinished(f"the sending side of stream {stream_id} has ended")
         outgoing = self._quic.stream(stream_id)
-        if outgoing is not None and outgoing.withheld:
-            self._driver.release_send(stream_id, outgoing.withheld)
+        withheld = outgoing.withheld(reliably=self._quic.peer_resets_at) if outgoing else 0
+        if withheld:
+            self._driver.release_send(stream_id, withheld)
         self._call(self._driver.reset_stream, stream_id, code)
         self._inbound.write_ended(stream_id, stream)
 
@@ -603,20 +617,21 @@ class AioquicConnection:
     # datagrams, from the facade
 
     def max_datagram_size(self, session_id: int) -> int:
-        room = self._quic.max_datagram_payload()
-        if not room:
-            return 0
-        prefix: bytes = self._call(self._driver.datagram_prefix, session_id)
-        return max(0, room - len(prefix))
+        return max(0, self._datagram_room(session_id)[1])
 
     def send_datagram(self, session_id: int, data: bytes | bytearray | memoryview) -> bool:
-        limit = self.max_datagram_size(session_id)
+        prefix, room = self._datagram_room(session_id)
         size = data.nbytes if isinstance(data, memoryview) else len(data)
-        if size > limit:
-            raise datagram_too_large(size=size, max_size=limit)
-        dropped = self._quic.datagrams_dropped
-        self._driver.send_datagram(session_id, data)
-        return self._quic.datagrams_dropped == dropped
+        if size > room:
+            raise datagram_too_large(size=size, max_size=room) if room >= 0 else no_datagrams(size)
+        return self._quic.outgoing.push(session_id, prefix + data)
+
+    def _datagram_room(self, session_id: int) -> tuple[bytes, int]:
+        """What goes before a payload, and how long that may be; -1: not even an empty one fits."""
+        prefix: bytes | None = self._call(self._driver.datagram_prefix, session_id)
+        if prefix is None:
+            return b"", -1
+        return prefix, max(-1, self._quic.max_datagram_payload() - len(prefix))
 
     def receive_datagram(self, session_id: int) -> bytes | None:
         taken = self.receive_datagrams(session_id, 1)

@@ -92,15 +92,14 @@ class ReliableResets(QuicConnection):
         self._receiving_ended(stream, code)
 
     def _write_reset_stream_frame(self, builder: QuicPacketBuilder, stream: QuicStream) -> None:
-        """RESET_STREAM, or RESET_STREAM_AT with the header beside it in the same packet.
+        """RESET_STREAM, or RESET_STREAM_AT with its reliable part beside it in the same packet.
 
         aioquic sends no stream data after a reset, so every copy of the frame brings the
-        reliable part along. Its size is the header and, where there is one, a byte more:
-        quic-go 0.62 loses a stream whose reliable size is exactly its header.
+        reliable part along. The peer's credit has to cover that.
         """
         stream = cast(Stream, stream)
         sender = stream.sender
-        head = stream.head if self.peer_resets_at and stream.header_size else b""
+        head = stream.reliable_part
         beyond = max(0, len(head) - sender.highest_offset)
         if (
             not head

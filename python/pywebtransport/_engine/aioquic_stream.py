@@ -35,6 +35,11 @@ class Sender(QuicStreamSender):
         self._stream = stream
 
     @property
+    def written(self) -> int:
+        """Bytes taken from the application, header included; 0 after a reset."""
+        return 0 if self.is_reset else self._buffer_stop
+
+    @property
     def unsent(self) -> int:
         """Bytes written that no packet has carried yet."""
         return 0 if self.is_reset else self._buffer_stop - self.highest_offset
@@ -111,18 +116,30 @@ class Stream(QuicStream):
         """All of it is consumed, also what the application has not read: it was reset."""
         self.is_retained = False
         """The application has not taken the whole of it: the peer gets no stream in exchange."""
+        self.reliable_size = 0
+        """Bytes from the start that the peer gets although the stream was reset."""
         self.header_size = 0
-        """Length of the WebTransport header, which a reset must not overtake."""
-        self.head = b""
-        """The header and one byte more, to go with RESET_STREAM_AT."""
+        """Length of the WebTransport header, if this end sends it."""
+        self._head = b""
+        """The header and one byte more: what a reset may have to leave."""
         self.reliable_reset: tuple[int, int] | None = None
         """Code and reliable size of a received RESET_STREAM_AT that waits for data."""
 
     @property
-    def withheld(self) -> int:
+    def reliable_part(self) -> bytes:
+        """What goes with RESET_STREAM_AT; b"": a plain RESET_STREAM does."""
+        return self._head[: self.reliable_size] if len(self._head) >= self.reliable_size else b""
+
+    def keep_head(self, data: bytes) -> None:
+        """Written, perhaps at the start of the stream."""
+        if self.header_size and len(self._head) <= self.header_size:
+            self._head += bytes(data[: self.header_size + 1 - len(self._head)])
+
+    def withheld(self, *, reliably: bool) -> int:
         """Bytes of payload that a reset now keeps out of the final size that the peer gets."""
-        header = max(self.header_size, len(self.head)) - self.sender.highest_offset
-        return max(0, self.sender.unsent - max(0, header))
+        sender = self.sender
+        least = len(self._head) if reliably else self.header_size
+        return max(0, sender.written - max(sender.highest_offset, least))
 
     def on_stop_delivery(self, delivery: QuicDeliveryState) -> None:
         self.receiver.on_stop_sending_delivery(delivery)

@@ -15,14 +15,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pywebtransport._native import (
     CORE_NOTIFICATIONS,
     CoreClosed,
     CoreConfig,
     CoreConnection,
+    CoreError,
     CorePanic,
+    CoreSessionError,
 )
 
 if TYPE_CHECKING:
@@ -301,12 +303,20 @@ class Driver:
             self.fail(error)
 
     def send_datagram(self, session_id: int, data: bytes | bytearray | memoryview) -> None:
-        self._quic.send_datagram_frame(self.datagram_prefix(session_id) + data)
+        prefix = self.datagram_prefix(session_id)
+        if prefix is not None:
+            self._quic.send_datagram_frame(prefix + data)
 
-    def datagram_prefix(self, session_id: int) -> bytes:
+    def datagram_prefix(self, session_id: int) -> bytes | None:
+        """What goes before each payload of a session; None: the peer takes no datagrams."""
         prefix = self._prefixes.get(session_id)
         if prefix is None:
-            prefix = self._prefixes[session_id] = self.core.datagram_prefix(session_id)
+            try:
+                prefix = self._prefixes[session_id] = self.core.datagram_prefix(session_id)
+            except (CoreClosed, CorePanic, CoreSessionError):
+                raise
+            except CoreError:
+                return None
         return prefix
 
     def _reserve_stream(self, *, unidirectional: bool) -> int:
@@ -364,9 +374,12 @@ class Driver:
     def _close_connection(self, code: int, reason: str) -> None:
         self._quic.close(error_code=code, reason_phrase=reason)
 
-    def _reset_stream(self, stream_id: int, code: int, _reliable_size: int) -> None:
+    def _reset_stream(self, stream_id: int, code: int, reliable_size: int) -> None:
         try:
-            self._quic.reset_stream(stream_id, code)
+            if reliable_size:
+                cast(Any, self._quic).reset_stream_at(stream_id, code, reliable_size)
+            else:
+                self._quic.reset_stream(stream_id, code)
         except Exception as error:
             # Each library has its own error for a stream that has ended by itself.
             logger.debug("stream %d could not be reset: %s", stream_id, error)

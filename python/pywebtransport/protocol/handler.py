@@ -30,6 +30,7 @@ from pywebtransport.exceptions import (
     StreamError,
     TimeoutError,
     datagram_too_large,
+    no_datagrams,
 )
 from pywebtransport.protocol._registry import Registry
 from pywebtransport.protocol.session_info import WebTransportSessionInfo
@@ -452,7 +453,10 @@ class WebTransportProtocolHandler(EventEmitter):
         info = self._connected_session(session_id)
         try:
             prefix = self._driver.datagram_prefix(info.control_stream_id)
-            limit = max(0, max_datagram_payload(self._quic) - len(prefix))
+            room = max_datagram_payload(self._quic)
+            if prefix is None or room < len(prefix):
+                raise no_datagrams(len(data))
+            limit = room - len(prefix)
             if len(data) > limit:
                 raise datagram_too_large(size=len(data), max_size=limit)
             self._driver.send_datagram(info.control_stream_id, data)
