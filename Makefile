@@ -94,8 +94,8 @@ docs: $(VENV)/.dev build ## write docs/reference/api from the docstrings
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test lint types test-rust test-python test-uvloop test-browser test-interop bench-codec bench-peers
-test: lint test-rust types test-python test-uvloop ## everything
+.PHONY: test lint types test-rust test-fuzz test-python test-uvloop test-browser test-interop fuzz bench-codec bench-peers
+test: lint test-rust test-fuzz types test-python test-uvloop ## everything
 
 lint: $(VENV)/.dev ## formatting and lints, Rust and Python
 	cargo fmt --all --check
@@ -105,6 +105,12 @@ lint: $(VENV)/.dev ## formatting and lints, Rust and Python
 
 test-rust: $(VENV)/.dev ## Rust tests
 	cargo test --workspace --locked --quiet
+
+test-fuzz: ## the corpus of the fuzz targets, and some seconds more of each
+	rust/fuzz/run 5
+
+fuzz: ## ten minutes of fuzzing: parsers, protocol, endpoint
+	rust/fuzz/run 200
 
 types: $(VENV)/.dev build ## mypy --strict, and the stub against the extension
 	$(BIN)/mypy
@@ -131,4 +137,4 @@ bench-codec: $(VENV)/.dev build ## codecs: native against aioquic and pylsqpack
 
 .PHONY: clean
 clean: ## remove everything that was built
-	rm -rf $(VENV) $(PEERS) target dist python/pywebtransport/*.so
+	rm -rf $(VENV) $(PEERS) .cache/fuzz target dist python/pywebtransport/*.so

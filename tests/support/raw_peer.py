@@ -193,6 +193,8 @@ class RawPeer:
         self.datagrams: list[bytes] = []
         self.closed: Closed | None = None
         self.is_connected = False
+        self.pings = 0
+        """How many of our PINGs the peer has acknowledged."""
         self.is_mute = False
         """What this peer would send is lost, for as long as this is set; acknowledgements too."""
         self._transmit = transmit
@@ -264,6 +266,18 @@ class RawPeer:
         closed = await self.until(lambda: self.closed, seconds)
         assert closed is not None
         return closed
+
+    async def round_trip(self) -> None:
+        """The peer has taken the packets sent so far, or the connection has ended."""
+        acknowledged = self.pings
+        self.quic.send_ping(acknowledged)
+        self._flush_soon()
+        await self.until(lambda: self.pings > acknowledged or self.closed)
+
+    def is_delivered(self, stream_id: int) -> bool:
+        """Whether the peer has acknowledged every byte sent on a stream."""
+        stream = self.quic._streams.get(stream_id)
+        return stream is None or stream.sender._buffer_start == stream.sender._buffer_stop
 
     def uni(self, stream_type: int) -> list[int]:
         """Ids of the peer's unidirectional streams of a type, in their order."""
@@ -370,6 +384,8 @@ class RawPeer:
             match event:
                 case events.HandshakeCompleted():
                     self.is_connected = True
+                case events.PingAcknowledged():
+                    self.pings += 1
                 case events.StreamDataReceived():
                     stream = self.streams[event.stream_id]
                     stream.data += event.data
