@@ -15,15 +15,20 @@ LIMIT = 200
 USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
 
 
-def peer_text(words: object, *, limit: int = LIMIT) -> str:
-    """``words`` of a peer in double quotes, escaped like a Python literal, and cut at ``limit``."""
+def peer_text(words: object, *, limit: int = LIMIT, is_quoted: bool = True) -> str:
+    """``words`` of a peer in double quotes, escaped like a Python literal, and cut at ``limit``.
+
+    is_quoted: without the quotes where False, for what is the whole text of an exception.
+    """
     text = words if isinstance(words, str) else str(words)
     length = len(text)
     if length > limit:
         text = text[:limit]
-    if not text.isprintable() or '"' in text or "\\" in text:
+    if not text.isprintable() or (is_quoted and ('"' in text or "\\" in text)):
         text = "".join(map(_escaped, text))
-    return f'"{text}"' if length <= limit else f'"{text}"... ({length} characters)'
+    if is_quoted:
+        text = f'"{text}"'
+    return text if length <= limit else f"{text}... ({length} characters)"
 
 
 def peer_path(path: str | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import errno
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +58,6 @@ __all__ = [
     "create_quic",
     "inbound_limits",
 ]
-
-logger = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT = 10.0
 """How long a client may take to complete its handshake with a server."""
@@ -265,14 +262,10 @@ class AioquicListener:
     def _on_handshake(self, connection: AioquicConnection) -> None:
         remote = connection.remote_address
         assert remote is not None, "its packets came from somewhere"
-        if not self._router.admission.establish(connection, remote[0]):
-            connection.refuse()
-            return
-        try:
+        if self._router.admission.establish(connection, remote[0]):
             self._on_connection(connection)
-        except Exception:
-            logger.exception("a new connection was not taken and is closed")
-            connection.fail()
+        else:
+            connection.refuse()
 
     def _create_connection(
         self,

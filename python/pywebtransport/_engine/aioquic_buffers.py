@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pywebtransport._engine.base import ConnectionSink
 
 __all__ = ["Backlog", "SessionBuffers", "StreamBuffers", "WaitsFor"]
 
@@ -137,6 +140,6 @@ class Backlog:
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *arguments: self._calls.append((name, arguments))
 
-    def take(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """The names and arguments of the notifications, in order."""
-        return self._calls
+    def replay(self, sink: ConnectionSink) -> None:
+        for name, arguments in self._calls:
+            getattr(sink, name)(*arguments)

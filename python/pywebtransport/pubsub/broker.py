@@ -24,7 +24,12 @@ from pywebtransport.pubsub.subscriber import (
     Subscriber,
     SubscriberStats,
 )
-from pywebtransport.pubsub.topic import MAX_TOPIC_SIZE, check_pattern, check_topic
+from pywebtransport.pubsub.topic import (
+    MAX_TOPIC_SIZE,
+    check_pattern,
+    check_topic,
+    pattern_tokens,
+)
 from pywebtransport.types import Data, StreamDirection
 
 if TYPE_CHECKING:
@@ -42,6 +47,9 @@ DEFAULT_MAX_QUEUE_BYTES = 8 << 20
 """Bytes that wait for one client."""
 DEFAULT_MAX_SUBSCRIPTIONS = 1024
 """Topics and patterns of one client."""
+
+DEFAULT_MAX_PATTERN_TOKENS = 4096
+"""Tokens of all patterns with wildcards of one client: what each message may have to pass."""
 
 FRAME_OVERHEAD = 2 * MAX_TOPIC_SIZE + 64
 """What a message is longer than its data when it is queued."""
@@ -106,7 +114,10 @@ class PubSubBroker:
         backplane: What connects several brokers; without one this broker is alone.
         slow_subscriber_policy: ``"drop_oldest"``, ``"drop_newest"`` or ``"disconnect"``.
         max_message_size: Bytes of a message; a larger one ends the stream of its publisher.
-        max_subscriptions: Topics and patterns of one client; one more is refused.
+        max_subscriptions: Topics and patterns of one client; one more is refused. None has more
+            than 16 tokens.
+        max_pattern_tokens: Tokens of all patterns with wildcards of one client together; a pattern
+            that would be more is refused.
         authorize: Asked before each subscription and each message; plain or asynchronous.
     """
 
@@ -119,9 +130,10 @@ class PubSubBroker:
         slow_subscriber_policy: SlowSubscriberPolicy | str = SlowSubscriberPolicy.DROP_OLDEST,
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
         max_subscriptions: int = DEFAULT_MAX_SUBSCRIPTIONS,
+        max_pattern_tokens: int = DEFAULT_MAX_PATTERN_TOKENS,
         authorize: Authorize | None = None,
     ) -> None:
-        if min(max_queue_size, max_message_size, max_subscriptions) <= 0:
+        if min(max_queue_size, max_message_size, max_subscriptions, max_pattern_tokens) <= 0:
             raise ValueError("the limits of a broker must be positive")
         if max_queue_bytes < max_message_size + FRAME_OVERHEAD:
             raise ValueError(
@@ -134,6 +146,7 @@ class PubSubBroker:
         )
         self._max_message_size = max_message_size
         self._max_subscriptions = max_subscriptions
+        self._max_pattern_tokens = max_pattern_tokens
         self._authorize = authorize
         self._topics: dict[str, _Topic] = {}
         self._subscribers: dict[Subscriber, asyncio.Task[Any]] = {}
@@ -276,7 +289,7 @@ class PubSubBroker:
                     await subscriber.answer(encode_line("SUB-OK", command.topic))
             case "UNSUB":
                 if command.topic in subscriber.patterns:
-                    subscriber.patterns.discard(command.topic)
+                    subscriber.discard(command.topic)
                     self._release(command.topic, subscriber)
             case verb:
                 logger.debug("an unknown command %.40r was ignored", verb)
@@ -307,17 +320,19 @@ class PubSubBroker:
             return str(error)
         if len(subscriber.patterns) >= self._max_subscriptions:
             return f"a client may have {self._max_subscriptions} subscriptions"
+        if subscriber.pattern_tokens + pattern_tokens(pattern) > self._max_pattern_tokens:
+            return f"the patterns of a client may have {self._max_pattern_tokens} tokens together"
         if self._authorize is not None and not await self._allows(subscriber, "subscribe", pattern):
             return "not authorized"
         topic = self._topics.get(pattern)
         if topic is None:
             topic = self._topics[pattern] = _Topic(self._backplane.subscribe(pattern))
         topic.users += 1
-        subscriber.patterns.add(pattern)
+        subscriber.add(pattern)
         try:
             await asyncio.shield(topic.active)
         except PubSubError as error:
-            subscriber.patterns.discard(pattern)
+            subscriber.discard(pattern)
             self._release(pattern, subscriber)
             return error.message
         # No await from here to the SUB-OK, which therefore precedes the first message.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import WebTransportError
+from pywebtransport.pubsub.topic import pattern_tokens
 
 if TYPE_CHECKING:
     from pywebtransport.session import WebTransportSession
@@ -69,6 +70,7 @@ class Subscriber:
         "is_overrun",
         "messages_delivered",
         "messages_dropped",
+        "pattern_tokens",
         "patterns",
         "session",
         "stream",
@@ -85,6 +87,8 @@ class Subscriber:
         self.stream = stream
         self.session = session
         self.patterns: set[str] = set()
+        self.pattern_tokens = 0
+        """Of the patterns with wildcards."""
         self.writer: asyncio.Task[None] | None = None
         """Runs :meth:`write`."""
         self.is_overrun = False
@@ -97,6 +101,16 @@ class Subscriber:
         self._answers: deque[bytes] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
+
+    def add(self, pattern: str) -> None:
+        """It has subscribed to a topic or pattern."""
+        self.patterns.add(pattern)
+        self.pattern_tokens += pattern_tokens(pattern)
+
+    def discard(self, pattern: str) -> None:
+        """It no longer wants one that it had subscribed to."""
+        self.patterns.discard(pattern)
+        self.pattern_tokens -= pattern_tokens(pattern)
 
     @property
     def stats(self) -> SubscriberStats:

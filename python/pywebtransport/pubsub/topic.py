@@ -11,10 +11,21 @@ import re
 
 from pywebtransport._words import peer_text
 
-__all__ = ["MAX_TOPIC_SIZE", "PatternTree", "check_pattern", "check_topic", "is_pattern", "matches"]
+__all__ = [
+    "MAX_TOPIC_SIZE",
+    "MAX_TOPIC_TOKENS",
+    "PatternTree",
+    "check_pattern",
+    "check_topic",
+    "is_pattern",
+    "matches",
+    "pattern_tokens",
+]
 
 MAX_TOPIC_SIZE = 1024
 """Bytes of a topic or a pattern in UTF-8."""
+MAX_TOPIC_TOKENS = 16
+"""Tokens of a topic or a pattern: how deep a tree of patterns can be."""
 
 FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -41,6 +52,11 @@ def is_pattern(topic: str) -> bool:
     return "*" in tokens or ">" in tokens
 
 
+def pattern_tokens(pattern: str) -> int:
+    """How many nodes of a tree it takes at most: none without a wildcard."""
+    return pattern.count(".") + 1 if is_pattern(pattern) else 0
+
+
 def matches(pattern: str, topic: str) -> bool:
     """Whether the pattern, or the very same topic, takes a message of the topic."""
     wanted, given = pattern.split("."), topic.split(".")
@@ -60,6 +76,11 @@ def _check_text(topic: str) -> None:
         raise ValueError("a topic must not contain white space or control characters")
     if len(topic) > MAX_TOPIC_SIZE or len(topic.encode()) > MAX_TOPIC_SIZE:
         raise ValueError(f"a topic must not be longer than {MAX_TOPIC_SIZE} bytes")
+    if topic.count(".") >= MAX_TOPIC_TOKENS:
+        raise ValueError(
+            f"a topic must not have more than {MAX_TOPIC_TOKENS} tokens,"
+            f" this one has {topic.count('.') + 1}"
+        )
 
 
 class _Node:
@@ -124,6 +145,8 @@ class PatternTree:
                 for branch in (node.branches.get(token), node.branches.get("*")):
                     if branch is not None:
                         reached.append(branch)
+            if not reached:
+                return found
             nodes = reached
         found += [node.pattern for node in nodes if node.pattern is not None]
         return found

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from pywebtransport._sparse_log import SparseLog
 from pywebtransport.rpc.exceptions import (
     InvalidParamsError,
     MethodNotFoundError,
@@ -41,18 +42,24 @@ def error_object(error: RpcError) -> dict[str, Any]:
 class Dispatcher:
     """The functions that the other side may call."""
 
-    __slots__ = ("_functions", "_session_id")
+    __slots__ = ("_expose_errors", "_failures", "_functions", "_session_id")
 
-    def __init__(self, *, session_id: SessionId) -> None:
-        self._session_id = session_id
-        self._functions: dict[str, Callable[..., Any]] = {}
+    def __init__(self, *, session_id: SessionId, expose_errors: bool) -> None:
+        self._session_id: SessionId | None = session_id if expose_errors else None
+        self._expose_errors = expose_errors
+        self._functions: dict[str, tuple[Callable[..., Any], inspect.Signature | None]] = {}
+        self._failures = SparseLog(logger)
 
     def register(self, func: Callable[..., Any], name: str | None) -> None:
         """A later registration of the same name wins."""
         name = getattr(func, "__name__", None) if name is None else name
         if not name or not isinstance(name, str):
             raise ValueError(f"a name is needed for {func!r}")
-        self._functions[name] = func
+        try:
+            signature = inspect.signature(func)
+        except (ValueError, TypeError):  # a function without one, of a C extension
+            signature = None
+        self._functions[name] = func, signature
 
     async def answer(self, message: Any) -> dict[str, Any] | None:
         """Run a request; its response, or ``None`` for a notification."""
@@ -66,7 +73,11 @@ class Dispatcher:
             params = message.get("params", [])
             if not isinstance(params, list):
                 raise InvalidParamsError("Parameters must be a list.", session_id=self._session_id)
-            name, function = self._find(message["method"])
+            name, function, signature = self._find(message["method"])
+            try:
+                self._check_arguments(signature, params, {})
+            except InvalidParamsError as error:
+                raise self._execution_error(name, error.__cause__ or error) from error
             outcome = {"result": await self._run(name, function, params, {})}
         except (InvalidParamsError, MethodNotFoundError, _ExecutionError) as error:
             outcome = {"error": error.to_dict()}
@@ -87,9 +98,9 @@ class Dispatcher:
             return self.refusal("the params must be an array or an object", request_id=request_id)
         outcome: dict[str, Any]
         try:
-            name, function = self._find(message["method"])
+            name, function, signature = self._find(message["method"])
             positional, named = (params, {}) if isinstance(params, list) else ([], params)
-            self._check_arguments(function, positional, named)
+            self._check_arguments(signature, positional, named)
             outcome = {"result": await self._run(name, function, positional, named)}
         except RpcError as error:
             outcome = {"error": error_object(error)}
@@ -102,19 +113,34 @@ class Dispatcher:
         error = RpcError(text, error_code=code, session_id=self._session_id)
         return {"jsonrpc": VERSION, "id": request_id, "error": error.to_dict()}
 
+    def overload(self, request: Any) -> dict[str, Any] | None:
+        """The refusal of a request for which there is no room now; None for a notification."""
+        if not isinstance(request, dict):
+            return self.refusal("the message is not a request")
+        request_id, version = request.get("id"), {"jsonrpc": VERSION}
+        if not is_version_2(request):
+            version = {}
+            if request_id is None:
+                return None
+        elif "id" not in request:
+            return None
+        text = "too many requests are being answered; try again later"
+        error = RpcError(text, error_code=RpcErrorCode.OVERLOADED, session_id=self._session_id)
+        return version | {"id": request_id, "error": error.to_dict()}
+
     def failure(self, answer: dict[str, Any], request: Any, cause: Exception) -> dict[str, Any]:
         """What is sent instead of an answer that cannot be: its result has no JSON form."""
         kept = {key: answer[key] for key in ("jsonrpc", "id") if key in answer}
         name = request["method"] if isinstance(request, dict) else ""
         return kept | {"error": self._execution_error(name, cause).to_dict()}
 
-    def _find(self, name: Any) -> tuple[str, Callable[..., Any]]:
-        function = self._functions.get(name) if isinstance(name, str) else None
-        if function is None:
+    def _find(self, name: Any) -> tuple[str, Callable[..., Any], inspect.Signature | None]:
+        found = self._functions.get(name) if isinstance(name, str) else None
+        if found is None:
             raise MethodNotFoundError(
                 f"Method '{_shorten(name)}' not found.", session_id=self._session_id
             )
-        return name, function
+        return name, *found
 
     async def _run(
         self,
@@ -135,16 +161,15 @@ class Dispatcher:
             # Not this task was cancelled but something that the function waited for.
             raise self._execution_error(name, error) from error
         except Exception as error:
-            logger.error("the function %r of an RPC failed", name, exc_info=error)
+            text = "the function %r of an RPC failed"
+            self._failures.log(logging.ERROR, text, name, exc_info=error)
             raise self._execution_error(name, error) from error
 
     def _check_arguments(
-        self, function: Callable[..., Any], positional: list[Any], named: dict[str, Any]
+        self, signature: inspect.Signature | None, positional: list[Any], named: dict[str, Any]
     ) -> None:
         """JSON-RPC 2.0 §5.1: parameters that the function does not take are invalid."""
-        try:
-            signature = inspect.signature(function)
-        except (ValueError, TypeError):  # a function without one, of a C extension
+        if signature is None:
             return
         try:
             signature.bind(*positional, **named)
@@ -152,10 +177,10 @@ class Dispatcher:
             raise InvalidParamsError(str(error), session_id=self._session_id) from error
 
     def _execution_error(self, name: Any, cause: BaseException) -> RpcError:
-        text = str(cause) or type(cause).__name__
-        return _ExecutionError(
-            f"Error executing '{_shorten(name)}': {text}", session_id=self._session_id
-        )
+        text = f"Error executing '{_shorten(name)}'"
+        if self._expose_errors:
+            text += f": {str(cause) or type(cause).__name__}"
+        return _ExecutionError(text, session_id=self._session_id)
 
 
 class _ExecutionError(RpcError):

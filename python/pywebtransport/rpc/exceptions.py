@@ -31,6 +31,8 @@ class RpcErrorCode(IntEnum):
     METHOD_NOT_FOUND = -32601
     INVALID_PARAMS = -32602
     INTERNAL_ERROR = -32603
+    OVERLOADED = -32000
+    """Ours, of those left to servers: too many requests are being answered; try again later."""
 
 
 class RpcError(WebTransportError):

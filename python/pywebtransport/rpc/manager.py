@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pywebtransport._identifiers import random_uuid
 from pywebtransport._messages import finish, read_chunk
+from pywebtransport._sparse_log import SparseLog
+from pywebtransport._words import peer_text
 from pywebtransport.constants import DEFAULT_MAX_MESSAGE_SIZE, ErrorCodes
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.rpc.batch import RpcBatch
@@ -44,9 +47,11 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_PENDING_REQUESTS = 1024
-"""Requests of the peer that are being answered at once; then the stream is not read on."""
+"""Requests of the peer that are being answered at once; more have to wait."""
 DEFAULT_MAX_BATCH_SIZE = 100
 """Messages in one array."""
+MAX_ERROR_TEXT = 1000
+"""Characters of the text of an answered error that are kept."""
 CLOSE_TIMEOUT = 5.0
 """Seconds for the answers that are under way when the peer ends the stream."""
 
@@ -67,7 +72,12 @@ class RpcManager:
     in, so either setting works with peers of both kinds.
 
     A frame larger than ``max_message_size`` cannot be skipped safely: it closes the manager. While
-    ``max_pending_requests`` are being answered nothing more is read, responses included.
+    ``max_pending_requests`` are being answered the next ones wait, up to ``max_message_size`` bytes
+    of them; what is more is refused with the error ``RpcErrorCode.OVERLOADED``. Responses are read
+    all the same.
+
+    With ``expose_errors=False`` an answer does not tell what a function raised, unless that is an
+    RpcError, nor the token of the session; both are as in 0.8 otherwise.
     """
 
     def __init__(
@@ -80,6 +90,7 @@ class RpcManager:
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
         max_pending_requests: int = DEFAULT_MAX_PENDING_REQUESTS,
         max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
+        expose_errors: bool = True,
     ) -> None:
         if concurrency_limit is not None and concurrency_limit < 0:
             raise ValueError("concurrency_limit must not be negative")
@@ -99,10 +110,15 @@ class RpcManager:
         self._limit: AbstractAsyncContextManager[None] = (
             asyncio.Semaphore(concurrency_limit) if concurrency_limit else nullcontext()
         )
-        self._dispatcher = Dispatcher(session_id=session_id)
+        self._dispatcher = Dispatcher(session_id=session_id, expose_errors=expose_errors)
         self._calls: dict[str, asyncio.Future[Answer]] = {}
         self._serving: set[asyncio.Task[None]] = set()
-        self._room: asyncio.Future[None] | None = None
+        self._waiting: deque[tuple[Any, int]] = deque()
+        """Requests and batches that came while too many were being answered, with their sizes."""
+        self._waiting_bytes = 0
+        self._is_dropping = False
+        """Closing without answers: nothing that waits is begun any more."""
+        self._refusals = SparseLog(logger)
         self._reader: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
@@ -173,6 +189,7 @@ class RpcManager:
         if self._reader is None:
             return
         caller = asyncio.current_task()
+        self._is_dropping = True
         if self._closing is None:
             self._begin_closing("RPC manager shutting down.", keep=caller)
         for task in self._serving:
@@ -279,8 +296,9 @@ class RpcManager:
         if error is None:
             return response
         if not isinstance(error, dict):
-            return self._error(f"the answer has a malformed error: {str(error)[:100]}")
-        message = str(error.get("message", "the answer gives no reason"))
+            return self._error(f"the answer has a malformed error: {peer_text(error, limit=100)}")
+        said = error.get("message", "the answer gives no reason")
+        message = peer_text(said, limit=MAX_ERROR_TEXT, is_quoted=False)
         code = error.get("code")
         if code == RpcErrorCode.METHOD_NOT_FOUND:
             return MethodNotFoundError(message, session_id=self._session_id)
@@ -328,9 +346,9 @@ class RpcManager:
         if is_response(message):
             self._resolve(message)
         elif is_request(message):
-            await self._serve(self._answer_one(message))
+            await self._serve(message, len(payload))
         elif isinstance(message, list) and (self._jsonrpc or any(map(is_version_2, message))):
-            await self._receive_batch(message)
+            await self._receive_batch(message, len(payload))
         else:
             await self._refuse(
                 "the message is not a request",
@@ -338,7 +356,7 @@ class RpcManager:
                 is_answered=self._jsonrpc or is_version_2(message),
             )
 
-    async def _receive_batch(self, messages: list[Any]) -> None:
+    async def _receive_batch(self, messages: list[Any], size: int) -> None:
         if not messages:
             await self._refuse("the batch is empty", RpcErrorCode.INVALID_REQUEST)
         elif len(messages) > self._max_batch_size:
@@ -354,27 +372,51 @@ class RpcManager:
                 else:
                     requests.append(message)
             if requests:
-                await self._serve(self._answer_batch(requests))
+                await self._serve(requests, size)
 
     async def _refuse(self, text: str, code: RpcErrorCode, *, is_answered: bool = True) -> None:
         # 0.8 ignores what it cannot read, and so does a manager that speaks its format.
-        logger.warning("session %s: %s", self._session_id, text)
+        self._refusals.warning("session %s: %s", self._session_id, text)
         if is_answered:
-            await self._write(encode_frame(self._dispatcher.refusal(text, code=code)))
+            await self._write(encode_frame(self._dispatcher.refusal(text, code=code)), wait=False)
 
-    async def _serve(self, answering: Coroutine[Any, Any, None]) -> None:
-        """Answer in a task of its own; wait first while too many are at it."""
+    async def _serve(self, message: Any, size: int) -> None:
+        """Answer a request, or the requests of a batch: now, when there is room, or not at all."""
+        if len(self._serving) < self._max_pending_requests:
+            self._start_answering(message)
+        elif self._waiting_bytes + size <= self._max_message_size:
+            self._waiting.append((message, size))
+            self._waiting_bytes += size
+        else:
+            await self._refuse_for_want_of_room(message)
+
+    def _start_answering(self, message: Any) -> None:
+        is_batch = isinstance(message, list)
+        answering = self._answer_batch(message) if is_batch else self._answer_one(message)
         task = asyncio.get_running_loop().create_task(answering)
         self._serving.add(task)
         task.add_done_callback(self._served)
-        while len(self._serving) >= self._max_pending_requests:
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
 
     def _served(self, task: asyncio.Task[None]) -> None:
         self._serving.discard(task)
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        if self._waiting and not self._is_dropping:
+            message, size = self._waiting.popleft()
+            self._waiting_bytes -= size
+            self._start_answering(message)
+
+    async def _refuse_for_want_of_room(self, message: Any) -> None:
+        self._refusals.warning(
+            "session %s: max_pending_requests=%d are being answered, and what waits has"
+            " max_message_size=%d bytes; more is refused",
+            self._session_id,
+            self._max_pending_requests,
+            self._max_message_size,
+        )
+        is_batch = isinstance(message, list)
+        answers = map(self._dispatcher.overload, message if is_batch else [message])
+        refusals = [answer for answer in answers if answer is not None]
+        if refusals:
+            await self._write(encode_frame(refusals if is_batch else refusals[0]), wait=False)
 
     async def _answer_one(self, request: dict[str, Any]) -> None:
         answer = await self._answer_within_limit(request)
@@ -425,9 +467,10 @@ class RpcManager:
     def _bounded_frame(self, message: Any) -> bytes:
         return encode_frame(message, max_size=self._max_message_size)
 
-    async def _write(self, frame: bytes) -> None:
+    async def _write(self, frame: bytes, *, wait: bool = True) -> None:
+        """wait: until the stream has taken it; the reader does not, within the stream's buffer."""
         try:
-            await self._stream.write(data=frame)
+            await self._stream.write(data=frame, wait_flush=wait)
         except WebTransportError as error:
             # Reading a stream that has ended ends too, and that closes the manager.
             logger.debug("an answer on session %s is lost: %s", self._session_id, error.message)
@@ -461,8 +504,9 @@ class RpcManager:
             for call in self._calls.values():
                 if not call.done():
                     call.set_result(self._error(reason))
-            if finish_answers and self._serving:
-                await asyncio.wait(self._serving, timeout=CLOSE_TIMEOUT)
+            if finish_answers:
+                await self._finish_answers()
+            self._is_dropping = True
             tasks = [task for task in (*self._serving, self._reader) if task and task is not keep]
             for task in tasks:
                 task.cancel()
@@ -475,6 +519,14 @@ class RpcManager:
                 await finish(self._stream)
         finally:
             self._closed.set()
+
+    async def _finish_answers(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                while self._serving:
+                    await asyncio.wait(self._serving, return_when=asyncio.FIRST_COMPLETED)
+                    # Those that waited are begun when one is done.
+                    await asyncio.sleep(0)
 
 
 def _result(answer: Answer) -> Any:
