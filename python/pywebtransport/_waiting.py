@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import MutableSequence
 from contextlib import suppress
+from typing import Any
 
-__all__ = ["wait_among"]
+__all__ = ["wait_among", "wait_within", "where"]
+
+logger = logging.getLogger(__name__)
 
 
 async def wait_among(
@@ -20,3 +24,24 @@ async def wait_among(
         with suppress(ValueError):
             waiters.remove(future)
         raise
+
+
+async def wait_within(task: asyncio.Task[Any], limit: float, what: str) -> None:
+    """Wait for a task of the application's, within bounds; it goes on if it takes longer."""
+    if task is asyncio.current_task():
+        return
+    done, _ = await asyncio.wait((task,), timeout=limit)
+    if not done:
+        logger.warning("%s still runs after %g s, not waited for: %s", what, limit, where(task))
+
+
+def where(task: asyncio.Task[Any]) -> str:
+    """The line that a task waits in, before that goes into asyncio."""
+    coroutine: Any = task.get_coro()
+    place = repr(task.get_name())
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        if frame.f_globals.get("__name__", "").startswith("asyncio."):
+            break
+        place = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+        coroutine = coroutine.cr_await
+    return place

@@ -385,11 +385,14 @@ class ServerConfig(BaseConfig):
     bind_host: str = c.DEFAULT_BIND_HOST
     """A name or an address."""
     bind_port: int = c.DEFAULT_DEV_PORT
-    """A UDP port."""
+    """A UDP port; 0: a free one, which ``server.local_address`` tells."""
     certfile: str = c.DEFAULT_CERTFILE
     """PEM chain, leaf first."""
     first_session_timeout: float = c.DEFAULT_FIRST_SESSION_TIMEOUT
     """How long a client may stay connected before it has asked for a session."""
+    graceful_timeout: float = c.DEFAULT_GRACEFUL_TIMEOUT
+    """At shutdown, how long handlers may go on once their peers were told that the server goes; 0:
+    they are cancelled at once."""
     keyfile: str = c.DEFAULT_KEYFILE
     """PEM key of ``certfile``, unencrypted."""
     max_connections: int = c.DEFAULT_SERVER_MAX_CONNECTIONS
@@ -404,6 +407,8 @@ class ServerConfig(BaseConfig):
     """Streams of one session that are open at once, opened here."""
     middleware: list[MiddlewareProtocol] = field(default_factory=list)
     """Asked before the handler of every request of a ``ServerApp``, in this order."""
+    request_timeout: float = c.DEFAULT_REQUEST_TIMEOUT
+    """How long a request may wait for its answer, middleware included; then it is status 503."""
     retry: bool = c.DEFAULT_RETRY
     """Validate a client's address with a Retry packet before anything is kept for it."""
     session_cleanup_interval: float = c.DEFAULT_SESSION_CLEANUP_INTERVAL
@@ -411,7 +416,12 @@ class ServerConfig(BaseConfig):
     verify_mode: ssl.VerifyMode = c.DEFAULT_SERVER_VERIFY_MODE
     """Whether clients are asked for a certificate that ``ca_certs`` vouches for."""
 
-    _TIMES = (*BaseConfig._TIMES, "first_session_timeout", "session_cleanup_interval")
+    _TIMES = (
+        *BaseConfig._TIMES,
+        "first_session_timeout",
+        "request_timeout",
+        "session_cleanup_interval",
+    )
     _COUNTS = (*BaseConfig._COUNTS, "max_sessions", "max_streams_per_connection")
     _OPAQUE = ("middleware",)
     _SWITCHES = (*BaseConfig._SWITCHES, "retry")
@@ -463,10 +473,13 @@ class ServerConfig(BaseConfig):
         if not isinstance(self.bind_host, str) or not self.bind_host:
             reason = "must be a host name or an address"
             raise invalid_config(key="bind_host", value=self.bind_host, reason=reason)
-        self._check_range("bind_port", 1, 65535)
         if self.max_connections_per_address is not None:
             reason = "must be an integer > 0 and < 2**62, or None for no limit of its own"
             _each(self, ("max_connections_per_address",), _is_count, reason)
+        self._check_range("bind_port", 0, 65535)
+        if self.graceful_timeout != 0:
+            reason = f"must be seconds >= 0 and <= {MAX_SECONDS}"
+            _each(self, ("graceful_timeout",), _is_time, reason)
         if not isinstance(self.middleware, list | tuple):
             reason = "must be a list of middleware"
             raise invalid_config(key="middleware", value=self.middleware, reason=reason)

@@ -362,6 +362,7 @@ class EventEmitter:
                 await result
         except Exception:
             logger.exception("handler %r failed at %s", handler, event.type)
+            self._handler_failed(event)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -382,3 +383,6 @@ class EventEmitter:
         finally:
             if self._delivery is task:
                 self._delivery = None
+
+    def _handler_failed(self, event: Event) -> None:
+        """For subclasses of which somebody waits for what a handler was to do."""

@@ -103,7 +103,8 @@ async def test_listening_and_closing(config: Callable[..., ServerConfig]) -> Non
         serving = asyncio.create_task(server.serve_forever())
         await asyncio.sleep(0)
         serving.cancel()
-        await serving
+        with pytest.raises(asyncio.CancelledError):
+            await serving
         assert not server.is_serving
         await server.listen(port=free_port())
         await server.close()
@@ -475,7 +476,7 @@ def test_run_ends_silently_when_interrupted(
     async def interrupt() -> None:
         raise KeyboardInterrupt
 
-    app.run(workers=3)
+    app.run()
 
 
 # Limits and figures.

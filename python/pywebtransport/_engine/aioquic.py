@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -222,6 +223,11 @@ class AioquicListener:
             raise OSError(errno.EBADF, "the listener is closed")
         return address
 
+    @property
+    def local_addresses(self) -> list[Address]:
+        addresses = (endpoint.local_address for endpoint in self._endpoints)
+        return [address for address in addresses if address is not None]
+
     async def bind(self, host: str, port: int) -> None:
         addresses = await resolve_local(host, port)
         refused: OSError | None = None
@@ -248,16 +254,23 @@ class AioquicListener:
             self._config, certfile=certfile, keyfile=keyfile, key_log=self._key_log
         )
 
-    async def close(self) -> None:
+    async def close(self, *, timeout: float | None = None) -> None:
         self._router.is_closing = True
         connections = list(self._router.connections)
         for connection in connections:
             connection.close(code=ErrorCodes.H3_NO_ERROR, reason="")
-        await asyncio.gather(*(connection.wait_closed() for connection in connections))
-        for connection in connections:
-            connection.leave()
-        for endpoint in self._endpoints:
-            endpoint.close()
+        try:
+            with contextlib.suppress(builtins.TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await asyncio.gather(*(connection.wait_closed() for connection in connections))
+        finally:
+            for connection in connections:
+                connection.leave()
+            for endpoint in self._endpoints:
+                endpoint.close()
+            # asyncio closes the sockets in the next turn of the loop.
+            for _ in self._endpoints:
+                await asyncio.sleep(0)
 
     def _on_handshake(self, connection: AioquicConnection) -> None:
         remote = connection.remote_address

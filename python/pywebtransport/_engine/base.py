@@ -244,12 +244,22 @@ class EngineListener(Protocol):
     """A bound server socket."""
 
     @property
-    def local_address(self) -> Address: ...
+    def local_address(self) -> Address:
+        """The first of ``local_addresses``."""
+
+    @property
+    def local_addresses(self) -> list[Address]:
+        """One for each address of the host; all have the same port."""
+
     def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
         """New connections use the new pair; running ones are untouched."""
 
-    async def close(self) -> None:
-        """Close every connection, flush, release the socket."""
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Close every connection, flush, release the socket.
+
+        ``timeout``: seconds after which connections that still wait for their peers are dropped;
+        ``None``: as long as each of them takes, ``close_timeout`` at most.
+        """
 
 
 class Engine(Protocol):

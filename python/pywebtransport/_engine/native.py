@@ -63,19 +63,25 @@ class NativeListener:
     def local_address(self) -> Address:
         return self._reactors[0].endpoint.local_address
 
+    @property
+    def local_addresses(self) -> list[Address]:
+        return [reactor.endpoint.local_address for reactor in self._reactors]
+
     def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
         with certificate_errors(certfile):
             for reactor in self._reactors:
                 reactor.endpoint.reload_certificate(certfile, keyfile)
 
-    async def close(self) -> None:
+    async def close(self, *, timeout: float | None = None) -> None:
         for reactor in self._reactors:
             if not reactor.is_closed:
                 reactor.endpoint.close_connections(ErrorCodes.H3_NO_ERROR, "")
         try:
-            for reactor in self._reactors:
-                if not reactor.is_closed:
-                    await reactor.drain()
+            with contextlib.suppress(builtins.TimeoutError):
+                async with asyncio.timeout(timeout):
+                    for reactor in self._reactors:
+                        if not reactor.is_closed:
+                            await reactor.drain()
         finally:
             for reactor in self._reactors:
                 reactor.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Callable
@@ -20,10 +21,11 @@ from pywebtransport._identifiers import random_uuid
 from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
 from pywebtransport._link.sides import ConnectionSide
+from pywebtransport._waiting import wait_within
 from pywebtransport._words import peer_text
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.events import EventEmitter
+from pywebtransport.events import Event, EventEmitter
 from pywebtransport.exceptions import (
     ClientError,
     ConfigurationError,
@@ -40,12 +42,14 @@ from pywebtransport.types import (
     SessionId,
     SessionState,
 )
-from pywebtransport.utils import generate_session_id
+from pywebtransport.utils import generate_session_id, get_logger
 
 if TYPE_CHECKING:
     from pywebtransport.protocol.session_info import WebTransportSessionInfo
 
 __all__ = ["ConnectionBase", "request_data", "wake"]
+
+logger = get_logger(name=__name__)
 
 HANDLES = itertools.count(1)
 
@@ -191,6 +195,13 @@ class ConnectionBase(Ending, EventEmitter):
         else:
             session._reject(404, {})
 
+    def _handler_failed(self, event: Event) -> None:
+        """A listener raised: if it was to answer a request, nobody else will."""
+        if event.type is EventType.SESSION_REQUEST and event.data is not None:
+            session = event.data["session"]
+            if session._state == SessionState.CONNECTING:
+                session._reject(500, {})
+
     def _session_ready(self, session: SessionBase) -> None:
         self._established = session
         wake(self._session_waiters)
@@ -203,11 +214,55 @@ class ConnectionBase(Ending, EventEmitter):
             self._on_session_end(session)
         wake(self._session_waiters)
 
+    def _begin_drain(self) -> None:
+        """Tell the peer that no new session is welcome, and each session that it should end."""
+        link = self._link
+        if link is None or self._state != ConnectionState.CONNECTED:
+            return
+        with contextlib.suppress(EngineClosed, SessionRefused):
+            link.engine.send_goaway()
+        for control_id in list(link.sessions):
+            with contextlib.suppress(EngineClosed, SessionRefused):
+                link.engine.drain_session(control_id)
+
     def _begin_close(self, code: int = 0, reason: str = "") -> None:
         """The engine closes when the peer has read the end of its sessions, and tells so."""
-        if self._link is not None and self._state == ConnectionState.CONNECTED:
+        link = self._link
+        if link is not None and self._state == ConnectionState.CONNECTED:
+            # Sessions have codes of their own; HTTP/3's mean nothing to an application.
+            is_clean = code in (0, ErrorCodes.H3_NO_ERROR)
+            session_code = ErrorCodes.NO_ERROR if is_clean else ErrorCodes.INTERNAL_ERROR
+            for session in list(link.sessions.values()):
+                was_connecting = session._state == SessionState.CONNECTING
+                session._close_now(link, session_code, reason, was_connecting)
             self._state = ConnectionState.CLOSING
-            self._link.engine.close(code=code or ErrorCodes.H3_NO_ERROR, reason=reason)
+            link.engine.close(code=code or ErrorCodes.H3_NO_ERROR, reason=reason)
+
+    async def _close_within(self, limit: float, code: int = 0, reason: str = "") -> None:
+        """Close; what was written has ``limit`` seconds to reach the peer, its answer included."""
+        if self._state == ConnectionState.CLOSED:
+            return
+        link = self._link
+        if link is None:
+            self._state = ConnectionState.CLOSED
+            wake(self._ready_waiters)
+            return
+        deadline = None
+        unsent = [session for session in link.sessions.values() if session._has_sent(link)]
+        if unsent and self._state == ConnectionState.CONNECTED:
+            deadline = link.time() + limit
+            is_clean = code in (0, ErrorCodes.H3_NO_ERROR)
+            if is_clean:
+                await asyncio.gather(*(session._deliver(link, limit) for session in unsent))
+        self._begin_close(code, reason)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await link.engine.wait_closed()
+        except TimeoutError:
+            logger.debug("%s: the peer does not answer; the engine goes on alone", self)
+        self._on_closed(CloseInfo(code, reason, "local"))
+        if self._announcement is not None and not self._is_delivering_here():
+            await wait_within(self._announcement, limit, "a handler of CONNECTION_CLOSED")
 
     def _on_closed(self, info: CloseInfo) -> None:
         """The QUIC connection is gone; what was not told so by the engine is told now."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pywebtransport._engine.base import (
     FIRST_SESSION,
-    CloseInfo,
     EngineClosed,
     SessionRefused,
     SessionRequest,
@@ -17,7 +16,7 @@ from pywebtransport._engine.base import (
 from pywebtransport._engine.select import get_engine
 from pywebtransport._waiting import wait_among
 from pywebtransport.config import ClientConfig, ServerConfig
-from pywebtransport.connection.base import ConnectionBase, wake
+from pywebtransport.connection.base import ConnectionBase
 from pywebtransport.connection.info import ConnectionDiagnostics, ConnectionInfo
 from pywebtransport.constants import DEFAULT_SECURE_PORT, ErrorCodes
 from pywebtransport.events import EventEmitter
@@ -424,17 +423,14 @@ class WebTransportConnection(ConnectionBase):
 
         Waits ``config.close_timeout`` (5 s) at most for the sessions.
         """
-        link = self._link
-        if link is not None and self.is_connected:
+        if self.is_connected:
+            self._begin_drain()
             try:
-                link.engine.send_goaway()
-                for control_id in list(link.sessions):
-                    link.engine.drain_session(control_id)
                 async with asyncio.timeout(self._config.close_timeout):
                     while self._sessions:
                         await next(iter(self._sessions.values())).wait_closed()
-            except (TimeoutError, EngineClosed, SessionRefused) as error:
-                logger.debug("%s closes with sessions open: %s", self, error)
+            except TimeoutError:
+                logger.debug("%s closes with sessions open", self)
         await self.close()
 
     async def close(self, *, code: int = 0, reason: str = "") -> None:
@@ -446,19 +442,7 @@ class WebTransportConnection(ConnectionBase):
             code: An HTTP/3 code; 0 becomes H3_NO_ERROR.
             reason: Text for the peer.
         """
-        if self._state == ConnectionState.CLOSED:
-            return
-        link = self._link
-        if link is None:
-            self._state = ConnectionState.CLOSED
-            wake(self._ready_waiters)
-            return
-        self._begin_close(code, reason)
-        await link.engine.wait_closed()
-        self._on_closed(CloseInfo(code, reason, "local"))
-        if self._announcement in (None, asyncio.current_task()) or self._is_delivering_here():
-            return
-        await asyncio.shield(self._announcement)
+        await self._close_within(self._config.close_timeout, code, reason)
 
 
 def _request(

@@ -10,15 +10,17 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from pywebtransport._waiting import wait_within
 from pywebtransport._words import peer_path
 from pywebtransport.config import ServerConfig
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import MiddlewareRejected, SessionError, WebTransportError
 from pywebtransport.server.middleware import MiddlewareManager
 from pywebtransport.server.router import RequestRouter, SessionHandler
-from pywebtransport.server.server import WebTransportServer
+from pywebtransport.server.running import default_logging, refuse_unknown, run_until_signalled
+from pywebtransport.server.server import GOING_AWAY, WebTransportServer
 from pywebtransport.session.session import WebTransportSession
-from pywebtransport.types import MiddlewareProtocol
+from pywebtransport.types import MiddlewareProtocol, SessionState
 
 __all__ = ["ServerApp"]
 
@@ -28,6 +30,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FORBIDDEN = 403
 NOT_FOUND = 404
+INTERNAL_SERVER_ERROR = 500
+
+SHUTDOWN_HANDLER_TIMEOUT = 30.0
+"""Seconds that one shutdown handler may take."""
 
 
 class ServerApp:
@@ -50,7 +56,9 @@ class ServerApp:
         self._entered = AsyncExitStack()
         self._startup_handlers: list[Callable[[], Any]] = []
         self._shutdown_handlers: list[Callable[[], Any]] = []
-        self._handlers: set[asyncio.Task[Any]] = set()
+        self._is_shut_down = False
+        self._hurry = asyncio.Event()
+        """Set when whoever asked for the end asks again."""
         for middleware in self._server.config.middleware:
             self.add_middleware(middleware=middleware)
 
@@ -79,6 +87,9 @@ class ServerApp:
     def server(self) -> WebTransportServer:
         """The server below."""
         return self._server
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {len(self._router)} routes on {self._server!r}>"
 
     # What it is made of.
 
@@ -130,59 +141,99 @@ class ServerApp:
     # Running.
 
     def run(self, *, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
-        """Serve until interrupted, in an event loop of its own; Ctrl-C ends it silently.
+        """Serve until SIGINT (Ctrl-C) or SIGTERM, in an event loop of its own; then return.
 
-        Other keywords are accepted and ignored. Raises what :meth:`serve` raises.
+        The signal begins :meth:`shutdown`; a second one ends its patience. Where the program has
+        not configured logging, what the library logs from INFO on goes to stderr.
+
+        Raises:
+            TypeError: There is no such keyword.
+            ServerError: As :meth:`serve`.
         """
+        refuse_unknown("run", kwargs)
 
         async def main() -> None:
             async with self:
                 await self.serve(host=host, port=port)
 
-        try:
-            asyncio.run(main())
-        except KeyboardInterrupt:
-            logger.info("interrupted")
+        with default_logging():
+            run_until_signalled(main, lambda: self._hurry.set(), self._server.config.close_timeout)
 
     async def serve(
         self, *, host: str | None = None, port: int | None = None, **kwargs: Any
     ) -> None:
-        """Listen, and wait until the server is closed.
+        """Listen, and wait until the server is closed; when cancelled, :meth:`shutdown` first.
 
         Raises:
+            TypeError: There is no such keyword.
             ServerError: The server cannot listen; see ``WebTransportServer.listen``.
         """
+        refuse_unknown("serve", kwargs)
         await self._server.listen(host=host, port=port)
-        await self._server.serve_forever()
+        try:
+            await self._server._closed.wait()
+        except asyncio.CancelledError:
+            await self.shutdown()
+            raise
 
     async def startup(self) -> None:
         """Enter the stateful middleware, then call the startup handlers, in order."""
+        self._is_shut_down = False
+        self._hurry = asyncio.Event()
         for middleware in self._stateful:
             await self._entered.enter_async_context(middleware)
         for handler in self._startup_handlers:
             await _call(handler)
 
     async def shutdown(self) -> None:
-        """Call the shutdown handlers, leave the middleware in reverse, cancel session handlers."""
+        """End in good order, once: every step is logged, and none waits without end.
+
+        Connections and requests that come from now on are refused. The shutdown handlers are
+        called, while sessions still live. Then peers are told that the server goes (GOAWAY, drain),
+        and session handlers have ``config.graceful_timeout`` (1 s) to return. The middleware is
+        left in reverse, the rest of the handlers are cancelled, sessions closed with code 0 and the
+        reason "server shutdown", and the port is freed.
+        """
+        if self._is_shut_down:
+            return
+        self._is_shut_down = True
+        server = self._server
+        server._stop_accepting()
         try:
+            if self._shutdown_handlers:
+                logger.info("calling %d shutdown handlers", len(self._shutdown_handlers))
             for handler in self._shutdown_handlers:
-                await _call(handler)
+                await self._call_in_time(handler)
+            await server._let_end(server.config.graceful_timeout, self._hurry)
         finally:
             try:
                 await self._entered.aclose()
             finally:
-                handlers = [task for task in self._handlers if task is not asyncio.current_task()]
-                for task in handlers:
-                    task.cancel()
-                if handlers:
-                    await asyncio.wait(handlers)
+                await server._wind_up()
+
+    async def _call_in_time(self, handler: Callable[[], Any]) -> None:
+        """Call a shutdown handler, but do not let it stand in the way for ever."""
+        result = handler()
+        if not inspect.isawaitable(result):
+            return
+        call, hurry = asyncio.ensure_future(result), asyncio.ensure_future(self._hurry.wait())
+        try:
+            await asyncio.wait(
+                (call, hurry),
+                timeout=SHUTDOWN_HANDLER_TIMEOUT,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            hurry.cancel()
+            call.cancel()
+        if call.done():
+            call.result()
+        else:
+            await wait_within(call, self._server.config.close_timeout, f"shutdown {handler!r}")
 
     # One session.
 
     async def _serve_session(self, session: WebTransportSession) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._handlers.add(task)
         try:
             handler = await self._admit(session)
             if handler is not None:
@@ -192,10 +243,11 @@ class ServerApp:
             logger.debug("session %s: %s", session.session_id, error)
         except asyncio.CancelledError:
             if not session.is_closed:
-                await session.close(code=ErrorCodes.NO_ERROR, reason="server shutdown")
+                await session.close(code=ErrorCodes.NO_ERROR, reason=GOING_AWAY)
             raise
         finally:
-            self._handlers.discard(task)
+            if session.state == SessionState.CONNECTING:
+                session._reject(INTERNAL_SERVER_ERROR, {})
 
     async def _admit(self, session: WebTransportSession) -> SessionHandler | None:
         """Answer the request; the handler if it was accepted."""
@@ -214,13 +266,15 @@ class ServerApp:
             session._reject(NOT_FOUND, {})
             return None
         session._accept()
-        self._server._log_open(session)
+        self._server._answered(session)
         return handler
 
     async def _run_handler(self, handler: SessionHandler, session: WebTransportSession) -> None:
         code, reason = 0, ""
         try:
             await handler(session)
+            # What the handler has not ended by itself is complete.
+            await session._end_streams()
         except MiddlewareRejected as rejection:
             # The request has been accepted; the code is all that can still be told.
             code, reason = rejection.status_code, str(rejection)

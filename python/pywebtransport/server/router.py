@@ -29,6 +29,9 @@ class RequestRouter:
         self._patterns: list[tuple[re.Pattern[str], SessionHandler]] = []
         self._default_handler: SessionHandler | None = None
 
+    def __len__(self) -> int:
+        return len(self._routes) + len(self._patterns)
+
     def route_request(self, *, session: SessionBase) -> SessionHandler | None:
         """The handler of a session's path; None when nothing fits.
 

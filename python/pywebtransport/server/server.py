@@ -10,14 +10,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pywebtransport._engine.base import EngineConnection, EngineListener
+from pywebtransport._engine.base import CloseInfo, EngineConnection, EngineListener
 from pywebtransport._engine.select import get_engine
+from pywebtransport._waiting import where
 from pywebtransport._words import peer_path, peer_text
 from pywebtransport.config import ServerConfig
 from pywebtransport.connection.base import ConnectionBase, request_data
 from pywebtransport.connection.connection import WebTransportConnection
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.events import EventEmitter
+from pywebtransport.events import Event, EventEmitter
 from pywebtransport.exceptions import (
     ConnectionError,
     ServerError,
@@ -26,9 +27,10 @@ from pywebtransport.exceptions import (
 )
 from pywebtransport.manager import ConnectionManager, SessionManager
 from pywebtransport.server.statistics import ServerDiagnostics, ServerStats
+from pywebtransport.server.unanswered import Unanswered
 from pywebtransport.session.base import SessionBase
 from pywebtransport.session.session import WebTransportSession
-from pywebtransport.types import Address, EventType
+from pywebtransport.types import Address, EventType, SessionState
 from pywebtransport.utils import format_duration, inspect_certificate
 
 if TYPE_CHECKING:
@@ -46,6 +48,11 @@ logger = logging.getLogger("pywebtransport.server")
 
 NOT_FOUND = 404
 TOO_MANY_REQUESTS = 429
+INTERNAL_SERVER_ERROR = 500
+SERVICE_UNAVAILABLE = 503
+
+GOING_AWAY = "server shutdown"
+"""The reason of the close that sessions see when their server ends; its code is 0."""
 
 
 class WebTransportServer(EventEmitter):
@@ -74,12 +81,25 @@ class WebTransportServer(EventEmitter):
         self._stats = ServerStats()
         self._listener: EngineListener | None = None
         self._is_active = False
+        self._is_starting = False
+        """A call of listen() is under way; close() takes that back."""
+        self._is_draining = False
+        """Connections and requests that come now are refused."""
+        self._is_closing = False
         self._connections = 0
         self._sessions = 0
         self._session_handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
         """Who answers requests instead of listeners: a ServerApp."""
         self._tasks: set[asyncio.Task[None]] = set()
+        """Handlers of sessions, in all their stages."""
+        self._unanswered = Unanswered(self._config.request_timeout)
+        self._idle: asyncio.Event | None = None
+        """Set when no session and no handler is left; for a server that waits for that."""
         self._closed: asyncio.Event = asyncio.Event()
+
+    def __repr__(self) -> str:
+        where = self.local_address if self.is_serving else "not serving"
+        return f"<{type(self).__name__} {where}, {self._connections} connections>"
 
     async def __aenter__(self) -> Self:
         await self._connection_manager.__aenter__()
@@ -126,9 +146,8 @@ class WebTransportServer(EventEmitter):
 
     @property
     def local_addresses(self) -> list[Address]:
-        """``local_address`` as a list."""
-        address = self.local_address
-        return [] if address is None else [address]
+        """Every bound address: a name such as ``localhost`` may have several."""
+        return [] if self._listener is None else self._listener.local_addresses
 
     @property
     def session_manager(self) -> SessionManager:
@@ -151,6 +170,25 @@ class WebTransportServer(EventEmitter):
             raise ServerError("WebTransportServer has not been activated: use `async with`")
         if self._listener is not None:
             raise ServerError(f"the server listens on {self.local_address} already")
+        if self._is_starting:
+            raise ServerError("the server is about to listen already: another listen() runs")
+        self._is_starting = True
+        try:
+            listener = await self._bind(address)
+            if not self._is_starting:
+                await listener.close()
+                raise ServerError(
+                    "the server was closed while it began to listen", bind_address=address
+                )
+        finally:
+            self._is_starting = False
+        self._listener = listener
+        self._closed = asyncio.Event()
+        self._stats.start_time = time.time()
+        bound = [address[:2] for address in listener.local_addresses]
+        logger.info("listening on %s", ", ".join(f"{_host(host)}:{port}" for host, port in bound))
+
+    async def _bind(self, address: tuple[str, int]) -> EngineListener:
         certfile = self._config.certfile
         if not certfile:
             raise ServerError(
@@ -161,7 +199,7 @@ class WebTransportServer(EventEmitter):
         try:
             for problem in inspect_certificate(path=certfile):
                 logger.warning("%s", problem)
-            self._listener = await get_engine(self._config).listen(
+            return await get_engine(self._config).listen(
                 config=self._config,
                 host=address[0],
                 port=address[1],
@@ -173,9 +211,6 @@ class WebTransportServer(EventEmitter):
                 text = error.strerror
             place = f"cannot listen on {address[0]}:{address[1]}: "
             raise ServerError(place + text.removeprefix(place), bind_address=address) from error
-        self._closed.clear()
-        self._stats.start_time = time.time()
-        logger.info("listening on %s:%d", *self._listener.local_address[:2])
 
     async def reload_certificate(
         self, *, certfile: str | None = None, keyfile: str | None = None
@@ -200,7 +235,7 @@ class WebTransportServer(EventEmitter):
         logger.info("new connections see the certificate of %s", certfile)
 
     async def serve_forever(self) -> None:
-        """Wait until the server is closed; on cancellation close it and return.
+        """Wait until the server is closed; when cancelled, close it first.
 
         Raises:
             ServerError: It does not listen.
@@ -211,28 +246,99 @@ class WebTransportServer(EventEmitter):
             await self._closed.wait()
         except asyncio.CancelledError:
             logger.info("cancelled, closing")
+            raise
         finally:
             await self.close()
 
     async def close(self) -> None:
-        """Close every session and connection, then the socket. Does nothing when not serving."""
-        listener, self._listener = self._listener, None
-        if listener is None:
+        """Close every session and connection and cancel the handlers, then free the port.
+
+        Sessions see code 0 and the reason "server shutdown". Within ``config.close_timeout`` (5 s)
+        what was written reaches the peers and the handlers clean up; who needs longer is logged and
+        left. The server can listen again afterwards. Does nothing when there is nothing to close.
+        """
+        await self._wind_up()
+
+    def _stop_accepting(self) -> None:
+        """From now on connections and requests are refused; :meth:`_wind_up` ends that."""
+        self._is_draining = True
+
+    async def _wind_up(self) -> None:
+        """Close what there is, and free the port."""
+        self._is_starting = False
+        if self._is_closing:
+            await self._closed.wait()
             return
+        loop = asyncio.get_running_loop()
+        listener = self._listener
+        deadline = loop.time()
+        self._is_closing = self._is_draining = True
+        self._closed = asyncio.Event() if self._closed.is_set() else self._closed
         try:
-            await asyncio.gather(
-                self._session_manager.shutdown(), self._connection_manager.shutdown()
-            )
-            for task in list(self._tasks):
-                task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            deadline = loop.time() + self._config.close_timeout
+            await self._end_connections(deadline)
         finally:
+            self._listener = None
             try:
-                await listener.close()
+                if listener is not None:
+                    await listener.close(timeout=max(0.0, deadline - loop.time()))
             finally:
+                for connection in await self._connection_manager.get_all_resources():
+                    # Its peer did not answer in time, and the socket is gone.
+                    connection._on_closed(CloseInfo(ErrorCodes.H3_NO_ERROR, GOING_AWAY, "local"))
+                self._is_closing = self._is_draining = False
                 self._closed.set()
-                logger.info("closed")
+                if listener is not None:
+                    logger.info("closed")
+
+    async def _let_end(self, grace: float, hurry: asyncio.Event) -> None:
+        """Ask the peers to end their sessions; handlers may go on for a while, or until a hurry."""
+        connections = await self._connection_manager.get_all_resources()
+        for connection in connections:
+            connection._begin_drain()
+        if not self._tasks and not self._sessions:
+            return
+        self._idle = asyncio.Event()
+        logger.info(
+            "told %d connections to end their %d sessions; %d handlers have %g s",
+            len(connections),
+            self._sessions,
+            len(self._tasks),
+            grace,
+        )
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._idle, hurry)]
+        try:
+            await asyncio.wait(waiting, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiting:
+                waiter.cancel()
+            self._idle = None
+
+    async def _end_connections(self, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        handlers = {task for task in self._tasks if task is not asyncio.current_task()}
+        for task in handlers:
+            task.cancel()
+        if handlers:
+            logger.info("cancelling %d handlers", len(handlers))
+            # They close their sessions themselves.
+            await asyncio.sleep(0)
+        connections = await self._connection_manager.get_all_resources()
+        closing = {
+            loop.create_task(connection._close_within(deadline - loop.time(), reason=GOING_AWAY))
+            for connection in connections
+        }
+        if not handlers | closing:
+            return
+        _, left = await asyncio.wait(handlers | closing, timeout=max(0.0, deadline - loop.time()))
+        for task in left & closing:
+            task.cancel()
+        for task in left & handlers:
+            logger.error("a handler ignores its cancellation and is left running: %s", where(task))
+
+    def _look_idle(self) -> None:
+        if self._idle is not None and not self._tasks and self._sessions == 0:
+            self._idle.set()
 
     async def diagnostics(self) -> ServerDiagnostics:
         """A snapshot of the figures."""
@@ -248,6 +354,7 @@ class WebTransportServer(EventEmitter):
             certfile_path=self._config.certfile,
             keyfile_path=self._config.keyfile,
             max_connections=self._config.max_connections,
+            handlers=len(self._tasks),
         )
 
     # What the engine brings.
@@ -261,9 +368,18 @@ class WebTransportServer(EventEmitter):
         return self._take(engine, is_open=self._is_active)
 
     def _take(self, engine: EngineConnection, *, is_open: bool) -> WebTransportConnection | None:
-        if not is_open or self._connections >= self._config.max_connections:
+        if not is_open or self._is_draining:
             self._stats.connections_rejected += 1
-            logger.warning("connection from %s rejected: too many", engine.remote_address)
+            logger.info("connection from %s refused: going away", engine.remote_address)
+            engine.close(code=ErrorCodes.H3_NO_ERROR, reason=GOING_AWAY)
+            return None
+        if self._connections >= self._config.max_connections:
+            self._stats.connections_rejected += 1
+            logger.warning(
+                "connection from %s refused: max_connections=%d are open",
+                engine.remote_address,
+                self._config.max_connections,
+            )
             engine.close(code=ErrorCodes.H3_EXCESSIVE_LOAD, reason="too many connections")
             return None
         self._stats.connections_accepted += 1
@@ -288,15 +404,25 @@ class WebTransportServer(EventEmitter):
 
     def _requested(self, session: WebTransportSession) -> None:
         self._sessions += 1
+        if self._is_draining:
+            session._reject(SERVICE_UNAVAILABLE, {})
+            return
         if self._sessions > self._config.max_sessions:
-            logger.warning("session from %s rejected: too many", session.remote_address)
+            logger.warning(
+                "session from %s rejected: max_sessions=%d are open",
+                session.remote_address,
+                self._config.max_sessions,
+            )
             session._reject(TOO_MANY_REQUESTS, {})
             return
         is_heard = self._has_listeners(EventType.SESSION_REQUEST)
+        self._unanswered.add(session)
         if is_heard:
-            self._spawn(self._tell_request(session))
+            listener = self._spawn(self._tell_request(session))
+            if self._session_handler is None:
+                self._unanswered.handle(session, listener)
         if self._session_handler is not None:
-            self._spawn(self._handle(session))
+            self._unanswered.handle(session, self._spawn(self._handle(session)))
         elif not is_heard:
             session._reject(NOT_FOUND, {})
 
@@ -318,26 +444,66 @@ class WebTransportServer(EventEmitter):
 
     def _session_ended(self, session: SessionBase) -> None:
         self._sessions -= 1
-        if self._config.access_log and session._stats.ready_at is not None:
+        if self._unanswered.discard(session) and session._status is None:
+            self._stats.requests_abandoned += 1
+        if self._idle is not None:
+            self._look_idle()
+        if not self._config.access_log:
+            return
+        if session._stats.ready_at is None:
             logger.info(
-                "session closed: path=%s peer=%s code=%d reason=%s by=%s streams=%d after %s",
+                "session rejected: path=%s peer=%s status=%s session=%s",
                 peer_path(session._path),
                 _peer(session),
-                session._close_code,
-                peer_text(session._close_reason),
-                session._closed_by,
-                session._stats.streams_created,
-                format_duration(seconds=session._stats.uptime),
+                session._status or "none, the client left",
+                session._session_id,
+            )
+            return
+        logger.info(
+            "session closed: path=%s peer=%s code=%d reason=%s by=%s streams=%d after %s"
+            " session=%s",
+            peer_path(session._path),
+            _peer(session),
+            session._close_code,
+            peer_text(session._close_reason),
+            session._closed_by,
+            session._stats.streams_created,
+            format_duration(seconds=session._stats.uptime),
+            session._session_id,
+        )
+
+    def _answered(self, session: SessionBase) -> None:
+        """A handler's session was accepted: from now on the handler is not hurried."""
+        self._unanswered.discard(session)
+        if self._config.access_log:
+            logger.info(
+                "session open: path=%s peer=%s session=%s",
+                peer_path(session._path),
+                _peer(session),
+                session._session_id,
             )
 
-    def _log_open(self, session: SessionBase) -> None:
-        if self._config.access_log:
-            logger.info("session open: path=%s peer=%s", peer_path(session._path), _peer(session))
+    def _handler_failed(self, event: Event) -> None:
+        """A listener raised: if it was to answer a request, nobody else will."""
+        if event.type is EventType.SESSION_REQUEST and event.data is not None:
+            session = event.data["session"]
+            if session._state == SessionState.CONNECTING and self._session_handler is None:
+                session._reject(INTERNAL_SERVER_ERROR, {})
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._idle is not None:
+            self._look_idle()
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _peer(session: SessionBase) -> str:

@@ -21,6 +21,8 @@ class ServerStats:
     connections_rejected: int = 0
     connection_errors: int = 0
     protocol_errors: int = 0
+    requests_abandoned: int = 0
+    """Requests whose client left before they were answered."""
     uptime: float = 0.0
     start_time: float | None = None
     """As ``time.time()`` gives it."""
@@ -52,6 +54,8 @@ class ServerDiagnostics:
     certfile_path: str
     keyfile_path: str
     max_connections: int
+    handlers: int = 0
+    """Tasks of session handlers; one may outlive its session, and runs until it returns."""
 
     @property
     def issues(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
@@ -12,7 +13,7 @@ from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
 from pywebtransport._link.sides import Connection, ConnectionSide
-from pywebtransport._waiting import wait_among
+from pywebtransport._waiting import wait_among, wait_within
 from pywebtransport._words import peer_text
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
 from pywebtransport.events import EventEmitter
@@ -27,7 +28,7 @@ from pywebtransport.manager.stream import StreamManager
 from pywebtransport.session.incoming import IncomingStreams
 from pywebtransport.session.opening import StreamOpeners
 from pywebtransport.session.statistics import SessionStats
-from pywebtransport.stream.base import FINISHING, OPEN, StreamBase
+from pywebtransport.stream.base import FINISHED, FINISHING, OPEN, StreamBase
 from pywebtransport.stream.stream import WebTransportReceiveStream, WebTransportStream
 from pywebtransport.types import EventType, Headers, SessionId, SessionState, StreamId
 from pywebtransport.utils import get_logger
@@ -41,6 +42,8 @@ UNIDIRECTIONAL = 0x2
 SHARED_ROUND_TRIPS = 4
 ACK_DELAY = 0.1
 """Seconds that acknowledgements may take beyond a round trip, with some to spare."""
+MAX_REASON = 1024
+"""Bytes of a close reason on the wire (webtrans-http3-16 §6); a longer one is cut."""
 DELIVERY_CHECK = (0.001, 0.025)
 """Shortest and longest seconds between two looks at what is in flight."""
 
@@ -131,7 +134,7 @@ class SessionBase(Ending, EventEmitter):
         self._waits_for_answer = False
         """Made by ``connect_optimistic``: what needs the server's answer waits for it."""
         self._status: int | None = None
-        """The server's answer when it was not 2xx; 0: it gave none."""
+        """The answer when it was not 2xx; 0: the server gave none."""
         self._response_headers: Headers = {}
         self._close_code = 0
         self._close_reason = ""
@@ -231,6 +234,7 @@ class SessionBase(Ending, EventEmitter):
         except (EngineClosed, SessionRefused) as error:
             raise self._error(f"the session cannot be rejected: {error}") from error
         finally:
+            self._status = status
             self._on_closed(0, f"rejected with status {status}", "local")
 
     def _become_ready(self) -> None:
@@ -465,12 +469,37 @@ class SessionBase(Ending, EventEmitter):
 
     # Closing.
 
-    async def _deliver(self, link: Link) -> None:
+    async def _finish(self, code: int, reason: str, limit: float) -> None:
+        """Close from this side; returns when SESSION_CLOSED handlers have run or time is up."""
+        link = self._link
+        assert link is not None
+        was_connecting = self._state == SessionState.CONNECTING
+        self._state = SessionState.CLOSING
+        try:
+            if not was_connecting:
+                await self._deliver(link, limit)
+        finally:
+            self._close_now(link, code, reason, was_connecting)
+        if self._announcement is not None and not self._is_delivering_here():
+            await wait_within(self._announcement, limit, "a handler of SESSION_CLOSED")
+
+    def _has_sent(self, link: Link) -> bool:
+        """Whether anything that was written may still be on its way."""
+        return bool(
+            self._bytes_sent
+            or (self._datagrams is not None and self._datagrams.datagrams_sent)
+            or any(
+                stream._bytes_sent or stream._sending == FINISHED
+                for stream in link.streams.values()
+                if stream._session is self
+            )
+        )
+
+    async def _deliver(self, link: Link, limit: float) -> None:
         """Wait, within bounds, until the peer has what was written: closing resets the streams."""
-        streams = [stream for stream in link.streams.values() if stream._session is self]
-        if not self._bytes_sent and not any(stream._bytes_sent for stream in streams):
+        if not self._has_sent(link):
             return
-        limit = self._connection.config.close_timeout
+        streams = [stream for stream in link.streams.values() if stream._session is self]
         try:
             if len(link.sessions) > 1:
                 # What others write on the connection never ends; a few round trips are for ours.
@@ -494,8 +523,19 @@ class SessionBase(Ending, EventEmitter):
             await asyncio.sleep(min(max(stats.rtt / 4, shortest), longest))
             stats = link.engine.stats()
 
+    async def _end_streams(self) -> None:
+        """Send the end of every stream that this side may still write, what is unsent included."""
+        link = self._link
+        if link is None or self._state not in (SessionState.CONNECTED, SessionState.DRAINING):
+            return
+        for stream in [each for each in link.streams.values() if each._session is self]:
+            if stream._sending == OPEN:
+                with contextlib.suppress(StreamError, TimeoutError):
+                    await stream.write(data=b"", end_stream=True, wait_flush=False)  # type: ignore[attr-defined]
+
     def _close_now(self, link: Link, code: int, reason: str, was_connecting: bool) -> None:
         assert self._control_id is not None
+        reason = reason.encode()[:MAX_REASON].decode(errors="ignore")
         try:
             if was_connecting and not self._connection.is_client:
                 link.engine.reject_session(self._control_id, status=503)

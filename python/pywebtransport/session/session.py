@@ -13,6 +13,7 @@ from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._link.sides import Connection
 from pywebtransport._waiting import wait_among
 from pywebtransport._words import peer_path
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.datagram.structured import StructuredDatagramTransport
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
 from pywebtransport.events import EventEmitter
@@ -46,8 +47,6 @@ __all__ = ["SessionDiagnostics", "SessionStats", "WebTransportSession"]
 logger = get_logger(name=__name__)
 
 MAX_CODE = 0xFFFF_FFFF
-MAX_REASON = 1024
-"""Bytes of a close reason on the wire (webtrans-http3-16 §6); a longer one is cut."""
 MAX_KEYING_MATERIAL = 255 * 32
 """Bytes that can be exported whatever the cipher suite (RFC 5869 §2.3, SHA-256)."""
 STALE_AFTER = 300.0
@@ -88,12 +87,37 @@ class WebTransportSession(SessionBase):
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        await self.close()
+        # A cancellation is no failure: it is how an application ends what it no longer needs.
+        failed = exc_type is not None and issubclass(exc_type, Exception)
+        await self.close(code=ErrorCodes.INTERNAL_ERROR if failed else ErrorCodes.NO_ERROR)
 
     def __repr__(self) -> str:
         return f"<WebTransportSession {self._session_id} {peer_path(self._path)} {self._state}>"
 
     # Facts.
+
+    @property
+    def close_code(self) -> int | None:
+        """The application's code that the session ended with; None while it lives.
+
+        0 when the connection ended without a code of a session's.
+        """
+        return self._close_code if self.is_closed else None
+
+    @property
+    def close_reason(self) -> str | None:
+        """The words that came with ``close_code``, often none; None while the session lives."""
+        return self._close_reason if self.is_closed else None
+
+    @property
+    def closed_by(self) -> str | None:
+        """``"local"``, ``"remote"``, or ``"transport"`` when the connection was lost; or None."""
+        return self._closed_by if self.is_closed else None
+
+    @property
+    def response_headers(self) -> Headers:
+        """Client: a copy of the answer's fields; empty before it has come."""
+        return dict(self._response_headers)
 
     @property
     def connection(self) -> Connection:
@@ -373,17 +397,8 @@ class WebTransportSession(SessionBase):
             return
         if self._state == SessionState.CLOSING:
             await self.wait_closed()
-            return
-        was_connecting = self._state == SessionState.CONNECTING
-        self._state = SessionState.CLOSING
-        try:
-            if not was_connecting:
-                await self._deliver(link)
-        finally:
-            reason = reason.encode()[:MAX_REASON].decode(errors="ignore")
-            self._close_now(link, code, reason, was_connecting)
-        if self._announcement is not None and not self._is_delivering_here():
-            await asyncio.shield(self._announcement)
+        else:
+            await self._finish(code, reason, self._connection.config.close_timeout)
         if close_connection and not link.sessions:
             self._connection._begin_close()
 
