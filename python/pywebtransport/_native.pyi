@@ -129,6 +129,7 @@ class CoreConfig:
         early_timeout: float | None = None,
         close_timeout: float | None = None,
         max_field_section_size: int | None = None,
+        settings_timeout: float | None = None,
     ) -> Self: ...
 
 @final
@@ -301,8 +302,12 @@ class EndpointServer:
         verify_mode: str = "none",
         ca_certs: str | None = None,
         key_log_file: str | None = None,
-        max_connections: int = 10000,
-        retry: bool = False,
+        max_connections: int,
+        max_connections_per_address: int | None,
+        retry: bool,
+        retry_above: int,
+        handshake_timeout: float,
+        first_session_timeout: float,
     ) -> Self: ...
 
 @final

@@ -34,7 +34,7 @@ class Server:
         return self.listener.local_address[1]
 
 
-@pytest.fixture(params=["aioquic"])
+@pytest.fixture(params=["native", "aioquic"])
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

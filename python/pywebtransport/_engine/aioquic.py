@@ -40,6 +40,7 @@ from pywebtransport._engine.rules import (
     CONNECT_STREAMS,
     CRITICAL_STREAMS,
     CRYPTO_ERROR,
+    HANDSHAKE_TIMEOUT,
     MAX_ALERT,
     connect_error,
     connect_timed_out,
@@ -53,15 +54,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENGINE",
-    "HANDSHAKE_TIMEOUT",
     "AioquicEngine",
     "AioquicListener",
     "create_quic",
     "inbound_limits",
 ]
 
-HANDSHAKE_TIMEOUT = 10.0
-"""How long a client may take to complete its handshake with a server."""
 KINDS = {"Idle timeout": "idle", "Could not find a common protocol version": "version"}
 """How aioquic says what no peer has said."""
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import QuicEvent
 
-from pywebtransport._engine.aioquic import HANDSHAKE_TIMEOUT, create_quic, inbound_limits
+from pywebtransport._engine.aioquic import create_quic, inbound_limits
 from pywebtransport._engine.aioquic_connection import AioquicConnection
 from pywebtransport._engine.aioquic_endpoint import Endpoint
 from pywebtransport._engine.aioquic_quic import Quic
 from pywebtransport._engine.base import CloseInfo
 from pywebtransport._engine.driver import core_config
+from pywebtransport._engine.rules import HANDSHAKE_TIMEOUT
 
 if TYPE_CHECKING:
     from pywebtransport.config import ServerConfig

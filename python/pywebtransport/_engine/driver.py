@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from pywebtransport._engine.rules import settings_timeout
 from pywebtransport._native import (
     CORE_NOTIFICATIONS,
     CoreClosed,
@@ -428,6 +429,7 @@ def core_config(config: BaseConfig, *, is_client: bool) -> CoreConfig:
         early_timeout=config.pending_event_ttl,
         close_timeout=config.close_timeout,
         max_field_section_size=config.max_field_section_size,
+        settings_timeout=settings_timeout(config),
         grease_seed=int.from_bytes(os.urandom(8)),
     )
 

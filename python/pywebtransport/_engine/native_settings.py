@@ -11,9 +11,11 @@ from pywebtransport._engine.driver import core_config
 from pywebtransport._engine.rules import (
     CONNECT_STREAMS,
     CRITICAL_STREAMS,
+    HANDSHAKE_TIMEOUT,
     client_verify_mode,
     keep_alive_interval,
     key_log_file,
+    retry_above,
 )
 from pywebtransport._native import (
     EndpointClient,
@@ -99,7 +101,11 @@ def server_settings(config: ServerConfig) -> EndpointServer:
         ca_certs=config.ca_certs or None,
         key_log_file=key_log_file(),
         max_connections=config.max_connections,
+        max_connections_per_address=config.max_connections_per_address,
         retry=config.retry,
+        retry_above=retry_above(config.max_connections),
+        handshake_timeout=HANDSHAKE_TIMEOUT,
+        first_session_timeout=config.first_session_timeout,
     )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONNECT_STREAMS",
     "CRITICAL_STREAMS",
+    "HANDSHAKE_TIMEOUT",
     "client_verify_mode",
     "connect_error",
     "connect_timed_out",
@@ -30,12 +31,15 @@ __all__ = [
     "key_log_file",
     "open_key_log",
     "retry_above",
+    "settings_timeout",
 ]
 
 CONNECT_STREAMS = 16
 """Bidirectional streams allowed beside those of the application, for requests."""
 CRITICAL_STREAMS = 8
 """Unidirectional streams allowed beside those of the application: control, QPACK, GREASE."""
+HANDSHAKE_TIMEOUT = 10.0
+"""How long a client may take to complete its handshake with a server."""
 
 CONNECTION_REFUSED = 0x02
 """QUIC: the server takes no more connections (RFC 9000 §20.1)."""
@@ -61,6 +65,15 @@ def retry_above(max_connections: int) -> int:
     can then never take up the rest.
     """
     return min(MAX_RETRY_ABOVE, max(1, max_connections // 4))
+
+
+def settings_timeout(config: BaseConfig) -> float | None:
+    """How long the peer may take to send SETTINGS once the handshake is complete.
+
+    As long as the caller of ``connect()`` waits, or the server for the client's first request.
+    """
+    patience: float | None = getattr(config, "connect_timeout", None)
+    return patience or getattr(config, "first_session_timeout", None)
 
 
 def keep_alive_interval(config: BaseConfig, idle_timeout: float) -> float | None:

@@ -106,6 +106,10 @@ pub struct Transport {
     /// We announced it, and QUIC carries out [`Action::ResetStream`](crate::Action) with a
     /// reliable size.
     pub local_reset_stream_at: bool,
+    /// The handshake goes on: [`Connection::handle_handshake_complete`] follows.
+    ///
+    /// [`Connection::handle_handshake_complete`]: crate::Connection::handle_handshake_complete
+    pub is_handshaking: bool,
     /// Client whose 0-RTT was accepted: the settings remembered with the ticket, from
     /// [`Connection::peer_settings`](crate::Connection::peer_settings) of the earlier connection.
     pub early_settings: Option<Settings>,

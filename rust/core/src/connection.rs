@@ -141,8 +141,9 @@ impl Connection {
 
 /// Input from QUIC.
 impl Connection {
-    /// The handshake is complete. `control_stream`: a unidirectional stream the driver opened,
-    /// the first of this end; SETTINGS are sent on it. Call it before any other input.
+    /// The handshake is complete, or so far that streams can be opened. `control_stream`: a
+    /// unidirectional stream the driver opened, the first of this end; SETTINGS are sent on it.
+    /// Call it before any other input.
     pub fn handle_connected(&mut self, control_stream: StreamId, transport: Transport, now: Time) {
         if self.closed || self.control_stream.is_some() {
             return;
@@ -157,6 +158,21 @@ impl Connection {
             data,
             fin: false,
         });
+        if !self.transport.is_handshaking {
+            self.await_settings(now);
+        }
+    }
+
+    /// The handshake that went on in [`Connection::handle_connected`] is complete: from now on the
+    /// peer can send SETTINGS.
+    pub fn handle_handshake_complete(&mut self, now: Time) {
+        if !self.closed && std::mem::take(&mut self.transport.is_handshaking) {
+            self.tick(now);
+            self.await_settings(now);
+        }
+    }
+
+    fn await_settings(&mut self, now: Time) {
         if self.peer.is_none() {
             let timeout = self.config.limits.settings_timeout;
             self.deadlines.settings = Some(now.saturating_add(timeout));

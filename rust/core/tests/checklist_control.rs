@@ -429,3 +429,21 @@ fn qpack_streams_carry_nothing_without_a_table() {
         bench.assert_connection_error(error::QPACK_DECOMPRESSION_FAILED);
     }
 }
+
+#[test]
+fn settings_are_awaited_from_the_end_of_the_handshake_on() {
+    let mut facts = support::transport();
+    facts.is_handshaking = true;
+    let mut bench = Bench::over(Config::server(), facts);
+    assert_eq!(bench.conn.poll_timeout(), None);
+    let (end, timeout) = (Duration::from_secs(60), bench_timeout());
+    bench.advance(end);
+    bench.conn.handle_handshake_complete(end);
+    assert_eq!(bench.conn.poll_timeout(), Some(end + timeout));
+    bench.advance(timeout);
+    bench.assert_connection_error(error::H3_MISSING_SETTINGS);
+}
+
+fn bench_timeout() -> Duration {
+    Config::server().limits.settings_timeout
+}

@@ -69,7 +69,26 @@ impl Connection {
         self.proceed_with_close(now);
     }
 
+    /// Server: others have taken the last place. Closes it when its timeout is handled next.
+    pub(crate) fn refuse(&mut self) {
+        self.is_refused = true;
+        self.patience_until = Some(self.epoch);
+    }
+
     pub(crate) fn proceed_with_close(&mut self, now: Instant) {
+        if self.patience_until.is_some_and(|at| at <= now) {
+            self.patience_until = None;
+            let seconds = self.options.first_session_timeout.as_secs_f64();
+            let (code, reason) = match self.phase {
+                Phase::Connecting => (H3_EXCESSIVE_LOAD, "the handshake took too long".to_owned()),
+                _ if self.is_refused => (H3_EXCESSIVE_LOAD, "the server is full".to_owned()),
+                _ => (
+                    H3_NO_ERROR,
+                    format!("no session was requested within {seconds} s"),
+                ),
+            };
+            self.close(code, &reason, now);
+        }
         match &mut self.phase {
             Phase::Closing {
                 code,
@@ -159,3 +178,5 @@ const LAST_ACK_DELAY: Duration = Duration::from_millis(20);
 const HTTP_UNAVAILABLE: u16 = 503;
 /// RFC 9114 §8.1.
 pub(crate) const H3_NO_ERROR: u64 = 0x100;
+/// RFC 9114 §8.1.
+pub(crate) const H3_EXCESSIVE_LOAD: u64 = 0x107;

@@ -10,7 +10,7 @@ use pywt_core::{
 use pywt_quic::{CloseBy, CloseKind, DatagramRefused, Event, Side, Transmit};
 use rustc_hash::FxHashMap;
 
-use crate::close::Phase;
+use crate::close::{Phase, H3_EXCESSIVE_LOAD};
 use crate::datagram::{DatagramLimits, DatagramQueue};
 use crate::session::Session;
 use crate::stream::{Owner, Stream};
@@ -36,6 +36,10 @@ pub struct ConnectionOptions {
     pub linger: Duration,
     /// How long a close waits at most for the peer to have read the end of its sessions.
     pub close_timeout: Duration,
+    /// Server: how long a handshake may take.
+    pub handshake_timeout: Duration,
+    /// Server: how long a client may stay connected before it has asked for a session.
+    pub first_session_timeout: Duration,
 }
 
 impl ConnectionOptions {
@@ -49,6 +53,8 @@ impl ConnectionOptions {
             outgoing_datagram_bytes: 4 * 1024 * 1024,
             linger: Duration::from_secs(1),
             close_timeout: Duration::from_secs(2),
+            handshake_timeout: Duration::from_secs(10),
+            first_session_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -60,6 +66,8 @@ pub(crate) struct Bounds {
     pub(crate) outgoing_datagrams: DatagramLimits,
     pub(crate) linger: Duration,
     pub(crate) close_timeout: Duration,
+    handshake_timeout: Duration,
+    pub(crate) first_session_timeout: Duration,
 }
 
 /// Counters of a connection.
@@ -94,12 +102,16 @@ pub struct Connection {
     pub(crate) early_request: Option<Box<Request>>,
     pub(crate) had_session: bool,
     pub(crate) linger_until: Option<Instant>,
+    /// Server: when the client must have completed the handshake, then asked for a session.
+    pub(crate) patience_until: Option<Instant>,
+    /// Server: there is no place for it.
+    pub(crate) is_refused: bool,
     /// The session that ended last was closed by this end.
     pub(crate) closed_first: bool,
     closed_by_peer: bool,
     /// No packet leaves before that.
     pub(crate) silent_until: Option<Instant>,
-    epoch: Instant,
+    pub(crate) epoch: Instant,
 }
 
 impl Connection {
@@ -126,6 +138,8 @@ impl Connection {
                 },
                 linger: options.linger,
                 close_timeout: options.close_timeout,
+                handshake_timeout: options.handshake_timeout,
+                first_session_timeout: options.first_session_timeout,
             },
             datagrams_dropped_outgoing: 0,
             datagrams_dropped_incoming: 0,
@@ -136,6 +150,8 @@ impl Connection {
             early_request: None,
             had_session: false,
             linger_until: None,
+            patience_until: None,
+            is_refused: false,
             closed_first: false,
             closed_by_peer: false,
             silent_until: None,
@@ -170,8 +186,10 @@ impl Connection {
     /// Digests what QUIC has to say, until there is nothing more.
     pub(crate) fn drive(&mut self, now: Instant) {
         self.wants_transmit = true;
-        if !self.control_open && self.quic.side() == Side::Server {
+        if self.quic.side() == Side::Server && matches!(self.phase, Phase::Connecting) {
             self.open_control(now);
+            let timeout = self.options.handshake_timeout;
+            self.patience_until.get_or_insert_with(|| now + timeout);
         }
         loop {
             let mut idle = true;
@@ -216,7 +234,7 @@ impl Connection {
         let closing = match &self.phase {
             Phase::Closing { deadline, .. } => Some(*deadline),
             Phase::Closed => return self.quic.poll_timeout(),
-            _ => self.linger_until,
+            _ => self.linger_until.or(self.patience_until),
         };
         let core = self
             .core
@@ -233,6 +251,11 @@ impl Connection {
             Event::Connected => {
                 self.phase = Phase::Open;
                 self.open_control(now);
+                let time = self.time(now);
+                self.core.handle_handshake_complete(time);
+                if self.quic.side() == Side::Server && !self.had_session {
+                    self.patience_until = Some(now + self.options.first_session_timeout);
+                }
                 self.notifications.push(Notification::Connected);
                 self.open_early_session(now);
             }
@@ -298,6 +321,7 @@ impl Connection {
             local_max_datagram_frame_size: MAX_DATAGRAM_FRAME_SIZE,
             reset_stream_at: self.quic.peer_takes_reset_stream_at(),
             local_reset_stream_at: true,
+            is_handshaking: matches!(self.phase, Phase::Connecting),
             early_settings: None,
         };
         let time = self.time(now);
@@ -369,6 +393,7 @@ impl Connection {
                 ..
             } => {
                 self.had_session = true;
+                self.patience_until = None;
                 self.sessions.insert(session, Session::default());
                 Notification::SessionRequested {
                     session,
@@ -547,8 +572,6 @@ fn core_dir(dir: pywt_quic::Dir) -> Dir {
     }
 }
 
-/// RFC 9114 §8.1.
-const H3_EXCESSIVE_LOAD: u64 = 0x107;
 /// What quinn announces (RFC 9221 §3).
 const MAX_DATAGRAM_FRAME_SIZE: u64 = 65_535;
 /// webtrans-http3-16 §4.9.

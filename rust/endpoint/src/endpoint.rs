@@ -6,8 +6,8 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::time::Instant;
 
 use pywt_quic::{
-    ClientOptions, Close, Deadlines, Packet, Received, ServerOptions, ServerTls, Transmit,
-    TransportOptions,
+    ClientOptions, Close, Deadlines, Packet, Processed, Received, ServerOptions, ServerTls,
+    Transmit, TransportOptions,
 };
 
 use crate::close::H3_NO_ERROR;
@@ -408,7 +408,7 @@ impl Endpoint {
                 .drain(..)
                 .map(|notification| (key, notification)),
         );
-        self.quic.abandon(&connection.quic);
+        self.quic.abandon(&mut connection.quic);
         self.deadlines.set(slot, None);
     }
 
@@ -443,10 +443,14 @@ impl Endpoint {
             // Its deadline is read after it has sent.
             return;
         }
-        if self.quic.process(&mut peer.connection.quic) {
-            self.peers[slot] = None;
-            self.deadlines.set(slot, None);
-            return;
+        match self.quic.process(&mut peer.connection.quic) {
+            Processed::Kept => {}
+            Processed::Drained => {
+                self.peers[slot] = None;
+                self.deadlines.set(slot, None);
+                return;
+            }
+            Processed::Refused => peer.connection.refuse(),
         }
         let deadline = peer.connection.poll_timeout();
         self.deadlines.set(slot, deadline);

@@ -127,3 +127,39 @@ fn the_last_facts_come_with_the_end() {
     assert!(epilogue.stats.quic.packets_received > 0);
     assert_eq!(epilogue.stats.core.sessions_established, 1);
 }
+
+#[test]
+fn a_client_that_does_not_go_on_is_sent_away() {
+    // One whose handshake stops, and one that is content with a connection.
+    for lost_after in [1, u64::MAX] {
+        let mut setup = Setup::default();
+        setup.server.first_session_timeout = Duration::from_secs(6);
+        setup.client_transport.keep_alive_interval = Some(Duration::from_secs(1));
+        let mut pair = Pair::new(&setup);
+        pair.drop_if = Box::new(move |number| number > lost_after);
+        pair.advance(Duration::from_secs(5));
+        assert_eq!(pair.server.endpoint.connections(), 1);
+        pair.advance(Duration::from_secs(6));
+        assert_eq!(pair.server.endpoint.connections(), 0);
+        let told = pair.server.take();
+        let reason = "no session was requested within 6 s";
+        assert!(told.iter().any(|told| match told {
+            Notification::Closed(close, _) => lost_after == 1 || close.reason == reason,
+            _ => false,
+        }));
+    }
+}
+
+#[test]
+fn the_deadline_for_settings_starts_when_the_handshake_ends() {
+    let mut setup = Setup::default();
+    setup.server.handshake_timeout = Duration::from_secs(60);
+    let mut pair = Pair::new(&setup);
+    // All but the first packet of both sides is lost for longer than SETTINGS may take.
+    pair.drop_if = Box::new(|number| number > 2);
+    pair.advance(Duration::from_secs(8));
+    pair.drop_if = Box::new(|_| false);
+    pair.advance(Duration::from_secs(12));
+    assert_eq!(pair.client.take(), [Notification::Connected]);
+    assert_eq!(pair.server.take(), [Notification::Connected]);
+}

@@ -37,6 +37,7 @@ impl CoreConfig {
         early_timeout = None,
         close_timeout = None,
         max_field_section_size = None,
+        settings_timeout = None,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -56,6 +57,7 @@ impl CoreConfig {
         early_timeout: Option<f64>,
         close_timeout: Option<f64>,
         max_field_section_size: Option<u64>,
+        settings_timeout: Option<f64>,
     ) -> Self {
         let mut config = if is_client {
             Config::client()
@@ -78,6 +80,7 @@ impl CoreConfig {
         set(&mut limits.early_timeout, early_timeout.map(seconds));
         set(&mut limits.close_timeout, close_timeout.map(seconds));
         set(&mut limits.max_field_section_size, max_field_section_size);
+        set(&mut limits.settings_timeout, settings_timeout.map(seconds));
         Self(Arc::new(config))
     }
 }

@@ -127,8 +127,12 @@ impl EndpointServer {
         verify_mode = "none",
         ca_certs = None,
         key_log_file = None,
-        max_connections = 10_000,
-        retry = false,
+        max_connections,
+        max_connections_per_address,
+        retry,
+        retry_above,
+        handshake_timeout,
+        first_session_timeout,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -141,8 +145,15 @@ impl EndpointServer {
         ca_certs: Option<PathBuf>,
         key_log_file: Option<PathBuf>,
         max_connections: usize,
+        max_connections_per_address: Option<usize>,
         retry: bool,
+        retry_above: usize,
+        handshake_timeout: f64,
+        first_session_timeout: f64,
     ) -> PyResult<Self> {
+        let mut connection = transport.connection(core)?;
+        connection.handshake_timeout = seconds(handshake_timeout)?;
+        connection.first_session_timeout = seconds(first_session_timeout)?;
         Ok(Self(ServerSetup {
             tls: ServerTls {
                 alpn: alpn(alpn_protocols),
@@ -154,10 +165,11 @@ impl EndpointServer {
             transport: transport.transport.clone(),
             options: ServerOptions {
                 max_connections,
+                max_connections_per_address: max_connections_per_address.unwrap_or(usize::MAX),
                 retry,
-                ..ServerOptions::default()
+                retry_above,
             },
-            connection: transport.connection(core)?,
+            connection,
         }))
     }
 }

@@ -11,6 +11,7 @@ use quinn_proto::{
 };
 
 use crate::ack_clock::{flight, lift};
+use crate::admission::Place;
 use crate::crypto::Handshake;
 use crate::sideband::Sideband;
 use crate::stream::{number, Streams, RESET_ROOM};
@@ -99,8 +100,10 @@ pub struct Connection {
     handle: Handle,
     /// What the concurrent stream limits may grow to, by `Dir as usize`.
     pub(crate) max_streams: [u64; 2],
-    /// Whether the endpoint still counts this connection among its handshakes.
-    counted_as_handshake: bool,
+    /// What it takes of the server that accepted it.
+    place: Option<Place>,
+    /// The server has yet to hear that the handshake is over.
+    in_handshake: bool,
     /// Reading has returned credit that the next transmit carries to the peer.
     pub(crate) flow_control: bool,
     /// ACK frames received, and STREAM frames sent before the latest of them.
@@ -114,6 +117,7 @@ impl Connection {
         handle: Handle,
         inner: quinn_proto::Connection,
         options: &TransportOptions,
+        place: Option<Place>,
     ) -> Self {
         let sideband = handshake(&inner).map_or_else(Arc::default, |data| data.sideband);
         Self {
@@ -122,7 +126,8 @@ impl Connection {
             streams: Streams::default(),
             handle,
             max_streams: [options.max_streams_bidi, options.max_streams_uni],
-            counted_as_handshake: true,
+            in_handshake: place.is_some(),
+            place,
             flow_control: false,
             acknowledged: (0, 0),
             withheld_probe: 0,
@@ -217,17 +222,17 @@ impl Connection {
         self.inner.poll_endpoint_events()
     }
 
-    /// True once, when the handshake is found to be over, well or badly.
-    pub(crate) fn take_handshake_end(&mut self) -> bool {
-        let ended = self.counted_as_handshake && !self.inner.is_handshaking();
-        if ended {
-            self.counted_as_handshake = false;
+    /// Its place, once, when the handshake is found to be over, well or badly.
+    pub(crate) fn handshake_end(&mut self) -> Option<&mut Place> {
+        if !self.in_handshake || self.inner.is_handshaking() {
+            return None;
         }
-        ended
+        self.in_handshake = false;
+        self.place.as_mut()
     }
 
-    pub(crate) fn is_counted_as_handshake(&self) -> bool {
-        self.counted_as_handshake
+    pub(crate) fn take_place(&mut self) -> Option<Place> {
+        self.place.take()
     }
 
     /// The largest datagram that can be sent now; `None` when the peer takes none.

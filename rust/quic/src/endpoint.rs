@@ -12,6 +12,7 @@ use quinn_proto::{
     Incoming, Transmit,
 };
 
+use crate::admission::{Admission, Network};
 use crate::crypto::QUIC_V1;
 use crate::{ClientTls, Connection, Error, ServerTls, TransportOptions};
 
@@ -55,11 +56,15 @@ pub struct Response {
 /// The server half of an endpoint.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// Connections at one time; more are refused.
+    /// Connections at one time; more are refused. Handshakes of clients that have not proven
+    /// their address do not count.
     pub max_connections: usize,
+    /// Connections at one time from one IPv4 address or one IPv6 network of 64 bits; more are
+    /// refused.
+    pub max_connections_per_address: usize,
     /// Whether every client must prove its address first (RFC 9000 §8.1.2).
     pub retry: bool,
-    /// Handshakes at one time above which clients must prove their address even without `retry`.
+    /// Handshakes at one time from which on clients must prove their address even without `retry`.
     pub retry_above: usize,
 }
 
@@ -67,6 +72,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connections_per_address: usize::MAX,
             retry: false,
             retry_above: 1_000,
         }
@@ -78,7 +84,6 @@ pub struct Endpoint {
     inner: quinn_proto::Endpoint,
     server: Option<Server>,
     connections: usize,
-    handshakes: usize,
     responses: VecDeque<Response>,
     buffer: Vec<u8>,
 }
@@ -88,6 +93,18 @@ struct Server {
     options: ServerOptions,
     transport: TransportOptions,
     accepting: bool,
+    admission: Admission,
+}
+
+/// What became of a connection that was digested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Processed {
+    /// It goes on.
+    Kept,
+    /// It has drained: its handle is free and the connection is to be dropped.
+    Drained,
+    /// Its handshake is complete, but others have taken the last place: it is to be closed.
+    Refused,
 }
 
 /// How a client connects. Connections made with the same value share session tickets.
@@ -117,7 +134,6 @@ impl Endpoint {
             inner: quinn_proto::Endpoint::new(config, None, allow_mtu_discovery, None),
             server: None,
             connections: 0,
-            handshakes: 0,
             responses: VecDeque::new(),
             buffer: Vec::new(),
         }
@@ -143,6 +159,7 @@ impl Endpoint {
             options,
             transport,
             accepting: true,
+            admission: Admission::default(),
         });
         Ok(())
     }
@@ -178,8 +195,12 @@ impl Endpoint {
             self.inner
                 .connect(now, options.config.clone(), remote, server_name)?;
         self.connections += 1;
-        self.handshakes += 1;
-        Ok(Connection::new(handle.0, connection, &options.transport))
+        Ok(Connection::new(
+            handle.0,
+            connection,
+            &options.transport,
+            None,
+        ))
     }
 
     /// Takes one UDP payload.
@@ -210,17 +231,21 @@ impl Endpoint {
 
     fn accept(&mut self, now: Instant, incoming: Incoming) -> Received {
         self.buffer.clear();
-        let Some(server) = &self.server else {
+        let Some(server) = &mut self.server else {
             self.inner.ignore(incoming);
             return Received::Handled;
         };
-        if !server.accepting || self.connections >= server.options.max_connections {
+        let Server {
+            options, admission, ..
+        } = server;
+        let network = Network::from(incoming.remote_address().ip());
+        if !server.accepting || !admission.has_place(network, options) {
             let transmit = self.inner.refuse(incoming, &mut self.buffer);
             self.respond(transmit);
             return Received::Handled;
         }
-        let suspicious = server.options.retry || self.handshakes >= server.options.retry_above;
-        if suspicious && !incoming.remote_address_validated() && incoming.may_retry() {
+        let is_proven = incoming.remote_address_validated();
+        if !is_proven && admission.wants_proof(options) && incoming.may_retry() {
             if let Ok(transmit) = self.inner.retry(incoming, &mut self.buffer) {
                 self.respond(transmit);
             }
@@ -229,8 +254,13 @@ impl Endpoint {
         match self.inner.accept(incoming, now, &mut self.buffer, None) {
             Ok((handle, connection)) => {
                 self.connections += 1;
-                self.handshakes += 1;
-                Received::Opened(Connection::new(handle.0, connection, &server.transport))
+                let place = admission.enter(network, is_proven);
+                Received::Opened(Connection::new(
+                    handle.0,
+                    connection,
+                    &server.transport,
+                    Some(place),
+                ))
             }
             Err(error) => {
                 if let Some(transmit) = error.response {
@@ -262,38 +292,52 @@ impl Endpoint {
         !self.responses.is_empty()
     }
 
-    /// Takes note of what a connection wants of its endpoint, after any call on it. True when it
-    /// has drained: its handle is free and the connection is to be dropped.
-    pub fn process(&mut self, connection: &mut Connection) -> bool {
-        if connection.take_handshake_end() {
-            self.handshakes = self.handshakes.saturating_sub(1);
-        }
+    /// Takes note of what a connection wants of its endpoint, after any call on it.
+    pub fn process(&mut self, connection: &mut Connection) -> Processed {
+        let went_well = !connection.is_closed();
+        let is_refused = match (&mut self.server, connection.handshake_end()) {
+            (
+                Some(Server {
+                    admission, options, ..
+                }),
+                Some(place),
+            ) => !admission.end_handshake(place, went_well, options),
+            _ => false,
+        };
         while let Some(event) = connection.poll_endpoint_event() {
             let drained = event.is_drained();
             let answer = self
                 .inner
                 .handle_event(ConnectionHandle(connection.handle()), event);
             if drained {
-                self.connections = self.connections.saturating_sub(1);
-                return true;
+                self.forget(connection);
+                return Processed::Drained;
             }
             if let Some(answer) = answer {
                 connection.handle_event(answer);
             }
         }
-        false
+        if is_refused {
+            Processed::Refused
+        } else {
+            Processed::Kept
+        }
     }
 
     /// Forgets a connection at once, for one whose state cannot be trusted any more.
-    pub fn abandon(&mut self, connection: &Connection) {
-        self.connections = self.connections.saturating_sub(1);
-        if connection.is_counted_as_handshake() {
-            self.handshakes = self.handshakes.saturating_sub(1);
-        }
+    pub fn abandon(&mut self, connection: &mut Connection) {
+        self.forget(connection);
         self.inner.handle_event(
             ConnectionHandle(connection.handle()),
             EndpointEvent::drained(),
         );
+    }
+
+    fn forget(&mut self, connection: &mut Connection) {
+        self.connections = self.connections.saturating_sub(1);
+        if let (Some(server), Some(place)) = (&mut self.server, connection.take_place()) {
+            server.admission.leave(place);
+        }
     }
 
     /// Connections that have not drained.

@@ -15,6 +15,7 @@
 extern crate self as pywt_quic;
 
 mod ack_clock;
+mod admission;
 mod certificate;
 mod close;
 mod config;
@@ -37,7 +38,9 @@ pub use certificate::{Certificate, CertificateFault, KeyKind};
 pub use close::{Close, CloseBy, CloseKind};
 pub use config::{Congestion, TransportOptions};
 pub use connection::{Connection, DatagramRefused, Event, Stats};
-pub use endpoint::{ClientOptions, Endpoint, Handle, Packet, Received, Response, ServerOptions};
+pub use endpoint::{
+    ClientOptions, Endpoint, Handle, Packet, Processed, Received, Response, ServerOptions,
+};
 pub use error::Error;
 pub use key_log::FileKeyLog;
 pub use quinn_proto::{ConnectionEvent, Dir, EcnCodepoint, Side, Transmit};

@@ -14,7 +14,7 @@ use quinn_proto::{Dir, Side};
 
 use crate::ack_clock::AckClock;
 use crate::connection::DatagramRefused;
-use crate::endpoint::{Packet, Received};
+use crate::endpoint::{Packet, Processed, Received};
 use crate::{
     ClientOptions, ClientTls, Close, CloseBy, Connection, Endpoint, Error, Event, ReadState,
     ServerOptions, ServerTls, Stats, TransportOptions, WriteState,
@@ -427,7 +427,7 @@ impl Standalone {
         while let Some(connection) = &mut self.connection {
             if let Some(event) = connection.poll() {
                 self.handle(event);
-            } else if self.endpoint.process(connection) {
+            } else if self.endpoint.process(connection) == Processed::Drained {
                 self.connection = None;
                 if let Some(close) = self.local_close.take() {
                     self.terminate(close);

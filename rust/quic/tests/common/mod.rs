@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use pywt_quic::{
     ClientOptions, ClientTls, Close, Connection, Endpoint, Event, Handle, Identity, Packet,
-    ReadState, Received, ServerOptions, ServerTls, TransportOptions, Verify,
+    Processed, ReadState, Received, ServerOptions, ServerTls, TransportOptions, Verify,
 };
 
 pub const CLIENT: &str = "127.0.0.1:1111";
@@ -188,7 +188,7 @@ impl Pair {
                 }
                 buffer.clear();
             }
-            if peer.endpoint.process(connection) {
+            if peer.endpoint.process(connection) == Processed::Drained {
                 drained.push(*handle);
             }
         }
