@@ -53,8 +53,10 @@ async def test_a_notification_without_room_is_dropped_without_a_word() -> None:
         await within(functions.entered.wait())
         for _ in range(3):
             await peer.send({"jsonrpc": "2.0", "method": "note", "params": ["x" * 40]})
+        functions.entered.clear()
         functions.leave.set()
         assert (await within(peer.receive()))["id"] == "runs"
+        await within(functions.entered.wait())
         await within(peer.ignored({"method": "note", "params": []}))
         assert functions.seen == [("x" * 40,), ()]
 

@@ -17,11 +17,14 @@ __all__ = ["DatagramBroadcaster"]
 
 logger = get_logger(name=__name__)
 
+BATCH = 64
+"""Transports served in a row without a trip through the loop."""
+
 
 class DatagramBroadcaster:
     """Sends to every registered transport; use it with ``async with``.
 
-    The payload goes out as it is. A transport that is closed or fails is forgotten.
+    The payload goes out as it is. A transport that is closed is forgotten.
     """
 
     def __init__(self) -> None:
@@ -58,29 +61,38 @@ class DatagramBroadcaster:
         return len(self._active())
 
     async def broadcast(self, *, data: Data, priority: int = 0, ttl: float | None = None) -> int:
-        """Send to all at the same time; returns to how many it went.
+        """Hand the payload to every transport; returns to how many it went.
 
-        ``priority`` and ``ttl`` as of the transports' ``send``.
+        A transport whose queue is full drops its oldest. One that is closed is forgotten; one that
+        refuses the payload stays, and misses it.
+
+        Args:
+            data: The payload.
+            priority: As of the transports' ``send``.
+            ttl: As of the transports' ``send``.
+
+        Raises:
+            DatagramError: The payload is too large for all of them, or has expired.
         """
         transports = self._active()
         payload = ensure_bytes(data=data)
-        open_transports = []
-        for transport in list(transports):
-            if transport.is_closed:
-                del transports[transport]
-            else:
-                open_transports.append(transport)
-        results = await asyncio.gather(
-            *(each.send(data=payload, priority=priority, ttl=ttl) for each in open_transports),
-            return_exceptions=True,
-        )
         sent = 0
-        for transport, result in zip(open_transports, results, strict=True):
-            if result is None:
-                sent += 1
+        refusal: DatagramError | None = None
+        for number, transport in enumerate(list(transports), 1):
+            if not number % BATCH:
+                await asyncio.sleep(0)
+            if transport.is_closed:
+                transports.pop(transport, None)
                 continue
-            logger.warning("a transport failed and is forgotten: %s", result)
-            transports.pop(transport, None)
+            try:
+                transport._send(payload, priority, ttl)
+            except DatagramError as error:
+                refusal = error
+                logger.debug("a transport misses a broadcast: %s", error)
+            else:
+                sent += 1
+        if refusal is not None and not sent:
+            raise refusal
         return sent
 
     async def shutdown(self) -> None:

@@ -17,6 +17,10 @@ __all__ = ["StructuredDatagramTransport"]
 HEADER = struct.Struct("!H")
 
 
+class ShortDatagramError(SerializationError, struct.error):
+    """A datagram without a type id; ``struct.error`` is what 0.8 raises."""
+
+
 class StructuredDatagramTransport:
     """Sends and receives objects of registered classes, one in a datagram.
 
@@ -64,10 +68,14 @@ class StructuredDatagramTransport:
 
         Raises:
             SerializationError: The type id is not registered, or the serializer fails.
-            struct.error: The datagram is shorter than a type id.
+            SerializationError, which is a struct.error too: The datagram is shorter than a type id.
             TimeoutError, DatagramError: As ``transport.receive``.
         """
         data = await self._transport.receive(timeout=timeout)
+        if len(data) < HEADER.size:
+            raise ShortDatagramError(
+                f"a datagram of {len(data)} bytes is shorter than a type id ({HEADER.size} bytes)"
+            )
         (type_id,) = HEADER.unpack_from(data)
         cls = self._class_of.get(type_id)
         if cls is None:

@@ -285,7 +285,7 @@ class WebTransportDatagramTransport(EventEmitter):
         """
         try:
             text = json.dumps(data, separators=(",", ":"))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise DatagramError(f"the object cannot be JSON: {error}") from error
         await self.send(data=text.encode(), priority=priority, ttl=ttl)
 
@@ -380,7 +380,7 @@ class WebTransportDatagramTransport(EventEmitter):
         data = await self.receive(timeout=timeout)
         try:
             return json.loads(data.decode())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self._inbox.errors += 1
             raise DatagramError(f"the datagram is not JSON: {error}") from error
 

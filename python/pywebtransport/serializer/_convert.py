@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import collections.abc as abc
 import dataclasses
+import sys
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Union
 
 from pywebtransport.exceptions import SerializationError
@@ -39,6 +40,12 @@ CONTAINERS: dict[Any, type] = {
 }
 ALIASES: Any = getattr(typing, "TypeAliasType", ())
 """Python 3.12's ``type X = ...``."""
+HASHED = (set, frozenset)
+SEEDED = {str, bytes, type(None), bool}
+"""Types whose hashes a peer cannot foresee, or of which there are few."""
+HASH_MODULUS = sys.hash_info.modulus
+MAX_EQUAL_HASHES = 32
+"""Different elements of a set, or keys, with one hash; by accident there are hardly two."""
 MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 
 _lenient: dict[Any, Convert | None] = {}
@@ -155,7 +162,7 @@ def _container(kind: type, arguments: tuple[Any, ...], strict: bool) -> Convert:
             return _wrong_shape(value, "an array", strict)
         items: Iterable[Any] = value if element is None else map(element, value)
         try:
-            return kind(items)
+            return kind(_apart(items) if kind in HASHED else items)
         except TypeError as error:  # an element of a set that cannot be hashed
             raise SerializationError(
                 f"cannot make a {kind.__name__}: {error}", original_exception=error
@@ -191,10 +198,9 @@ def _mapping(arguments: tuple[Any, ...], strict: bool) -> Convert:
         if key is None and element is None:
             return value
         try:
-            return {
-                (name if key is None else key(name)): (each if element is None else element(each))
-                for name, each in value.items()
-            }
+            names: Iterable[Any] = value if key is None else _apart(map(key, value))
+            each = value.values() if element is None else map(element, value.values())
+            return dict(zip(names, each, strict=True))
         except TypeError as error:  # a key that cannot be hashed
             raise SerializationError(
                 f"cannot make a dict: {error}", original_exception=error
@@ -316,6 +322,31 @@ def _scalar(kind: Any, strict: bool) -> Convert:
             return value
 
     return convert
+
+
+def _apart(values: Iterable[Any]) -> Sequence[Any]:
+    """Values for a set or the keys of a dict, whose hashes a peer has not chosen to be equal.
+
+    Python's hashes of numbers, and of what is made of them, can be foreseen. With n equal ones a
+    set takes n * n / 2 comparisons: seconds, for a message of half a megabyte.
+    """
+    found = values if isinstance(values, (list, tuple)) else list(values)
+    kinds = set(map(type, found))
+    if kinds <= SEEDED or len(found) <= MAX_EQUAL_HASHES:
+        return found
+    if kinds == {int} and -HASH_MODULUS < min(found) and max(found) < HASH_MODULUS:
+        return found  # each is its own hash
+    by_hash: dict[int, list[Any]] = {}
+    for value in found:
+        others = by_hash.setdefault(hash(value), [])
+        if value in others:
+            continue
+        if len(others) == MAX_EQUAL_HASHES:
+            raise SerializationError(
+                f"more than {MAX_EQUAL_HASHES} elements have the same hash; that is no accident"
+            )
+        others.append(value)
+    return found
 
 
 def _null(value: Any) -> Any:
