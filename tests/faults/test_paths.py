@@ -47,6 +47,21 @@ async def test_all_data_arrives_over_a_bad_path(
         assert relay.counts["forwarded"] > 100
 
 
+@pytest.mark.timeout(120)
+async def test_connect_succeeds_where_a_fifth_of_the_packets_is_lost(lab: Lab) -> None:
+    times = []
+
+    async def connect(seed: int) -> None:
+        start = asyncio.get_running_loop().time()
+        async with server.client(Path(loss=0.2, delay=0.020, seed=seed)):
+            times.append(asyncio.get_running_loop().time() - start)
+
+    async with lab.serve() as server:
+        await asyncio.gather(*(connect(seed) for seed in range(40)))
+    print(f"{lab.engine}: {sorted(times)[20]:.2f} s in the middle, {max(times):.2f} s at most")
+    assert len(times) == 40
+
+
 @pytest.mark.parametrize("retry", [True, False])
 async def test_clients_prove_their_address_where_they_have_to(lab: Lab, retry: bool) -> None:
     async with lab.serve(retry=retry) as server, server.client(Path()) as (session, relay):

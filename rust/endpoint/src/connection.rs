@@ -106,6 +106,8 @@ pub struct Connection {
     pub(crate) patience_until: Option<Instant>,
     /// Server: there is no place for it.
     pub(crate) is_refused: bool,
+    /// When a PING is due, while the peer's SETTINGS are awaited.
+    probe_at: Option<Instant>,
     /// The session that ended last was closed by this end.
     pub(crate) closed_first: bool,
     closed_by_peer: bool,
@@ -152,6 +154,7 @@ impl Connection {
             linger_until: None,
             patience_until: None,
             is_refused: false,
+            probe_at: None,
             closed_first: false,
             closed_by_peer: false,
             silent_until: None,
@@ -222,12 +225,26 @@ impl Connection {
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.silent_until = self.silent_until.filter(|at| *at > now);
+        self.probe(now);
         self.quic.handle_timeout(now);
         let time = self.time(now);
         if self.core.poll_timeout().is_some_and(|at| at <= time) {
             self.core.handle_timeout(time);
         }
         self.drive(now);
+    }
+
+    /// A beginning that was lost costs the most: timeouts double, and until the handshake is
+    /// confirmed a client has none for its SETTINGS (RFC 9002 §6.2.1). What arrives in answer to a
+    /// PING tells QUIC what was lost before it.
+    fn probe(&mut self, now: Instant) {
+        if self.probe_at.is_some_and(|at| at <= now) {
+            let is_waiting = self.core.peer_settings().is_none() && !self.is_closed();
+            self.probe_at = is_waiting.then(|| now + PROBE_INTERVAL);
+            if is_waiting {
+                self.quic.ping();
+            }
+        }
     }
 
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
@@ -240,7 +257,11 @@ impl Connection {
             .core
             .poll_timeout()
             .and_then(|at| self.epoch.checked_add(at));
-        [self.quic.poll_timeout(), core, closing, self.silent_until]
+        let probe = self
+            .probe_at
+            .filter(|_| self.core.peer_settings().is_none());
+        let quic = self.quic.poll_timeout();
+        [quic, core, closing, self.silent_until, probe]
             .into_iter()
             .flatten()
             .min()
@@ -253,6 +274,7 @@ impl Connection {
                 self.open_control(now);
                 let time = self.time(now);
                 self.core.handle_handshake_complete(time);
+                self.probe_at = Some(now + PROBE_INTERVAL);
                 if self.quic.side() == Side::Server && !self.had_session {
                     self.patience_until = Some(now + self.options.first_session_timeout);
                 }
@@ -572,6 +594,8 @@ fn core_dir(dir: pywt_quic::Dir) -> Dir {
     }
 }
 
+/// Between PINGs that help SETTINGS along; longer than most round trips.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// What quinn announces (RFC 9221 §3).
 const MAX_DATAGRAM_FRAME_SIZE: u64 = 65_535;
 /// webtrans-http3-16 §4.9.
