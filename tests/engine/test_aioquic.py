@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from pywebtransport._engine.aioquic_recovery import MAX_BURST, Pacer
 from pywebtransport._engine.aioquic_tls import KeyLog
 from pywebtransport._engine.driver import Driver
 from pywebtransport._native import CoreConfig, CorePanic
+from pywebtransport.exceptions import InvalidStateError
 from tests.support.certificate import Certificate
 
 CLIENT, SERVER = ("192.0.2.1", 1111), ("192.0.2.2", 4433)
@@ -361,3 +363,34 @@ async def test_fin_that_answers_a_close_is_acknowledged_late(
     monkeypatch.setattr(server, "packet_received", packet_received)
     monkeypatch.setattr(server._endpoint, "send", send_packet)
     assert await answered_at - heard_at[-1] >= 0.019
+
+
+@pytest.mark.parametrize("engine_name", ["aioquic"], indirect=True)
+async def test_calls_from_another_thread_are_refused_and_change_nothing(connect: Any) -> None:
+    pair = await connect()
+    session_id = await pair.session()
+    stream_id = await pair.client.open(session_id)
+    engine = pair.client.connection
+
+    def error_of(call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            return error
+
+    for call in (
+        lambda: engine.stream_write(stream_id, b"stray", False),
+        lambda: engine.stream_read(stream_id, -1),
+        lambda: engine.stream_reset(stream_id, 1),
+        lambda: engine.open_stream(session_id, False),
+        lambda: engine.send_datagram(session_id, b"stray"),
+        lambda: engine.receive_datagrams(session_id, 1),
+        lambda: engine.close_session(session_id, code=1, reason=""),
+        lambda: engine.close(code=1, reason=""),
+    ):
+        error = await asyncio.to_thread(error_of, call)
+        assert isinstance(error, InvalidStateError), call
+        assert repr(threading.current_thread().name) in str(error)
+    await pair.client.write(stream_id, b"the only bytes", fin=True)
+    await pair.server.next("stream_opened")
+    assert await pair.server.read_all(stream_id) == b"the only bytes"

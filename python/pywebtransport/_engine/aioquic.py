@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import contextlib
 import errno
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,8 @@ __all__ = [
     "create_quic",
     "inbound_limits",
 ]
+
+logger = logging.getLogger(__name__)
 
 KINDS = {"Idle timeout": "idle", "Could not find a common protocol version": "version"}
 """How aioquic says what no peer has said."""
@@ -273,10 +276,14 @@ class AioquicListener:
     def _on_handshake(self, connection: AioquicConnection) -> None:
         remote = connection.remote_address
         assert remote is not None, "its packets came from somewhere"
-        if self._router.admission.establish(connection, remote[0]):
-            self._on_connection(connection)
-        else:
+        if not self._router.admission.establish(connection, remote[0]):
             connection.refuse()
+            return
+        try:
+            self._on_connection(connection)
+        except Exception:
+            logger.exception("a new connection was not taken and is closed")
+            connection.fail()
 
     def _create_connection(
         self,

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pywebtransport._engine.base import ConnectionSink
+from typing import Any
 
 __all__ = ["Backlog", "SessionBuffers", "StreamBuffers", "WaitsFor"]
 
@@ -140,6 +137,6 @@ class Backlog:
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *arguments: self._calls.append((name, arguments))
 
-    def replay(self, sink: ConnectionSink) -> None:
-        for name, arguments in self._calls:
-            getattr(sink, name)(*arguments)
+    def take(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """The names and arguments of the notifications, in order."""
+        return self._calls

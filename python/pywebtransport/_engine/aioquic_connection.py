@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from asyncio import _get_running_loop
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,7 +34,7 @@ from pywebtransport._engine.base import (
 from pywebtransport._engine.driver import Driver
 from pywebtransport._native import CoreClosed, CoreConfig, CoreError, CorePanic, CoreSessionError
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.exceptions import datagram_too_large, no_datagrams
+from pywebtransport.exceptions import datagram_too_large, no_datagrams, wrong_thread
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -71,10 +73,13 @@ class AioquicConnection:
         self._limits = limits
         self._endpoint = endpoint
         self._loop = endpoint.loop
+        self._thread = threading.current_thread().name
         self._on_handshake = on_handshake
         self._on_gone = on_gone
         self._on_connection_id = on_connection_id
-        self._inbound = Inbound(quic=quic, limits=limits, flush_soon=self._flush_soon)
+        self._inbound = Inbound(
+            quic=quic, limits=limits, flush_soon=self._flush_soon, fail=self.fail
+        )
         self._streams = self._inbound.streams
         self._driver = Driver(
             quic=quic,
@@ -318,6 +323,7 @@ class AioquicConnection:
 
         A CONNECTION_CLOSE in the flight of a CLOSE capsule hides the capsule from the peer.
         """
+        self._require_here()
         if self._close_info is not None or self._close_request is not None:
             return
         self._close_request = (code, reason)
@@ -392,6 +398,11 @@ class AioquicConnection:
         self._quic.close(error_code=code, reason_phrase=reason)
         self._flush_soon()
 
+    def fail(self) -> None:
+        """An error of ours: this connection ends, and no other."""
+        self._driver.fail("internal error")
+        self._flush_soon()
+
     def _end_as_quic_did(self) -> None:
         event = self._quic.close_event
         if event is None or self._close_info is not None:
@@ -434,7 +445,13 @@ class AioquicConnection:
                 self._timer.cancel()
             self._on_gone(self)
 
+    def _require_here(self) -> None:
+        """Nothing here is locked: another thread, or another loop, would tear it apart."""
+        if _get_running_loop() is not self._loop:
+            raise wrong_thread(self._thread, threading.current_thread().name)
+
     def _require_open(self) -> None:
+        self._require_here()
         if self._close_info is not None or self._close_request is not None:
             raise EngineClosed("the connection is closed")
 
@@ -447,7 +464,7 @@ class AioquicConnection:
         except CoreSessionError as error:
             raise SessionRefused(str(error)) from error
         except CorePanic as error:
-            self._driver.fail(error)
+            self._driver.fail(str(error))
             raise EngineClosed(str(error)) from error
         except CoreError as error:
             raise EngineClosed(str(error)) from error
@@ -540,6 +557,7 @@ class AioquicConnection:
         return stream_id
 
     def stream_read(self, stream_id: int, max_size: int) -> bytes | None:
+        self._require_here()
         stream = self._streams.get(stream_id)
         if stream is None:
             return b""
@@ -642,6 +660,7 @@ class AioquicConnection:
         return 0 if session is None else session.dropped
 
     def receive_datagrams(self, session_id: int, max_count: int) -> list[bytes]:
+        self._require_here()
         session = self._inbound.sessions.get(session_id)
         if session is None:
             return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from pywebtransport._engine.aioquic_buffers import (
     Backlog,
@@ -46,10 +46,19 @@ class Limits:
 class Inbound:
     """Streams, sessions and the sink of one connection; a ``DriverOwner``."""
 
-    def __init__(self, *, quic: Quic, limits: Limits, flush_soon: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        quic: Quic,
+        limits: Limits,
+        flush_soon: Callable[[], None],
+        fail: Callable[[], None],
+    ) -> None:
+        """``fail``: what is told did not take it; the connection has to end."""
         self._quic = quic
         self._limits = limits
         self._flush_soon = flush_soon
+        self._fail = fail
         self._sink = cast(ConnectionSink, Backlog())
         self.streams: dict[int, StreamBuffers] = {}
         self.sessions: dict[int, SessionBuffers] = {}
@@ -65,11 +74,20 @@ class Inbound:
     def set_sink(self, sink: ConnectionSink) -> None:
         before, self._sink = self._sink, sink
         if isinstance(before, Backlog):
-            before.replay(sink)
+            for name, arguments in before.take():
+                self._tell(getattr(sink, name), *arguments)
+
+    def _tell(self, notification: Callable[..., None], *arguments: Any) -> None:
+        """An error in the facade ends this connection and no other."""
+        try:
+            notification(*arguments)
+        except Exception:
+            logger.exception("%s failed; the connection is closed", notification.__qualname__)
+            self._fail()
 
     def closed(self, info: CloseInfo) -> None:
         self._writers.clear()
-        self._sink.closed(info)
+        self._tell(self._sink.closed, info)
 
     def session_begins(self, session_id: int) -> None:
         self.sessions[session_id] = SessionBuffers(self._limits.incoming_datagrams)
@@ -115,12 +133,12 @@ class Inbound:
             session_id, unidirectional = wanted
             if self._quic.can_open(unidirectional):
                 del self.streams_wanted[wanted]
-                self._sink.streams_available(session_id, unidirectional)
+                self._tell(self._sink.streams_available, session_id, unidirectional)
 
     def _tell_writable(self, stream_id: int, stream: StreamBuffers) -> None:
         stream.writer_waits = None
         self._writers.pop(stream_id, None)
-        self._sink.stream_writable(stream_id)
+        self._tell(self._sink.stream_writable, stream_id)
 
     # ends of streams
 
@@ -167,7 +185,7 @@ class Inbound:
         self.datagrams_dropped += session.append(data)
         if session.reader_waits:
             session.reader_waits = False
-            self._sink.datagrams_readable(session_id)
+            self._tell(self._sink.datagrams_readable, session_id)
 
     def goaway_received(self, request_id: int) -> None:
         logger.debug("the peer sent GOAWAY %d", request_id)
@@ -179,17 +197,17 @@ class Inbound:
         self.sessions.pop(session_id, None)
         for unidirectional in (False, True):
             self.streams_wanted.pop((session_id, unidirectional), None)
-        self._sink.session_closed(session_id, code, reason, by)
+        self._tell(self._sink.session_closed, session_id, code, reason, by)
 
     def session_draining(self, session_id: int) -> None:
-        self._sink.session_draining(session_id)
+        self._tell(self._sink.session_draining, session_id)
 
     def session_established(
         self, session_id: int, protocol: str | None, headers: Mapping[str, str], _dialect: str
     ) -> None:
         self.requests.discard(session_id)
         self.session_begins(session_id)
-        self._sink.session_established(session_id, protocol, headers)
+        self._tell(self._sink.session_established, session_id, protocol, headers)
 
     def session_rejected(
         self,
@@ -201,7 +219,7 @@ class Inbound:
     ) -> None:
         logger.debug("session %d was rejected: %d %s", session_id, status, reason)
         self.requests.discard(session_id)
-        self._sink.session_rejected(session_id, status, headers)
+        self._tell(self._sink.session_rejected, session_id, status, headers)
 
     def session_requested(
         self,
@@ -214,8 +232,9 @@ class Inbound:
     ) -> None:
         self.had_session = True
         self.requests.add(session_id)
-        self._sink.session_requested(
-            SessionRequest(session_id, authority, path, headers, protocols, dialect)
+        self._tell(
+            self._sink.session_requested,
+            SessionRequest(session_id, authority, path, headers, protocols, dialect),
         )
 
     def session_writable(self, session_id: int) -> None:
@@ -243,7 +262,7 @@ class Inbound:
             self.release(stream_id, stream)
         if stream.reader_waits:
             stream.reader_waits = False
-            self._sink.stream_readable(stream_id)
+            self._tell(self._sink.stream_readable, stream_id)
 
     def stream_opened(self, session_id: int, stream_id: int, unidirectional: bool) -> None:
         self.streams[stream_id] = StreamBuffers(
@@ -252,22 +271,22 @@ class Inbound:
             writable=not unidirectional,
             is_retained=self._quic.retain_stream(stream_id),
         )
-        self._sink.stream_opened(session_id, stream_id)
+        self._tell(self._sink.stream_opened, session_id, stream_id)
 
     def stream_reset(self, stream_id: int, code: int | None, _raw: int) -> None:
         stream = self.streams.get(stream_id)
         if stream is not None:
             self.drop(stream_id, stream)
-            self._sink.stream_reset(stream_id, code)
+            self._tell(self._sink.stream_reset, stream_id, code)
 
     def stream_stopped(self, stream_id: int, code: int | None, _raw: int) -> None:
         stream = self.streams.get(stream_id)
         if stream is not None:
             self.write_ended(stream_id, stream)
-            self._sink.stream_stopped(stream_id, code)
+            self._tell(self._sink.stream_stopped, stream_id, code)
 
     def streams_available(self, session_id: int, unidirectional: bool) -> None:
         if self._quic.can_open(unidirectional):
-            self._sink.streams_available(session_id, unidirectional)
+            self._tell(self._sink.streams_available, session_id, unidirectional)
         else:
             self.streams_wanted[session_id, unidirectional] = None

@@ -157,7 +157,7 @@ class Driver:
         try:
             handler(event, now)
         except (CoreClosed, CorePanic) as error:
-            self.fail(error)
+            self.fail(str(error))
 
     def handle_closed(self, code: int | None, reason: str) -> None:
         """The QUIC connection is gone; ``code``: the peer's application code, if it gave one."""
@@ -176,14 +176,14 @@ class Driver:
             self.core.handle_timeout(now)
             self.drain()
         except (CoreClosed, CorePanic) as error:
-            self.fail(error)
+            self.fail(str(error))
 
     def set_rtt(self, rtt: float) -> None:
         """The smoothed round-trip time, by which session windows are tuned."""
         try:
             self.core.set_rtt(rtt)
         except (CoreClosed, CorePanic) as error:
-            self.fail(error)
+            self.fail(str(error))
 
     def next_timeout(self) -> float | None:
         if self._is_closed:
@@ -205,11 +205,11 @@ class Driver:
         finally:
             self._is_draining = False
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, reason: str) -> None:
         """An internal error ends this connection and no other."""
         if not self._is_closed:
             self._is_closed = True
-            self._quic.close(error_code=H3_INTERNAL_ERROR, reason_phrase=str(error)[:200])
+            self._quic.close(error_code=H3_INTERNAL_ERROR, reason_phrase=reason[:200])
 
     # sessions
 
@@ -279,7 +279,7 @@ class Driver:
         try:
             return self.core.reserve_send(stream_id, size)
         except (CoreClosed, CorePanic) as error:
-            self.fail(error)
+            self.fail(str(error))
             return 0
 
     def release_send(self, stream_id: int, unused: int) -> None:
@@ -287,21 +287,21 @@ class Driver:
         try:
             self.core.release_send(stream_id, unused)
         except (CoreClosed, CorePanic) as error:
-            self.fail(error)
+            self.fail(str(error))
 
     def stream_finished(self, stream_id: int) -> None:
         """The application's FIN was handed to QUIC."""
         try:
             self.core.stream_finished(stream_id)
         except (CoreClosed, CorePanic) as error:
-            self.fail(error)
+            self.fail(str(error))
 
     def stream_consumed(self, stream_id: int, size: int, now: float) -> None:
         """The application read so much payload: the session's credit goes back."""
         try:
             self.core.stream_consumed(stream_id, size, now)
         except (CoreClosed, CorePanic) as error:
-            self.fail(error)
+            self.fail(str(error))
 
     def send_datagram(self, session_id: int, data: bytes | bytearray | memoryview) -> None:
         prefix = self.datagram_prefix(session_id)
