@@ -332,7 +332,7 @@ def inbound_limits(config: ClientConfig | ServerConfig, handshake_timeout: float
         handshake_timeout=handshake_timeout,
         first_session_timeout=getattr(config, "first_session_timeout", None),
         close_timeout=config.close_timeout,
-        keep_alive_interval=config.connection_keepalive_timeout if config.keep_alive else None,
+        keep_alive=config.connection_keepalive_timeout if config.keep_alive else None,
         has_session_credit=config.initial_max_data > 0,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-__all__ = ["Backlog", "SessionBuffers", "StreamBuffers", "WaitsFor"]
+__all__ = ["MAX_DATAGRAM_BYTES", "Backlog", "SessionBuffers", "StreamBuffers", "WaitsFor"]
 
 MAX_DATAGRAM_BYTES = 1 << 20
 """Received datagrams of one session that wait for the application; beyond, the oldest go."""
@@ -99,7 +99,7 @@ class StreamBuffers:
 class SessionBuffers:
     """Datagrams that arrived, and the writers that wait for the session's credit."""
 
-    __slots__ = ("_bytes", "_datagrams", "_max_count", "blocked", "dropped", "reader_waits")
+    __slots__ = ("_datagrams", "blocked", "dropped", "max_count", "reader_waits", "size")
 
     def __init__(self, max_datagrams: int) -> None:
         self.blocked: list[int] = []
@@ -107,16 +107,17 @@ class SessionBuffers:
         """Datagrams that had to go for newer ones."""
         self.reader_waits = False
         self._datagrams: deque[bytes] = deque()
-        self._bytes = 0
-        self._max_count = max_datagrams
+        self.size = 0
+        """Bytes of all of them."""
+        self.max_count = max_datagrams
 
     def append(self, data: bytes) -> int:
         """Queue a datagram; how many older ones had to go for it."""
         self._datagrams.append(data)
-        self._bytes += len(data)
+        self.size += len(data)
         dropped = 0
-        while len(self._datagrams) > self._max_count or self._bytes > MAX_DATAGRAM_BYTES:
-            self._bytes -= len(self._datagrams.popleft())
+        while len(self._datagrams) > self.max_count or self.size > MAX_DATAGRAM_BYTES:
+            self.size -= len(self._datagrams.popleft())
             dropped += 1
         self.dropped += dropped
         return dropped
@@ -124,7 +125,7 @@ class SessionBuffers:
     def take(self, max_count: int) -> list[bytes]:
         count = min(max_count, len(self._datagrams))
         taken = [self._datagrams.popleft() for _ in range(count)]
-        self._bytes -= sum(map(len, taken))
+        self.size -= sum(map(len, taken))
         return taken
 
 

@@ -39,6 +39,9 @@ class ObservedQuic(Quic):
             self.on_event(event)
         return event
 
+    def come_apart(self) -> None:
+        """Not while aioquic's protocol has it too."""
+
 
 class _BorrowedEndpoint(Endpoint):
     """A socket that is not the engine's to close."""

@@ -155,6 +155,10 @@ class ClientEndpoint(Endpoint):
     def send(self, data: bytes, address: Any) -> None:
         super().send(data, None)
 
+    def close(self) -> None:
+        super().close()
+        del self.connection  # which has this endpoint
+
     def packet_received(self, data: bytes, address: tuple[Any, ...]) -> None:
         self.connection.packet_received(data, self.peer_name)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pywebtransport._engine.aioquic_buffers import (
+    MAX_DATAGRAM_BYTES,
     Backlog,
     SessionBuffers,
     StreamBuffers,
@@ -38,7 +39,8 @@ class Limits:
     """Server: how long a client may go on without asking for a session."""
     close_timeout: float
     """How long a closing connection waits for the peers of its sessions."""
-    keep_alive_interval: float | None
+    keep_alive: float | None
+    """Seconds of silence until a PING."""
     has_session_credit: bool
     """Sessions offer the peer credit of their own, which has to be renewed as well."""
 
@@ -62,6 +64,8 @@ class Inbound:
         self._sink = cast(ConnectionSink, Backlog())
         self.streams: dict[int, StreamBuffers] = {}
         self.sessions: dict[int, SessionBuffers] = {}
+        self._ended: dict[int, SessionBuffers] = {}
+        """Ended sessions with datagrams that came before the end and have not been read."""
         self.requests: set[int] = set()
         """Sessions asked for and not yet answered."""
         self.had_session = False
@@ -92,6 +96,31 @@ class Inbound:
     def session_begins(self, session_id: int) -> None:
         self.sessions[session_id] = SessionBuffers(self._limits.incoming_datagrams)
 
+    def come_apart(self) -> None:
+        """Nothing more is told; what arrived can still be read."""
+        self._sink = cast(ConnectionSink, Backlog())
+        self._flush_soon = self._fail = _nothing
+
+    # datagrams
+
+    def take_datagrams(self, session_id: int, max_count: int) -> list[bytes]:
+        session = self.sessions.get(session_id) or self._ended.get(session_id)
+        if session is None:
+            return []
+        taken = session.take(max_count)
+        if not taken:
+            session.reader_waits = True
+            self._ended.pop(session_id, None)
+        return taken
+
+    def _keep_datagrams(self, session_id: int, session: SessionBuffers) -> None:
+        """What came before the end is still read, unless more recent ends leave no room."""
+        if session.size:
+            self._ended[session_id] = session
+        while sum(each.size for each in self._ended.values()) > MAX_DATAGRAM_BYTES:
+            oldest = self._ended.pop(next(iter(self._ended)))
+            self.datagrams_dropped += len(oldest.take(oldest.max_count))
+
     # writers
 
     def wait(self, stream_id: int, stream: StreamBuffers, what: WaitsFor, wanted: int) -> None:
@@ -111,14 +140,15 @@ class Inbound:
     def tell_writers(self) -> None:
         """Packets took stream data, or the peer took some or gave credit: writers may go on."""
         quic, buffer = self._quic, self._limits.stream_buffer
-        sent, quic.drained = quic.drained, {}
-        for stream_id, sent_stream in sent.items():
+        sent, quic.drained = quic.drained, set()
+        for stream_id in sent:
             stream = self.streams.get(stream_id)
             if (
                 stream is not None
                 and stream.writer_waits is WaitsFor.BUFFER
-                and sent_stream.sender.unsent <= buffer // 2
-                and sent_stream.sender.credit > 0
+                and (outgoing := quic.stream(stream_id)) is not None
+                and outgoing.sender.unsent <= buffer // 2
+                and outgoing.credit > 0
             ):
                 self._tell_writable(stream_id, stream)
         room = self._limits.send_window * 3 // 4 - quic.kept
@@ -194,7 +224,11 @@ class Inbound:
         self, session_id: int, code: int, reason: str, by: str, _error: int | None
     ) -> None:
         self.requests.discard(session_id)
-        self.sessions.pop(session_id, None)
+        session = self.sessions.pop(session_id, None)
+        if session is not None:
+            self._keep_datagrams(session_id, session)
+        if by != "local":
+            self._quic.outgoing.end_session(session_id)
         for unidirectional in (False, True):
             self.streams_wanted.pop((session_id, unidirectional), None)
         self._tell(self._sink.session_closed, session_id, code, reason, by)
@@ -290,3 +324,7 @@ class Inbound:
             self._tell(self._sink.streams_available, session_id, unidirectional)
         else:
             self.streams_wanted[session_id, unidirectional] = None
+
+
+def _nothing() -> None:
+    """After the end."""

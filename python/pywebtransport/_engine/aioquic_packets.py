@@ -102,12 +102,15 @@ class PacketWriter(ReliableResets):
         self.packets_sent = 0
         self.bytes_sent = 0
 
-    def activate(self, stream: Stream) -> None:
-        """Have the next flush look at this stream."""
+    def activate(self, stream_id: int) -> None:
+        """Have the next flush look at this stream, unless it is discarded already."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
         if stream.is_finished:
             self._finished.append(stream)
         else:
-            self._active[stream.stream_id] = stream
+            self._active[stream_id] = stream
 
     @property
     def peer_max_datagram_frame_size(self) -> int:

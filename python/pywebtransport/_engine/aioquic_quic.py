@@ -71,7 +71,7 @@ class Quic(PacketWriter):
 
         self.kept = 0
         """Stream bytes written that the peer has not acknowledged."""
-        self.drained: dict[int, Stream] = {}
+        self.drained: set[int] = set()
         """Streams that sent something since this was last emptied."""
         self.streams_granted: set[bool] = set()
         """Kinds of stream (unidirectional or not) of which the peer has allowed more."""
@@ -119,6 +119,10 @@ class Quic(PacketWriter):
         """What the server showed; its signature over the handshake has been verified."""
         return self.tls._peer_certificate
 
+    def come_apart(self) -> None:
+        """Nobody uses it any more, and its parts refer to each other in many ways."""
+        vars(self).clear()
+
     # streams
 
     def can_open(self, unidirectional: bool) -> bool:
@@ -142,7 +146,7 @@ class Quic(PacketWriter):
         stream.sender.write(data, end_stream)
         stream.keep_head(data)
         self.kept += len(data)
-        self.activate(stream)
+        self.activate(stream.stream_id)
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         stream = self._streams.get(stream_id)
@@ -150,7 +154,7 @@ class Quic(PacketWriter):
             return
         self.kept -= stream.sender.kept
         stream.sender.reset(error_code)
-        self.activate(stream)
+        self.activate(stream.stream_id)
 
     def reset_stream_at(self, stream_id: int, error_code: int, reliable_size: int) -> None:
         """Reset, but let the peer have this many bytes from the start, if they were written."""
@@ -168,7 +172,7 @@ class Quic(PacketWriter):
         if stream is None or stream.receiver.is_finished:
             return
         stream.receiver.stop(error_code)
-        self.activate(stream)
+        self.activate(stream.stream_id)
 
     def retain_stream(self, stream_id: int) -> bool:
         """The application has this stream: its end alone does not allow the peer another.
@@ -256,7 +260,7 @@ class Quic(PacketWriter):
                 event.end_stream = False
                 self._apply_reliable_reset(stream)
             elif stream.receiver.is_finished:
-                self.activate(stream)
+                self.activate(stream.stream_id)
 
     def _handle_reset_stream_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
@@ -279,7 +283,7 @@ class Quic(PacketWriter):
         stream.consumed = size
         stream.is_credit_settled = True
         self._raise_max_data()
-        self.activate(stream)
+        self.activate(stream.stream_id)
 
     def _handle_stop_sending_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
@@ -296,7 +300,7 @@ class Quic(PacketWriter):
         event = cast(events.StopSendingReceived, self._events.pop())
         self._events.append(StopSendingReceived(event.error_code, event.stream_id, withheld))
         self.kept -= kept
-        self.activate(self._streams[event.stream_id])
+        self.activate(event.stream_id)
 
     def _handle_max_data_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
@@ -313,8 +317,8 @@ class Quic(PacketWriter):
         stream_id = buf.pull_uint_var()
         buf.seek(start)
         super()._handle_max_stream_data_frame(context, frame_type, buf)
-        stream = self.drained[stream_id] = self._streams[stream_id]
-        self.activate(stream)
+        self.drained.add(stream_id)
+        self.activate(stream_id)
 
     def _on_max_stream_data_delivery(self, delivery: QuicDeliveryState, stream: QuicStream) -> None:
         super()._on_max_stream_data_delivery(delivery, stream)

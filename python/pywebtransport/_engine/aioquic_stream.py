@@ -21,18 +21,22 @@ __all__ = ["Sender", "Stream"]
 class StreamOwner(Protocol):
     """What a stream asks of its connection."""
 
-    drained: dict[int, Stream]
+    drained: set[int]
     kept: int
 
-    def activate(self, stream: Stream) -> None: ...
+    def activate(self, stream_id: int) -> None: ...
 
 
 class Sender(QuicStreamSender):
-    """The sending half; tells the connection what it sent, lost and finished."""
+    """The sending half; tells the connection what it sent, lost and finished.
 
-    def __init__(self, stream: Stream, *, writable: bool) -> None:
-        super().__init__(stream_id=stream.stream_id, writable=writable)
-        self._stream = stream
+    It does not know its stream: a stream that is done is freed, and not only by the collector.
+    """
+
+    def __init__(self, quic: StreamOwner, stream_id: int, *, writable: bool) -> None:
+        super().__init__(stream_id=stream_id, writable=writable)
+        self._quic = quic
+        self._id = stream_id
 
     @property
     def written(self) -> int:
@@ -43,11 +47,6 @@ class Sender(QuicStreamSender):
     def unsent(self) -> int:
         """Bytes written that no packet has carried yet."""
         return 0 if self.is_reset else self._buffer_stop - self.highest_offset
-
-    @property
-    def credit(self) -> int:
-        """Bytes that the peer takes on this stream beyond those written."""
-        return self._stream.max_stream_data_remote - self._buffer_stop
 
     @property
     def kept(self) -> int:
@@ -76,7 +75,7 @@ class Sender(QuicStreamSender):
         before = self.highest_offset
         frame = super().get_frame(max_size, max_offset)
         if self.highest_offset > before:
-            self._stream.quic.drained[self._stream.stream_id] = self._stream
+            self._quic.drained.add(self._id)
         return frame
 
     def on_data_delivery(
@@ -84,13 +83,13 @@ class Sender(QuicStreamSender):
     ) -> None:
         before = self._buffer_start
         super().on_data_delivery(delivery, start, stop, fin)
-        self._stream.quic.kept -= self._buffer_start - before
+        self._quic.kept -= self._buffer_start - before
         if delivery is QuicDeliveryState.LOST or self.is_finished:
-            self._stream.quic.activate(self._stream)
+            self._quic.activate(self._id)
 
     def on_reset_delivery(self, delivery: QuicDeliveryState) -> None:
         super().on_reset_delivery(delivery)
-        self._stream.quic.activate(self._stream)
+        self._quic.activate(self._id)
 
 
 class Stream(QuicStream):
@@ -109,7 +108,7 @@ class Stream(QuicStream):
             writable=False,
         )
         self.quic = quic
-        self.sender = Sender(self, writable=not plain.sender.is_finished)
+        self.sender = Sender(quic, self.stream_id, writable=not plain.sender.is_finished)
         self.consumed = 0
         """Bytes whose credit has gone back to the peer."""
         self.is_credit_settled = False
@@ -124,6 +123,11 @@ class Stream(QuicStream):
         """The header and one byte more: what a reset may have to leave."""
         self.reliable_reset: tuple[int, int] | None = None
         """Code and reliable size of a received RESET_STREAM_AT that waits for data."""
+
+    @property
+    def credit(self) -> int:
+        """Bytes that the peer takes on this stream beyond those written."""
+        return self.max_stream_data_remote - self.sender.written
 
     @property
     def reliable_part(self) -> bytes:
@@ -144,4 +148,4 @@ class Stream(QuicStream):
     def on_stop_delivery(self, delivery: QuicDeliveryState) -> None:
         self.receiver.on_stop_sending_delivery(delivery)
         if delivery is QuicDeliveryState.LOST:
-            self.quic.activate(self)
+            self.quic.activate(self.stream_id)

@@ -211,6 +211,13 @@ class Driver:
             self._is_closed = True
             self._quic.close(error_code=H3_INTERNAL_ERROR, reason_phrase=reason[:200])
 
+    def come_apart(self) -> None:
+        """Forget QUIC and the owner, which know the driver: nothing more comes from them."""
+        self._is_closed = True
+        self._on_quic_event.clear()
+        self._notify = ()
+        del self._quic, self._owner
+
     # sessions
 
     def open_session(

@@ -114,7 +114,10 @@ def transport(config: BaseConfig) -> EndpointTransport:
     return EndpointTransport(
         congestion_control_algorithm="reno" if algorithm == "new_reno" else algorithm,
         idle_timeout=config.connection_idle_timeout,
-        keep_alive_interval=keep_alive_interval(config, config.connection_idle_timeout),
+        keep_alive_interval=keep_alive_interval(
+            config.connection_keepalive_timeout if config.keep_alive else None,
+            config.connection_idle_timeout,
+        ),
         stream_receive_window=config.quic_stream_receive_window + MAX_STREAM_HEADER,
         receive_window=config.quic_receive_window,
         send_window=config.quic_send_window,

@@ -76,14 +76,12 @@ def settings_timeout(config: BaseConfig) -> float | None:
     return patience or getattr(config, "first_session_timeout", None)
 
 
-def keep_alive_interval(config: BaseConfig, idle_timeout: float) -> float | None:
+def keep_alive_interval(wanted: float | None, idle_timeout: float) -> float | None:
     """Seconds of silence until a PING; None: never.
 
     Half of ``idle_timeout`` at most, which leaves time for a PING that is lost.
     """
-    if not config.keep_alive:
-        return None
-    return min(config.connection_keepalive_timeout, idle_timeout / 2)
+    return None if wanted is None else min(wanted, idle_timeout / 2)
 
 
 def client_verify_mode(config: ClientConfig) -> ssl.VerifyMode:
