@@ -48,6 +48,7 @@ __all__ = [
     "no_datagrams",
     "session_not_ready",
     "stream_closed",
+    "wrong_loop",
     "wrong_thread",
 ]
 
@@ -550,3 +551,9 @@ def wrong_thread(owner: str, caller: str) -> InvalidStateError:
         "loop.call_soon_threadsafe()",
         details={"owner": owner, "caller": caller},
     )
+
+
+def wrong_loop(is_closed: bool) -> InvalidStateError:
+    """A call in another event loop than the object's, on the same thread."""
+    text = "its loop is closed" if is_closed else "it was made in a different loop"
+    return InvalidStateError(f"this object cannot be used here: {text}")

@@ -24,7 +24,7 @@ from pywebtransport._engine.driver import Driver
 from pywebtransport._engine.rules import keep_alive_interval
 from pywebtransport._native import CoreClosed, CoreConfig, CoreError
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.exceptions import wrong_thread
+from pywebtransport.exceptions import wrong_loop, wrong_thread
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -452,7 +452,10 @@ class LoopConnection:
     def _require_here(self) -> None:
         """Nothing here is locked: another thread, or another loop, would tear it apart."""
         if _get_running_loop() is not self._loop:
-            raise wrong_thread(self._thread, threading.current_thread().name)
+            caller = threading.current_thread().name
+            if caller == self._thread:
+                raise wrong_loop(self._loop.is_closed())
+            raise wrong_thread(self._thread, caller)
 
     def _require_open(self) -> None:
         self._require_here()
