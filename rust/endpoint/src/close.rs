@@ -6,7 +6,6 @@ use pywt_core::{SessionId, SessionState};
 use pywt_quic::{Close, Side};
 
 use crate::connection::Connection;
-use crate::datagram::DatagramQueue;
 use crate::{Epilogue, Error, Notification};
 
 #[derive(Debug)]
@@ -151,7 +150,7 @@ impl Connection {
         self.core.handle_closed(code, &close.reason);
         while self.core.poll_action().is_some() {}
         self.take_events();
-        self.outgoing = DatagramQueue::default();
+        self.drop_unsent_datagrams();
         let epilogue = Box::new(Epilogue {
             remote: self.quic.remote_address(),
             local_ip: self.quic.local_ip(),

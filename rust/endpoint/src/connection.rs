@@ -7,11 +7,11 @@ use bytes::Bytes;
 use pywt_core::{
     Action, ClosedBy, Dir, Event as CoreEvent, Request, SessionId, StreamId, Transport,
 };
-use pywt_quic::{CloseBy, CloseKind, DatagramRefused, Event, Side, Transmit};
+use pywt_quic::{CloseBy, CloseKind, Event, Side, Transmit};
 use rustc_hash::FxHashMap;
 
 use crate::close::{Phase, H3_EXCESSIVE_LOAD};
-use crate::datagram::{DatagramLimits, DatagramQueue};
+use crate::datagram::{DatagramDrops, DatagramLimits, Outbox, Share};
 use crate::session::Session;
 use crate::stream::{Owner, Stream};
 use crate::Notification;
@@ -25,7 +25,7 @@ pub struct ConnectionOptions {
     pub incoming_datagram_count: usize,
     /// Bytes of those.
     pub incoming_datagram_bytes: usize,
-    /// Outgoing datagrams kept per connection, beyond what QUIC holds.
+    /// Outgoing datagrams kept per session, beyond what QUIC holds.
     pub outgoing_datagram_count: usize,
     /// Bytes of those.
     pub outgoing_datagram_bytes: usize,
@@ -77,8 +77,8 @@ pub struct ConnectionStats {
     pub quic: pywt_quic::Stats,
     /// The protocol.
     pub core: pywt_core::Stats,
-    /// Datagrams dropped from full queues, both ways.
-    pub datagrams_dropped: u64,
+    /// Datagrams dropped here, by place.
+    pub datagrams: DatagramDrops,
 }
 
 /// One connection of an [`crate::Endpoint`].
@@ -87,11 +87,11 @@ pub struct Connection {
     pub(crate) core: pywt_core::Connection,
     pub(crate) streams: FxHashMap<StreamId, Stream>,
     pub(crate) sessions: FxHashMap<SessionId, Session>,
-    pub(crate) outgoing: DatagramQueue,
+    pub(crate) outbox: Outbox,
+    pub(crate) share: Share,
     pub(crate) notifications: Vec<Notification>,
     pub(crate) options: Bounds,
-    pub(crate) datagrams_dropped_outgoing: u64,
-    datagrams_dropped_incoming: u64,
+    pub(crate) drops: DatagramDrops,
     /// A packet may be worth sending.
     pub(crate) wants_transmit: bool,
     /// The core's bytes pile up because the peer gives no credit.
@@ -127,7 +127,8 @@ impl Connection {
             core: pywt_core::Connection::new(options.core.clone()),
             streams: FxHashMap::default(),
             sessions: FxHashMap::default(),
-            outgoing: DatagramQueue::default(),
+            outbox: Outbox::default(),
+            share: Share::default(),
             notifications: Vec::new(),
             options: Bounds {
                 incoming_datagrams: DatagramLimits {
@@ -143,8 +144,7 @@ impl Connection {
                 handshake_timeout: options.handshake_timeout,
                 first_session_timeout: options.first_session_timeout,
             },
-            datagrams_dropped_outgoing: 0,
-            datagrams_dropped_incoming: 0,
+            drops: DatagramDrops::default(),
             wants_transmit: true,
             excess_of_unsent: false,
             phase: Phase::Connecting,
@@ -177,7 +177,7 @@ impl Connection {
         ConnectionStats {
             quic: self.quic.stats(),
             core: self.core.stats(),
-            datagrams_dropped: self.datagrams_dropped_outgoing + self.datagrams_dropped_incoming,
+            datagrams: self.drops,
         }
     }
 
@@ -218,9 +218,8 @@ impl Connection {
         if self.closed_by_peer || self.silent_until.is_some_and(|at| at > now) {
             return None;
         }
-        self.send_queued_datagrams();
         let segments = max_segments(self.quic.mtu());
-        self.quic.poll_transmit(now, segments, buffer)
+        self.transmit_shared(now, segments, buffer)
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -399,7 +398,7 @@ impl Connection {
                 };
                 let dropped = entry.datagrams.push(data, self.options.incoming_datagrams);
                 entry.datagrams_dropped += dropped;
-                self.datagrams_dropped_incoming += dropped;
+                self.drops.receive_queue += dropped;
                 if !std::mem::take(&mut entry.datagram_wanted) {
                     return;
                 }
@@ -442,7 +441,7 @@ impl Connection {
                 headers,
                 ..
             } => {
-                self.sessions.remove(&session);
+                self.forget_session(session);
                 Notification::SessionRejected {
                     session,
                     status,
@@ -457,7 +456,7 @@ impl Connection {
                 by,
                 ..
             } => {
-                self.sessions.remove(&session);
+                self.forget_session(session);
                 self.closed_first = by == ClosedBy::Local;
                 Notification::SessionClosed {
                     session,
@@ -549,23 +548,6 @@ impl Connection {
                 self.forget_if_over(id);
             }
             _ => {}
-        }
-    }
-
-    /// Moves waiting datagrams into QUIC as far as it has room.
-    fn send_queued_datagrams(&mut self) {
-        while let Some(data) = self.outgoing.pop() {
-            match self.quic.send_datagram(data) {
-                Ok(()) => {}
-                Err(DatagramRefused::Full(data)) => {
-                    self.outgoing.unpop(data);
-                    return;
-                }
-                // The path MTU shrank after it was queued, or the connection is closing.
-                Err(DatagramRefused::TooLarge | DatagramRefused::Unsupported) => {
-                    self.datagrams_dropped_outgoing += 1;
-                }
-            }
         }
     }
 

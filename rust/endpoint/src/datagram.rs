@@ -1,8 +1,16 @@
-//! Bounded queues of datagrams: the newest are kept, the oldest dropped and counted.
+//! Datagrams: bounded queues, a pair of them for each session, and their share of the packets. The
+//! newest are kept, the oldest dropped and counted.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bytes::Bytes;
+use pywt_core::SessionId;
+use pywt_quic::Transmit;
+use rustc_hash::FxHashMap;
+
+use crate::connection::Connection;
+use crate::session::Session;
 
 /// A queue bounded by count and bytes.
 #[derive(Debug, Default)]
@@ -41,14 +49,177 @@ impl DatagramQueue {
         Some(data)
     }
 
-    /// Puts back what was popped last.
-    pub(crate) fn unpop(&mut self, data: Bytes) {
-        self.bytes += data.len();
-        self.items.push_front(data);
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.items.len()
+    }
+}
+
+/// Where datagrams were dropped, each counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatagramDrops {
+    /// The session's outgoing queue was full, and newer ones took their place.
+    pub send_queue: u64,
+    /// The path had become too narrow for them, or the connection ended first.
+    pub unsendable: u64,
+    /// The session's incoming queue was full, and newer ones took their place.
+    pub receive_queue: u64,
+}
+
+impl DatagramDrops {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.send_queue + self.unsendable + self.receive_queue
+    }
+}
+
+/// How stream data and datagrams share what may be sent. QUIC packs every datagram it has before
+/// any stream data, so it is given only as many as are due.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    /// Bytes that streams are behind by.
+    owed: usize,
+    /// When last asked, streams had nothing to send.
+    is_alone: bool,
+    /// Lost packets may have had stream data; the number when last asked.
+    lost: u64,
+}
+
+impl Share {
+    /// Stream data was written.
+    pub(crate) fn streams_wait(&mut self) {
+        self.is_alone = false;
+    }
+
+    fn note_lost(&mut self, lost: u64) {
+        if std::mem::replace(&mut self.lost, lost) != lost {
+            self.is_alone = false;
+        }
+    }
+
+    /// How many bytes of datagrams may stand before stream data in a batch: half of what may be
+    /// sent, less what streams are behind by; all of it when no stream has anything to send.
+    fn due(&self, batch: usize, mtu: usize, window: u64) -> usize {
+        if self.is_alone {
+            return batch;
+        }
+        let window = usize::try_from(window).unwrap_or(usize::MAX);
+        (batch.min(window) / 2).max(mtu).saturating_sub(self.owed)
+    }
+
+    fn note_sent(&mut self, datagrams: usize, all: usize) {
+        self.owed = (self.owed + datagrams).saturating_sub(all.saturating_sub(datagrams));
+    }
+}
+
+impl Connection {
+    /// Writes the next packets into the empty `buffer`, at most `segments` of them.
+    pub(crate) fn transmit_shared(
+        &mut self,
+        now: Instant,
+        segments: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let mut waiting = self.quic.unsent_datagrams();
+        if self.outbox.is_empty() && waiting == 0 {
+            return self.quic.poll_transmit(now, segments, buffer);
+        }
+        self.share.note_lost(self.quic.packets_lost());
+        let mtu = usize::from(self.quic.mtu());
+        let is_turn_of_streams = self.share.owed > 0 && !self.share.is_alone && waiting == 0;
+        let mut due = self
+            .share
+            .due(segments * mtu, mtu, self.quic.congestion_window());
+        if is_turn_of_streams {
+            if let Some(transmit) = self.quic.poll_transmit(now, segments, buffer) {
+                self.share.note_sent(0, transmit.size);
+                return Some(transmit);
+            }
+            // Streams have nothing to send, or nothing may be sent now: one packet tells.
+            due = mtu;
+        }
+        self.give_datagrams(due.saturating_sub(waiting));
+        waiting = self.quic.unsent_datagrams();
+        let transmit = self.quic.poll_transmit(now, segments, buffer)?;
+        let sent = waiting.saturating_sub(self.quic.unsent_datagrams());
+        if is_turn_of_streams {
+            self.share.is_alone = true;
+            self.share.owed = 0;
+        } else {
+            self.share.note_sent(sent, transmit.size);
+        }
+        Some(transmit)
+    }
+
+    /// The connection is gone.
+    pub(crate) fn drop_unsent_datagrams(&mut self) {
+        while self.outbox.pop(&mut self.sessions).is_some() {
+            self.drops.unsendable += 1;
+        }
+    }
+
+    /// Moves waiting datagrams of about that many bytes into QUIC, sessions taking turns.
+    fn give_datagrams(&mut self, bytes: usize) {
+        let mut given = 0;
+        while given < bytes {
+            let Some(data) = self.outbox.pop(&mut self.sessions) else {
+                return;
+            };
+            given += data.len();
+            // QUIC's own queue holds more than is ever due. What else it refuses has become too
+            // large for the path.
+            if self.quic.send_datagram(data).is_err() {
+                self.drops.unsendable += 1;
+            }
+        }
+    }
+}
+
+/// Which sessions have datagrams to send. Each has a queue of its own, and they take turns.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    turns: VecDeque<SessionId>,
+    /// Of sessions that have ended since, together.
+    left: DatagramQueue,
+}
+
+impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.turns.is_empty() && self.left.len() == 0
+    }
+
+    /// A session whose queue was empty has something to send.
+    pub(crate) fn push(&mut self, session: SessionId) {
+        self.turns.push_back(session);
+    }
+
+    /// A session has ended; what it has sent leaves all the same. Returns how many had to go.
+    pub(crate) fn inherit(
+        &mut self,
+        session: SessionId,
+        queue: DatagramQueue,
+        limits: DatagramLimits,
+    ) -> u64 {
+        if queue.len() > 0 {
+            self.turns.retain(|waiting| *waiting != session);
+        }
+        queue
+            .items
+            .into_iter()
+            .map(|data| self.left.push(data, limits))
+            .sum()
+    }
+
+    fn pop(&mut self, sessions: &mut FxHashMap<SessionId, Session>) -> Option<Bytes> {
+        if let Some(data) = self.left.pop() {
+            return Some(data);
+        }
+        let session = self.turns.pop_front()?;
+        let queue = &mut sessions.get_mut(&session)?.outgoing;
+        let data = queue.pop();
+        if queue.len() > 0 {
+            self.turns.push_back(session);
+        }
+        data
     }
 }
 

@@ -26,6 +26,7 @@ mod turn;
 
 pub use audience::Audience;
 pub use connection::{Connection, ConnectionOptions, ConnectionStats};
+pub use datagram::DatagramDrops;
 pub use endpoint::{ConnectionKey, Endpoint, ServerSetup};
 pub use error::Error;
 pub use notification::{Epilogue, Notification};

@@ -24,6 +24,8 @@ pub(crate) struct Session {
     pub(crate) stream_wanted: [bool; 2],
     /// Streams whose write fell short of session credit.
     pub(crate) writers: Vec<StreamId>,
+    /// Datagrams to send.
+    pub(crate) outgoing: DatagramQueue,
     /// What goes before each datagram; empty until the first is sent.
     pub(crate) datagram_prefix: Bytes,
 }
@@ -92,7 +94,7 @@ impl Connection {
     ) -> Result<(), Error> {
         self.check_alive()?;
         self.core.reject(session, status, headers, self.time(now))?;
-        self.sessions.remove(&session);
+        self.forget_session(session);
         self.settle(now);
         Ok(())
     }
@@ -166,6 +168,14 @@ impl Connection {
         Ok(Some(id))
     }
 
+    /// The session has ended.
+    pub(crate) fn forget_session(&mut self, session: SessionId) {
+        if let Some(entry) = self.sessions.remove(&session) {
+            let limits = self.options.outgoing_datagrams;
+            self.drops.send_queue += self.outbox.inherit(session, entry.outgoing, limits);
+        }
+    }
+
     fn want_stream(&mut self, session: SessionId, dir: Dir) {
         if let Some(entry) = self.sessions.get_mut(&session) {
             entry.stream_wanted[dir as usize] = true;
@@ -199,10 +209,16 @@ impl Connection {
         let mut frame = Vec::with_capacity(prefix.len() + data.len());
         frame.extend_from_slice(&prefix);
         frame.extend_from_slice(data);
-        let dropped = self
+        let Some(entry) = self.sessions.get_mut(&session) else {
+            return Err(Error::Session(session));
+        };
+        if entry.outgoing.len() == 0 {
+            self.outbox.push(session);
+        }
+        let dropped = entry
             .outgoing
             .push(frame.into(), self.options.outgoing_datagrams);
-        self.datagrams_dropped_outgoing += dropped;
+        self.drops.send_queue += dropped;
         self.wants_transmit = true;
         Ok(dropped == 0)
     }

@@ -308,6 +308,7 @@ impl Connection {
                 self.quic.set_priority(id, priority);
             }
             self.wants_transmit |= taken > 0;
+            self.share.streams_wait();
             match state {
                 WriteState::Done => {}
                 WriteState::Blocked => {
@@ -553,6 +554,7 @@ impl Connection {
                 .extend(whole.get(..taken).unwrap_or_default());
             stream.unsent_bytes -= taken;
             self.wants_transmit |= taken > 0;
+            self.share.streams_wait();
             match state {
                 WriteState::Done => {}
                 WriteState::Blocked => {

@@ -403,58 +403,6 @@ fn a_reset_is_told_before_a_read_finds_the_end() {
 }
 
 #[test]
-fn datagrams_go_both_ways_and_the_oldest_are_dropped() {
-    let mut setup = Setup::default();
-    setup.server.incoming_datagram_count = 3;
-    let mut pair = Pair::with_session(&setup);
-    for byte in 0..5 {
-        assert_eq!(pair.client.call(|c| c.send_datagram(0, &[byte])), Ok(true));
-    }
-    pair.settle();
-    let received = pair
-        .server
-        .call(|c| Ok(c.receive_datagrams(0, 10)))
-        .unwrap();
-    assert_eq!(received, [&[2][..], &[3], &[4]]);
-    assert_eq!(pair.server.call(|c| Ok(c.stats().datagrams_dropped)), Ok(2));
-    assert_eq!(pair.server.call(|c| Ok(c.receive_datagram(0))), Ok(None));
-    let limit = pair.client.call(|c| Ok(c.max_datagram_size(0))).unwrap();
-    assert!(limit > 1_100);
-    assert_eq!(
-        pair.client
-            .call(|c| c.send_datagram(0, &vec![0; limit + 1])),
-        Err(Error::DatagramTooLarge {
-            size: limit + 1,
-            limit
-        })
-    );
-    assert_eq!(
-        pair.client.call(|c| c.send_datagram(0, &vec![0; limit])),
-        Ok(true)
-    );
-    pair.settle();
-    assert_eq!(pair.server.take(), [Notification::DatagramsReadable(0)]);
-}
-
-#[test]
-fn a_full_outgoing_datagram_queue_drops_the_oldest() {
-    let mut setup = Setup::default();
-    setup.client.outgoing_datagram_count = 2;
-    let mut pair = Pair::with_session(&setup);
-    let mut send = |byte| pair.client.call(|c| c.send_datagram(0, &[byte]));
-    assert_eq!(send(0), Ok(true));
-    assert_eq!(send(1), Ok(true));
-    assert_eq!(send(2), Ok(false));
-    pair.settle();
-    assert_eq!(
-        pair.server
-            .call(|c| Ok(c.receive_datagrams(0, 10)))
-            .unwrap(),
-        [&[1][..], &[2]]
-    );
-}
-
-#[test]
 fn a_session_ends_with_code_and_reason_after_its_streams() {
     let mut pair = Pair::with_session(&Setup::default());
     let now = pair.now;

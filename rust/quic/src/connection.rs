@@ -110,6 +110,8 @@ pub struct Connection {
     acknowledged: (u64, u64),
     /// Size of the MTU probe that was not sent; 0 before.
     withheld_probe: u64,
+    /// Bytes of outgoing datagrams that QUIC keeps.
+    datagram_send_buffer: usize,
 }
 
 impl Connection {
@@ -131,6 +133,7 @@ impl Connection {
             flow_control: false,
             acknowledged: (0, 0),
             withheld_probe: 0,
+            datagram_send_buffer: options.datagram_send_buffer,
         }
     }
 
@@ -265,6 +268,22 @@ impl Connection {
                     DatagramRefused::Unsupported
                 }
             })
+    }
+
+    /// Bytes of datagrams that wait to be packed. QUIC packs them before any stream data.
+    pub fn unsent_datagrams(&mut self) -> usize {
+        let room = self.inner.datagrams().send_buffer_space();
+        self.datagram_send_buffer.saturating_sub(room)
+    }
+
+    /// Bytes that may be in flight at once.
+    pub fn congestion_window(&self) -> u64 {
+        self.inner.congestion_state().window()
+    }
+
+    /// Packets declared lost.
+    pub fn packets_lost(&self) -> u64 {
+        self.inner.stats().path.lost_packets
     }
 
     /// Takes the oldest received datagram.

@@ -11,8 +11,8 @@ use pywt_endpoint::quic::{
     ClientOptions, ClientTls, Identity, Packet, ServerOptions, ServerTls, TransportOptions, Verify,
 };
 use pywt_endpoint::{
-    Connection, ConnectionKey, ConnectionOptions, Endpoint, Error, Notification, Payload, Read,
-    ServerSetup,
+    Connection, ConnectionKey, ConnectionOptions, DatagramDrops, Endpoint, Error, Notification,
+    Payload, Read, ServerSetup,
 };
 
 pub fn identity() -> Identity {
@@ -99,6 +99,11 @@ impl Side {
             self.key.get_or_insert(key);
             self.seen.push(notification);
         }
+    }
+
+    pub fn drops(&mut self) -> DatagramDrops {
+        self.call(|connection| Ok(connection.stats().datagrams))
+            .unwrap()
     }
 
     pub fn read(&mut self, id: u64, now: Instant) -> (Vec<u8>, Read) {
@@ -234,33 +239,73 @@ impl Pair {
         }
     }
 
+    /// Delivers what is on the wire now, and nothing that comes of it.
+    pub fn deliver_one_flight(&mut self) {
+        for _ in 0..self.wire.len() {
+            self.deliver_next();
+        }
+    }
+
+    fn deliver_next(&mut self) -> bool {
+        let Some((at, from, to, data)) = self.wire.pop_front() else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        let now = self.now;
+        let side = if to == self.server.address {
+            &mut self.server
+        } else {
+            &mut self.client
+        };
+        side.endpoint.receive(Packet {
+            now,
+            remote: from,
+            local_ip: None,
+            ecn: None,
+            data,
+        });
+        side.endpoint.drive(now);
+        for side in [&mut self.client, &mut self.server] {
+            side.endpoint.handle_timeouts(now);
+            if !self.quiet {
+                side.collect();
+            }
+        }
+        true
+    }
+
+    /// Packets and timers in the order of time until `end`; `turn` is called before each.
+    pub fn flow_until(
+        &mut self,
+        end: Instant,
+        mut turn: impl FnMut(&mut Side, &mut Side, Instant),
+    ) {
+        while self.now < end {
+            turn(&mut self.client, &mut self.server, self.now);
+            self.transmit();
+            let timer = [&self.client, &self.server]
+                .into_iter()
+                .filter_map(|side| side.endpoint.next_timeout())
+                .min();
+            let packet = self.wire.front().map(|(at, ..)| *at);
+            match (timer, packet) {
+                (Some(timer), packet) if packet.is_none_or(|at| timer < at) => {
+                    self.now = self.now.max(timer);
+                    for side in [&mut self.client, &mut self.server] {
+                        side.endpoint.handle_timeouts(self.now);
+                    }
+                }
+                _ => assert!(self.deliver_next(), "nothing will ever happen"),
+            }
+        }
+    }
+
     /// Moves packets until nothing is in flight; the clock advances by latencies only.
     pub fn settle(&mut self) {
         for _ in 0..500_000 {
             self.transmit();
-            let Some((at, from, to, data)) = self.wire.pop_front() else {
+            if !self.deliver_next() {
                 return;
-            };
-            self.now = self.now.max(at);
-            let now = self.now;
-            let side = if to == self.server.address {
-                &mut self.server
-            } else {
-                &mut self.client
-            };
-            side.endpoint.receive(Packet {
-                now,
-                remote: from,
-                local_ip: None,
-                ecn: None,
-                data,
-            });
-            side.endpoint.drive(now);
-            for side in [&mut self.client, &mut self.server] {
-                side.endpoint.handle_timeouts(now);
-                if !self.quiet {
-                    side.collect();
-                }
             }
         }
         panic!("the pair does not settle");

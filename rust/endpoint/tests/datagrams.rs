@@ -1,0 +1,226 @@
+//! Datagrams: queues of their own for each session, and a fair share beside streams.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Pair, Setup};
+use pywt_endpoint::core::{Config, Dir};
+use pywt_endpoint::{DatagramDrops, Error, Notification, Read};
+
+#[test]
+fn datagrams_go_both_ways_and_the_oldest_are_dropped() {
+    let mut setup = Setup::default();
+    setup.server.incoming_datagram_count = 3;
+    let mut pair = Pair::with_session(&setup);
+    for byte in 0..5 {
+        assert_eq!(pair.client.call(|c| c.send_datagram(0, &[byte])), Ok(true));
+    }
+    pair.settle();
+    let received = pair
+        .server
+        .call(|c| Ok(c.receive_datagrams(0, 10)))
+        .unwrap();
+    assert_eq!(received, [&[2][..], &[3], &[4]]);
+    assert_eq!(pair.server.drops().receive_queue, 2);
+    assert_eq!(pair.server.call(|c| Ok(c.receive_datagram(0))), Ok(None));
+    let limit = pair.client.call(|c| Ok(c.max_datagram_size(0))).unwrap();
+    assert!(limit > 1_100);
+    assert_eq!(
+        pair.client
+            .call(|c| c.send_datagram(0, &vec![0; limit + 1])),
+        Err(Error::DatagramTooLarge {
+            size: limit + 1,
+            limit
+        })
+    );
+    assert_eq!(
+        pair.client.call(|c| c.send_datagram(0, &vec![0; limit])),
+        Ok(true)
+    );
+    pair.settle();
+    assert_eq!(pair.server.take(), [Notification::DatagramsReadable(0)]);
+}
+
+#[test]
+fn a_full_outgoing_datagram_queue_drops_the_oldest() {
+    let mut setup = Setup::default();
+    setup.client.outgoing_datagram_count = 2;
+    let mut pair = Pair::with_session(&setup);
+    let mut send = |byte| pair.client.call(|c| c.send_datagram(0, &[byte]));
+    assert_eq!(send(0), Ok(true));
+    assert_eq!(send(1), Ok(true));
+    assert_eq!(send(2), Ok(false));
+    assert_eq!(pair.client.drops().send_queue, 1);
+    pair.settle();
+    assert_eq!(
+        pair.server
+            .call(|c| Ok(c.receive_datagrams(0, 10)))
+            .unwrap(),
+        [&[1][..], &[2]]
+    );
+}
+
+/// Both ends offer session credit, so that a connection carries two sessions.
+fn two_sessions(setup: &mut Setup) -> (Pair, [u64; 2]) {
+    for (options, mut core) in [
+        (&mut setup.client, Config::client()),
+        (&mut setup.server, Config::server()),
+    ] {
+        core.flow_control.initial_max_data = 1 << 20;
+        core.flow_control.initial_max_streams_bidi = 10;
+        core.flow_control.initial_max_streams_uni = 10;
+        options.core = core.into();
+    }
+    let mut pair = Pair::with_session(setup);
+    let second = pair.request();
+    pair.accept(second);
+    (pair, [0, second])
+}
+
+#[test]
+fn one_session_cannot_push_out_what_another_sends_or_receives() {
+    let mut setup = Setup::default();
+    setup.client.outgoing_datagram_count = 3;
+    setup.server.incoming_datagram_count = 3;
+    let (mut pair, [loud, quiet]) = two_sessions(&mut setup);
+    let mut send = |session, byte| pair.client.call(|c| c.send_datagram(session, &[byte]));
+    assert_eq!(send(quiet, 1), Ok(true));
+    for byte in 0..10 {
+        assert_eq!(send(loud, byte), Ok(byte < 3));
+    }
+    assert_eq!(pair.client.drops().send_queue, 7);
+    pair.settle();
+    // A second round meets a queue that is full already.
+    for byte in 10..13 {
+        assert_eq!(
+            pair.client.call(|c| c.send_datagram(loud, &[byte])),
+            Ok(true)
+        );
+    }
+    pair.settle();
+    let mut receive = |session| {
+        pair.server
+            .call(|c| {
+                Ok((
+                    c.receive_datagrams(session, 10),
+                    c.datagrams_dropped(session),
+                ))
+            })
+            .unwrap()
+    };
+    assert_eq!(receive(quiet), (vec![(&[1][..]).into()], 0));
+    let (received, dropped) = receive(loud);
+    assert_eq!(received, [&[10][..], &[11], &[12]]);
+    assert_eq!(dropped, 3);
+    assert_eq!(
+        pair.server.drops(),
+        DatagramDrops {
+            receive_queue: 3,
+            ..DatagramDrops::default()
+        }
+    );
+}
+
+#[test]
+fn sessions_take_turns_at_sending() {
+    let (mut pair, [first, second]) = two_sessions(&mut Setup::default());
+    for session in [first, second] {
+        for byte in 0..100 {
+            pair.client
+                .call(|c| c.send_datagram(session, &[byte; 1_000]))
+                .unwrap();
+        }
+    }
+    // One window: far less than either has.
+    pair.transmit();
+    pair.deliver_one_flight();
+    let mut count = |session| {
+        pair.server
+            .call(|c| Ok(c.receive_datagrams(session, 1_000)))
+            .unwrap()
+            .len()
+    };
+    let (of_first, of_second) = (count(first), count(second));
+    assert!((2..100).contains(&of_first), "{of_first}");
+    assert!(of_first.abs_diff(of_second) <= 1, "{of_first} {of_second}");
+}
+
+#[test]
+fn what_a_session_sent_before_its_end_still_leaves() {
+    let mut pair = Pair::with_session(&Setup::default());
+    let now = pair.now;
+    for byte in 0..3 {
+        pair.client.call(|c| c.send_datagram(0, &[byte])).unwrap();
+    }
+    pair.client
+        .call(|c| c.close_session(0, 0, "", now))
+        .unwrap();
+    let sent = pair.client.call(|c| Ok(c.stats().quic.bytes_sent)).unwrap();
+    pair.settle();
+    assert!(pair.client.call(|c| Ok(c.stats().quic.bytes_sent)).unwrap() > sent);
+    assert_eq!(pair.client.drops(), DatagramDrops::default());
+}
+
+#[test]
+fn what_cannot_leave_any_more_is_counted() {
+    let mut pair = Pair::with_session(&Setup::default());
+    let now = pair.now;
+    for byte in 0..3 {
+        pair.client.call(|c| c.send_datagram(0, &[byte])).unwrap();
+    }
+    pair.client.endpoint.close_at_once(now);
+    let told = pair.client.take();
+    let Some(Notification::Closed(_, Some(epilogue))) = told.last() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(epilogue.stats.datagrams.unsendable, 3);
+}
+
+/// Stream bytes that arrive in a second of a path that loses a packet in fifty.
+fn stream_bytes(with_flood: bool) -> (usize, usize) {
+    let mut pair = Pair::with_session(&Setup::default());
+    pair.drop_if = Box::new(|packet| packet % 50 == 0);
+    let now = pair.now;
+    let id = pair
+        .client
+        .call(|c| c.open_stream(0, Dir::Uni, now))
+        .unwrap()
+        .unwrap();
+    let chunk = vec![7; 100_000];
+    let datagram = vec![8; 1_000];
+    let (mut streamed, mut received) = (0, 0);
+    let end = pair.now + Duration::from_secs(1);
+    pair.flow_until(end, |client, server, now| {
+        while client.write(id, &chunk, false, now).unwrap() == chunk.len() {}
+        if with_flood {
+            for _ in 0..100 {
+                client.call(|c| c.send_datagram(0, &datagram)).unwrap();
+            }
+        }
+        if server.endpoint.connection(server.key.unwrap()).is_some() {
+            while let (data, Read::Data(_)) = server.read(id, now) {
+                streamed += data.len();
+            }
+            let taken = server.call(|c| Ok(c.receive_datagrams(0, 10_000))).unwrap();
+            received += taken.iter().map(|data| data.len()).sum::<usize>();
+        }
+    });
+    (streamed, received)
+}
+
+#[test]
+fn a_flood_of_datagrams_leaves_streams_their_share_and_has_its_own() {
+    let (alone, _) = stream_bytes(false);
+    let (streamed, received) = stream_bytes(true);
+    assert!(alone > 300_000, "{alone}");
+    assert!(
+        streamed * 3 > alone,
+        "{streamed} beside a flood, {alone} alone"
+    );
+    assert!(
+        received * 3 > alone,
+        "{received} in datagrams, {alone} alone"
+    );
+}
