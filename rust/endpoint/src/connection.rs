@@ -87,6 +87,8 @@ pub struct Connection {
     pub(crate) core: pywt_core::Connection,
     pub(crate) streams: FxHashMap<StreamId, Stream>,
     pub(crate) sessions: FxHashMap<SessionId, Session>,
+    /// Sessions with more writers than credit.
+    pub(crate) sessions_in_line: Vec<SessionId>,
     pub(crate) outbox: Outbox,
     pub(crate) share: Share,
     pub(crate) notifications: Vec<Notification>,
@@ -127,6 +129,7 @@ impl Connection {
             core: pywt_core::Connection::new(options.core.clone()),
             streams: FxHashMap::default(),
             sessions: FxHashMap::default(),
+            sessions_in_line: Vec::new(),
             outbox: Outbox::default(),
             share: Share::default(),
             notifications: Vec::new(),
@@ -465,17 +468,7 @@ impl Connection {
                     by,
                 }
             }
-            CoreEvent::SessionWritable { session } => {
-                let writers = self
-                    .sessions
-                    .get_mut(&session)
-                    .map(|session| std::mem::take(&mut session.writers))
-                    .unwrap_or_default();
-                for id in writers {
-                    self.wake_writer(id);
-                }
-                return;
-            }
+            CoreEvent::SessionWritable { session } => return self.wake_writers(session),
             CoreEvent::StreamData { stream, data, fin } => {
                 if let Some(entry) = self.streams.get_mut(&stream) {
                     entry.head = data;

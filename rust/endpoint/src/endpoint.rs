@@ -45,6 +45,8 @@ pub struct Endpoint {
     sending: VecDeque<usize>,
     /// Those of them whose packets should not wait until the application has been told.
     prompt: VecDeque<usize>,
+    /// Connections with writers to wake in the next turn.
+    in_line: Vec<usize>,
     deadlines: Deadlines,
     notifications: VecDeque<(ConnectionKey, Notification)>,
     epoch: Instant,
@@ -55,6 +57,7 @@ struct Peer {
     key: ConnectionKey,
     touched: bool,
     sending: bool,
+    in_line: bool,
 }
 
 impl Endpoint {
@@ -69,6 +72,7 @@ impl Endpoint {
             touched: Vec::new(),
             sending: VecDeque::new(),
             prompt: VecDeque::new(),
+            in_line: Vec::new(),
             deadlines: Deadlines::default(),
             notifications: VecDeque::new(),
             epoch: now,
@@ -129,6 +133,7 @@ impl Endpoint {
                 key,
                 touched: false,
                 sending: false,
+                in_line: false,
             }));
         }
         key
@@ -163,6 +168,23 @@ impl Endpoint {
             self.after(slot);
         }
         self.touched = touched;
+    }
+
+    /// Whoever was told that a write will be accepted has had time for it: wakes others, where
+    /// there is room left.
+    pub fn next_turn(&mut self) {
+        for slot in std::mem::take(&mut self.in_line) {
+            if let Some(peer) = self.peer(slot) {
+                peer.in_line = false;
+            }
+            self.guard(slot, Connection::wake_more_writers);
+            self.after(slot);
+        }
+    }
+
+    /// Whether [`Self::next_turn`] may find something to do.
+    pub fn wants_turn(&self) -> bool {
+        !self.in_line.is_empty()
     }
 
     /// Takes note of the deadlines that have passed.
@@ -431,6 +453,11 @@ impl Endpoint {
                     .drain(..)
                     .map(|notification| (key, notification)),
             );
+        }
+        if !peer.connection.sessions_in_line.is_empty()
+            && !std::mem::replace(&mut peer.in_line, true)
+        {
+            self.in_line.push(slot);
         }
         if peer.connection.wants_transmit && !std::mem::replace(&mut peer.sending, true) {
             if is_prompt {

@@ -123,6 +123,7 @@ impl Reactor {
     pub fn on_flush(&mut self) {
         self.turn.begin();
         self.turn.flush_came();
+        self.endpoint.next_turn();
     }
 
     fn send_unless_told(&mut self) {
@@ -188,6 +189,7 @@ impl Reactor {
         let facts = Facts {
             erred: std::mem::take(&mut self.erred),
             notifications: self.endpoint.notifications(),
+            wants_turn: self.endpoint.wants_turn(),
             wants_transmit: self.endpoint.wants_transmit(),
             deadline: self.endpoint.next_timeout(),
         };

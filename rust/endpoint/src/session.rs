@@ -1,5 +1,6 @@
 //! What the endpoint keeps about a session, and the calls on sessions.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -22,8 +23,8 @@ pub(crate) struct Session {
     pub(crate) datagram_wanted: bool,
     /// An open failed, by `Dir as usize`.
     pub(crate) stream_wanted: [bool; 2],
-    /// Streams whose write fell short of session credit.
-    pub(crate) writers: Vec<StreamId>,
+    /// Streams whose write fell short of session credit, each once, in turn.
+    pub(crate) writers: VecDeque<StreamId>,
     /// Datagrams to send.
     pub(crate) outgoing: DatagramQueue,
     /// What goes before each datagram; empty until the first is sent.
@@ -173,6 +174,62 @@ impl Connection {
         if let Some(entry) = self.sessions.remove(&session) {
             let limits = self.options.outgoing_datagrams;
             self.drops.send_queue += self.outbox.inherit(session, entry.outgoing, limits);
+        }
+    }
+
+    /// Wakes as many writers as the session's credit is enough for. Those who are left are looked
+    /// after in the next turn, when the others have taken what they wanted, or did not.
+    pub(crate) fn wake_writers(&mut self, session: SessionId) {
+        let mut credit = self.send_credit(session);
+        while credit > 0 {
+            let Some(id) = self.next_writer(session) else {
+                return;
+            };
+            if let Some(entry) = self.sessions.get_mut(&session) {
+                entry.writers.pop_front();
+            }
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.write_wanted = false;
+                let wanted = stream.credit_wanted.take().unwrap_or_default();
+                credit = credit.saturating_sub(wanted as u64);
+                self.notifications.push(Notification::StreamWritable(id));
+            }
+        }
+        if !self.sessions_in_line.contains(&session) {
+            self.sessions_in_line.push(session);
+        }
+    }
+
+    /// A turn has passed since some writers of these sessions were woken.
+    pub(crate) fn wake_more_writers(&mut self) {
+        for session in std::mem::take(&mut self.sessions_in_line) {
+            if self.send_credit(session) > 0 {
+                self.wake_writers(session);
+            } else if let Some(id) = self.next_writer(session) {
+                // Nothing is granted, and the core tells when there is credit again.
+                self.core.reserve_send(id, 1);
+            }
+        }
+    }
+
+    fn send_credit(&self, session: SessionId) -> u64 {
+        let flow = self.core.session_flow(session);
+        flow.map_or(u64::MAX, |flow| {
+            flow.local_data.limit.saturating_sub(flow.local_data.used)
+        })
+    }
+
+    /// The first in the session's line who still waits.
+    fn next_writer(&mut self, session: SessionId) -> Option<StreamId> {
+        let writers = &mut self.sessions.get_mut(&session)?.writers;
+        loop {
+            let id = *writers.front()?;
+            match self.streams.get_mut(&id) {
+                Some(stream) if stream.write_wanted && stream.sending => return Some(id),
+                Some(stream) => stream.credit_wanted = None,
+                None => {}
+            }
+            writers.pop_front();
         }
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Stream {
     pub(crate) read_wanted: bool,
     /// A write fell short.
     pub(crate) write_wanted: bool,
+    /// By so many bytes of session credit, for which it stands in line.
+    pub(crate) credit_wanted: Option<usize>,
     /// The end comes after `head`; QUIC has nothing more.
     pub(crate) ended: bool,
     /// The peer has reset the stream, and the application has yet to be told.
@@ -137,6 +139,7 @@ impl Stream {
             stopping: false,
             read_wanted: false,
             write_wanted: false,
+            credit_wanted: None,
             ended: false,
             reset_untold: false,
             stop_untold: false,
@@ -270,9 +273,11 @@ impl Connection {
             let granted = usize::try_from(stream.credit).map_or(step, |credit| credit.min(step));
             if granted == 0 {
                 stream.write_wanted = true;
-                if let Owner::Session(session) = stream.owner {
-                    if let Some(session) = self.sessions.get_mut(&session) {
-                        session.writers.push(id);
+                if stream.credit_wanted.replace(left).is_none() {
+                    if let Owner::Session(session) = stream.owner {
+                        if let Some(session) = self.sessions.get_mut(&session) {
+                            session.writers.push_back(id);
+                        }
                     }
                 }
                 // DATA_BLOCKED may be among the actions.

@@ -49,6 +49,7 @@ pub(crate) struct Turn {
 pub(crate) struct Facts {
     pub(crate) erred: bool,
     pub(crate) notifications: usize,
+    pub(crate) wants_turn: bool,
     pub(crate) wants_transmit: bool,
     pub(crate) deadline: Option<Instant>,
 }
@@ -132,7 +133,8 @@ impl Turn {
             watch_again: facts.erred,
             ..Wishes::default()
         };
-        let wants_flush = facts.notifications > 0 || (facts.wants_transmit && !self.blocked);
+        let wants_flush =
+            facts.notifications > 0 || facts.wants_turn || (facts.wants_transmit && !self.blocked);
         if wants_flush && !self.flush_asked && !self.telling {
             self.flush_asked = true;
             wishes.flush = true;
@@ -174,6 +176,7 @@ mod tests {
     const IDLE: Facts = Facts {
         erred: false,
         notifications: 0,
+        wants_turn: false,
         wants_transmit: false,
         deadline: None,
     };
@@ -216,11 +219,19 @@ mod tests {
         assert_eq!(wishes(&mut turn, &IDLE).watch_writable, Some(false));
         // There is something to tell even while nothing can be sent.
         turn.sent(Flushed::Blocked);
-        let told = Facts {
-            notifications: 1,
-            ..IDLE
-        };
-        assert!(wishes(&mut turn, &told).flush);
+        for facts in [
+            Facts {
+                notifications: 1,
+                ..IDLE
+            },
+            Facts {
+                wants_turn: true,
+                ..IDLE
+            },
+        ] {
+            assert!(wishes(&mut turn, &facts).flush);
+            turn.flush_came();
+        }
     }
 
     #[test]
