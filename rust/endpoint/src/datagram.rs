@@ -107,7 +107,8 @@ impl Share {
     }
 
     fn note_sent(&mut self, datagrams: usize, all: usize) {
-        self.owed = (self.owed + datagrams).saturating_sub(all.saturating_sub(datagrams));
+        let datagrams = datagrams.min(all);
+        self.owed = (self.owed + datagrams).saturating_sub(all - datagrams);
     }
 }
 
@@ -140,12 +141,15 @@ impl Connection {
         self.give_datagrams(due.saturating_sub(waiting));
         waiting = self.quic.unsent_datagrams();
         let transmit = self.quic.poll_transmit(now, segments, buffer)?;
-        let sent = waiting.saturating_sub(self.quic.unsent_datagrams());
-        if is_turn_of_streams {
+        let left = self.quic.unsent_datagrams();
+        // A packet that a datagram has left room in has that of every stream, too.
+        let has_room = last_packet(&transmit) + ROOM <= mtu;
+        if is_turn_of_streams || (waiting > left && left == 0 && has_room) {
             self.share.is_alone = true;
             self.share.owed = 0;
         } else {
-            self.share.note_sent(sent, transmit.size);
+            self.share
+                .note_sent(waiting - left.min(waiting), transmit.size);
         }
         Some(transmit)
     }
@@ -173,6 +177,18 @@ impl Connection {
         }
     }
 }
+
+/// The size of the last packet of a batch.
+fn last_packet(transmit: &Transmit) -> usize {
+    let segment = transmit.segment_size.unwrap_or(transmit.size).max(1);
+    match transmit.size % segment {
+        0 => segment,
+        rest => rest,
+    }
+}
+
+/// In so much room QUIC packs stream data.
+const ROOM: usize = 64;
 
 /// Which sessions have datagrams to send. Each has a queue of its own, and they take turns.
 #[derive(Debug, Default)]

@@ -148,6 +148,23 @@ fn sessions_take_turns_at_sending() {
 }
 
 #[test]
+fn all_that_is_queued_leaves_whatever_its_size() {
+    for fills_packets in [false, true] {
+        let mut pair = Pair::with_session(&Setup::default());
+        let limit = pair.client.call(|c| Ok(c.max_datagram_size(0))).unwrap();
+        let size = if fills_packets { limit } else { 1_000 };
+        for _ in 0..200 {
+            let data = vec![1; size];
+            assert_eq!(pair.client.call(|c| c.send_datagram(0, &data)), Ok(true));
+        }
+        pair.advance(Duration::from_millis(200));
+        let received = pair.server.call(|c| Ok(c.receive_datagrams(0, 1_000)));
+        assert_eq!(received.unwrap().len(), 200, "{size}");
+        assert_eq!(pair.client.drops(), DatagramDrops::default());
+    }
+}
+
+#[test]
 fn what_a_session_sent_before_its_end_still_leaves() {
     let mut pair = Pair::with_session(&Setup::default());
     let now = pair.now;

@@ -110,8 +110,8 @@ pub struct Connection {
     acknowledged: (u64, u64),
     /// Size of the MTU probe that was not sent; 0 before.
     withheld_probe: u64,
-    /// Bytes of outgoing datagrams that QUIC keeps.
-    datagram_send_buffer: usize,
+    /// How much QUIC's empty queue of outgoing datagrams takes.
+    datagram_room: usize,
 }
 
 impl Connection {
@@ -122,8 +122,10 @@ impl Connection {
         place: Option<Place>,
     ) -> Self {
         let sideband = handshake(&inner).map_or_else(Arc::default, |data| data.sideband);
+        let mut inner = Box::new(inner);
         Self {
-            inner: Box::new(inner),
+            datagram_room: inner.datagrams().send_buffer_space(),
+            inner,
             sideband,
             streams: Streams::default(),
             handle,
@@ -133,7 +135,6 @@ impl Connection {
             flow_control: false,
             acknowledged: (0, 0),
             withheld_probe: 0,
-            datagram_send_buffer: options.datagram_send_buffer,
         }
     }
 
@@ -270,10 +271,11 @@ impl Connection {
             })
     }
 
-    /// Bytes of datagrams that wait to be packed. QUIC packs them before any stream data.
+    /// Bytes of datagrams, and of what keeps them, that wait to be packed. QUIC packs them before
+    /// any stream data.
     pub fn unsent_datagrams(&mut self) -> usize {
         let room = self.inner.datagrams().send_buffer_space();
-        self.datagram_send_buffer.saturating_sub(room)
+        self.datagram_room.saturating_sub(room)
     }
 
     /// Bytes that may be in flight at once.
