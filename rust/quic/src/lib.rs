@@ -16,6 +16,7 @@ extern crate self as pywt_quic;
 
 mod ack_clock;
 mod admission;
+mod batches;
 mod certificate;
 mod close;
 mod config;

@@ -6,13 +6,13 @@ use std::mem::MaybeUninit;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Instant;
 
-use bytes::BytesMut;
 use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, SockAddr, Type};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use socket2::{MaybeUninitSlice, MsgHdrMut};
 
+use crate::batches::{Batches, BATCH};
 use crate::Packet;
 
 /// A nonblocking UDP socket with offloads.
@@ -21,6 +21,7 @@ pub struct Socket {
     state: UdpSocketState,
     local: SocketAddr,
     buffers: Box<[u8]>,
+    batches: Batches,
 }
 
 /// How much [`Socket::receive`] found.
@@ -77,14 +78,15 @@ impl Socket {
             local: io.local_addr()?,
             io,
             state,
-            buffers: vec![0; RECEIVE_BATCH * RECEIVE_BUFFER].into_boxed_slice(),
+            buffers: vec![0; RECEIVE_BATCH * BATCH].into_boxed_slice(),
+            batches: Batches::default(),
         })
     }
 
     /// Takes one batch of packets from the kernel.
     pub fn receive(&mut self, mut sink: impl FnMut(Packet)) -> io::Result<Batch> {
         let mut metas = [RecvMeta::default(); RECEIVE_BATCH];
-        let mut slices = self.buffers.chunks_exact_mut(RECEIVE_BUFFER);
+        let mut slices = self.buffers.chunks_exact_mut(BATCH);
         let mut slices: [IoSliceMut<'_>; RECEIVE_BATCH] =
             std::array::from_fn(|_| IoSliceMut::new(slices.next().unwrap_or_default()));
         let received = loop {
@@ -100,11 +102,8 @@ impl Socket {
         };
         let now = Instant::now();
         for (meta, buffer) in metas.iter().zip(&slices).take(received) {
-            // One copy moves a whole GRO batch; its packets are slices of it.
-            let mut data = BytesMut::from(buffer.get(..meta.len).unwrap_or_default());
-            let stride = meta.stride.max(1);
-            while !data.is_empty() {
-                let packet = data.split_to(stride.min(data.len()));
+            let batch = buffer.get(..meta.len).unwrap_or_default();
+            self.batches.split(batch, meta.stride, |data| {
                 sink(Packet {
                     now,
                     remote: meta.addr,
@@ -112,9 +111,9 @@ impl Socket {
                     ecn: meta
                         .ecn
                         .and_then(|mark| EcnCodepoint::from_bits(mark as u8)),
-                    data: packet,
+                    data,
                 });
-            }
+            });
         }
         Ok(if received < RECEIVE_BATCH {
             Batch::Last
@@ -243,8 +242,6 @@ const MSG_ERRQUEUE: i32 = 0x2000;
 const MSG_DONTWAIT: i32 = 0x40;
 /// Buffers per receive call; measured, more gains nothing.
 const RECEIVE_BATCH: usize = 8;
-/// Bytes per buffer: the largest GRO batch.
-const RECEIVE_BUFFER: usize = 64 * 1024;
 /// Packets per send call; measured, more does not fit at usual MTUs.
 const MAX_SEGMENTS: usize = 44;
 /// Largest UDP payload over IPv4.
@@ -316,6 +313,21 @@ mod tests {
                 }
                 assert_eq!(receiver.receive(|_| ()).unwrap(), Batch::Empty);
             }
+        }
+
+        #[test]
+        fn empty_packets_do_not_keep_others_waiting() {
+            let mut receiver = bind("127.0.0.1:0");
+            let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let mut seen = Vec::new();
+            for _ in 0..3 {
+                for _ in 0..RECEIVE_BATCH + 1 {
+                    sender.send_to(b"", receiver.local_address()).unwrap();
+                }
+                sender.send_to(b"real", receiver.local_address()).unwrap();
+                while receiver.receive(|packet| seen.push(packet.data)).unwrap() != Batch::Empty {}
+            }
+            assert_eq!(seen, [&b"real"[..]; 3]);
         }
 
         #[test]
