@@ -340,6 +340,9 @@ impl Endpoint {
     /// The network says that packets to `remote` do not arrive. ICMP is easily forged, so it only
     /// ends handshakes of ours.
     pub fn handle_unreachable(&mut self, remote: SocketAddr, reason: &str) {
+        if !self.quic.is_connecting() {
+            return;
+        }
         let slots: Vec<usize> = self
             .peers
             .iter()

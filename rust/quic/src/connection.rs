@@ -102,7 +102,7 @@ pub struct Connection {
     pub(crate) max_streams: [u64; 2],
     /// What it takes of the server that accepted it.
     place: Option<Place>,
-    /// The server has yet to hear that the handshake is over.
+    /// The endpoint has yet to hear that the handshake is over.
     in_handshake: bool,
     /// Reading has returned credit that the next transmit carries to the peer.
     pub(crate) flow_control: bool,
@@ -130,7 +130,7 @@ impl Connection {
             streams: Streams::default(),
             handle,
             max_streams: [options.max_streams_bidi, options.max_streams_uni],
-            in_handshake: place.is_some(),
+            in_handshake: true,
             place,
             flow_control: false,
             acknowledged: (0, 0),
@@ -226,17 +226,18 @@ impl Connection {
         self.inner.poll_endpoint_events()
     }
 
-    /// Its place, once, when the handshake is found to be over, well or badly.
-    pub(crate) fn handshake_end(&mut self) -> Option<&mut Place> {
-        if !self.in_handshake || self.inner.is_handshaking() {
-            return None;
-        }
-        self.in_handshake = false;
-        self.place.as_mut()
+    /// True once, when the handshake is found to be over, well or badly.
+    pub(crate) fn take_handshake_end(&mut self) -> bool {
+        self.in_handshake && !self.inner.is_handshaking() && self.take_in_handshake()
     }
 
-    pub(crate) fn take_place(&mut self) -> Option<Place> {
-        self.place.take()
+    /// Whether the endpoint has yet to hear that the handshake is over; it has now.
+    pub(crate) fn take_in_handshake(&mut self) -> bool {
+        std::mem::take(&mut self.in_handshake)
+    }
+
+    pub(crate) fn place(&mut self) -> &mut Option<Place> {
+        &mut self.place
     }
 
     /// The largest datagram that can be sent now; `None` when the peer takes none.

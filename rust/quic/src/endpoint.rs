@@ -84,6 +84,8 @@ pub struct Endpoint {
     inner: quinn_proto::Endpoint,
     server: Option<Server>,
     connections: usize,
+    /// Handshakes of clients among them.
+    connecting: usize,
     responses: VecDeque<Response>,
     buffer: Vec<u8>,
 }
@@ -134,6 +136,7 @@ impl Endpoint {
             inner: quinn_proto::Endpoint::new(config, None, allow_mtu_discovery, None),
             server: None,
             connections: 0,
+            connecting: 0,
             responses: VecDeque::new(),
             buffer: Vec::new(),
         }
@@ -195,6 +198,7 @@ impl Endpoint {
             self.inner
                 .connect(now, options.config.clone(), remote, server_name)?;
         self.connections += 1;
+        self.connecting += 1;
         Ok(Connection::new(
             handle.0,
             connection,
@@ -294,16 +298,7 @@ impl Endpoint {
 
     /// Takes note of what a connection wants of its endpoint, after any call on it.
     pub fn process(&mut self, connection: &mut Connection) -> Processed {
-        let went_well = !connection.is_closed();
-        let is_refused = match (&mut self.server, connection.handshake_end()) {
-            (
-                Some(Server {
-                    admission, options, ..
-                }),
-                Some(place),
-            ) => !admission.end_handshake(place, went_well, options),
-            _ => false,
-        };
+        let is_refused = connection.take_handshake_end() && !self.end_handshake(connection);
         while let Some(event) = connection.poll_endpoint_event() {
             let drained = event.is_drained();
             let answer = self
@@ -333,11 +328,34 @@ impl Endpoint {
         );
     }
 
+    /// False: somebody else has taken its place.
+    fn end_handshake(&mut self, connection: &mut Connection) -> bool {
+        let went_well = !connection.is_closed();
+        match (&mut self.server, connection.place()) {
+            (Some(server), Some(place)) => {
+                server
+                    .admission
+                    .end_handshake(place, went_well, &server.options)
+            }
+            _ => {
+                self.connecting = self.connecting.saturating_sub(1);
+                true
+            }
+        }
+    }
+
     fn forget(&mut self, connection: &mut Connection) {
         self.connections = self.connections.saturating_sub(1);
-        if let (Some(server), Some(place)) = (&mut self.server, connection.take_place()) {
-            server.admission.leave(place);
+        let in_handshake = connection.take_in_handshake();
+        match (&mut self.server, connection.place().take()) {
+            (Some(server), Some(place)) => server.admission.leave(place),
+            _ => self.connecting = self.connecting.saturating_sub(usize::from(in_handshake)),
         }
+    }
+
+    /// Whether a handshake of a client goes on.
+    pub fn is_connecting(&self) -> bool {
+        self.connecting > 0
     }
 
     /// Connections that have not drained.

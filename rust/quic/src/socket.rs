@@ -22,6 +22,7 @@ pub struct Socket {
     local: SocketAddr,
     buffers: Box<[u8]>,
     batches: Batches,
+    reports_errors: bool,
 }
 
 /// How much [`Socket::receive`] found.
@@ -80,6 +81,7 @@ impl Socket {
             state,
             buffers: vec![0; RECEIVE_BATCH * BATCH].into_boxed_slice(),
             batches: Batches::default(),
+            reports_errors,
         })
     }
 
@@ -102,6 +104,10 @@ impl Socket {
         };
         let now = Instant::now();
         for (meta, buffer) in metas.iter().zip(&slices).take(received) {
+            if !can_be_sent_to(meta.addr) {
+                // Nobody there waits for an answer: RFC 768 on port 0.
+                continue;
+            }
             let batch = buffer.get(..meta.len).unwrap_or_default();
             self.batches.split(batch, meta.stride, |data| {
                 sink(Packet {
@@ -126,6 +132,9 @@ impl Socket {
     /// or send call has failed with just before, which is the kernel's word about the same error.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub fn take_error(&self, noticed: Option<&io::Error>) -> Option<Unreachable> {
+        if !self.reports_errors {
+            return None;
+        }
         // quinn-udp tells who reported the error; who could not be reached is needed here.
         // Queue and pending error go together: taking one of the queue makes the next pending.
         let socket = socket2::SockRef::from(&self.io);
@@ -156,14 +165,17 @@ impl Socket {
     /// Hands one GSO batch to the kernel. `WouldBlock` means to try the same again when the
     /// socket is writable.
     pub fn send(&mut self, transmit: &Transmit, data: &[u8]) -> io::Result<()> {
+        if !can_be_sent_to(transmit.destination) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let batch = data.get(..transmit.size).unwrap_or(data);
         let sent = self.send_segments(transmit, batch, transmit.segment_size);
         if !matches!(&sent, Err(e) if e.kind() == io::ErrorKind::InvalidInput) {
             return sent;
         }
         // quinn-udp takes this for a kernel without offloads and gives them up for everybody. But
-        // an address to which nothing can be sent, port 0 for one, brings it about as well, and
-        // whoever forges the source of a packet names such an address: a single packet tells.
+        // an address to which nothing can be sent brings it about as well, and whoever forges the
+        // source of a packet names such an address: a single packet tells.
         let single = transmit.segment_size.unwrap_or(batch.len());
         let packet = batch.get(..single).unwrap_or(batch);
         let sent = self.send_segments(transmit, packet, None);
@@ -213,6 +225,11 @@ impl Socket {
     pub fn io(&self) -> &UdpSocket {
         &self.io
     }
+}
+
+/// Whether an address can be anybody's.
+fn can_be_sent_to(address: SocketAddr) -> bool {
+    address.port() != 0
 }
 
 /// Asks the kernel for batches of packets in both directions, and for congestion marks.
