@@ -37,11 +37,42 @@ $(VENV)/.dev: $(VENV)/.build
 	$(BIN)/python $(PIP) install --group all
 	touch $@
 
-# Peers have dependencies of their own, so each lives in an environment of its own.
-$(PEERS)/pywebtransport-0.8.1/.installed:
-	[ -x $(@D)/bin/python ] || $(PYTHON) -m venv $(@D)
-	$(@D)/bin/python $(PIP) install pywebtransport==0.8.1
+# The peers of tests/interop. In Python, each has an environment of its own; all programs are built
+# from what stands in tests/interop/peers, with the versions that the lock files there name.
+PEER_SOURCES := tests/interop/peers
+GO_SOURCES := $(wildcard $(PEER_SOURCES)/webtransport-go/*)
+RUST_SOURCES := $(shell find $(PEER_SOURCES)/rust -name '*.rs' -o -name 'Cargo.*')
+
+$(PEERS)/%/.installed: $(PEER_SOURCES)/requirements/%.txt
+	@[ -n "$(PEER_PYTHON)" ] || { echo "$*: Python 3.12 or newer is needed; name one with NEWER_PYTHON=..." >&2; exit 1; }
+	[ -x $(@D)/bin/python ] || $(PEER_PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(PIP) install -r $<
 	touch $@
+
+PEER_PYTHON = $(PYTHON)
+
+.PHONY: go
+go:
+	@command -v go >/dev/null && exit 0; \
+	if command -v apt-get >/dev/null; then \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends golang-go; fi; \
+	command -v go >/dev/null || { echo "Go is needed for the peers of tests/interop: install it." >&2; exit 1; }
+
+$(PEERS)/webtransport-go-0.13: $(GO_SOURCES) | go
+	cd $(PEER_SOURCES)/webtransport-go && go build -o $(CURDIR)/$@ .
+
+$(PEERS)/webtransport-go-0.9: $(GO_SOURCES) | go
+	cd $(PEER_SOURCES)/webtransport-go && go build -modfile=v0.9.mod -tags v09 -o $(CURDIR)/$@ .
+
+$(PEERS)/rust/.built: $(RUST_SOURCES)
+	cargo build --locked --quiet --manifest-path $(PEER_SOURCES)/rust/Cargo.toml --target-dir $(@D)
+	touch $@
+
+.PHONY: peers
+peers: $(PEERS)/webtransport-go-0.13 $(PEERS)/webtransport-go-0.9 $(PEERS)/rust/.built \
+	$(PEERS)/pywebtransport-0.8.1/.installed
 
 .PHONY: chromium
 chromium:
@@ -94,7 +125,7 @@ docs: $(VENV)/.dev build ## write docs/reference/api from the docstrings
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test lint types test-rust test-fuzz test-python test-uvloop test-browser test-interop fuzz bench-codec bench-peers
+.PHONY: test lint types test-rust test-fuzz test-python test-uvloop test-browser test-interop interop-table fuzz bench-codec bench-peers
 test: lint test-rust test-fuzz types test-python test-uvloop ## everything
 
 lint: $(VENV)/.dev ## formatting and lints, Rust and Python
@@ -117,7 +148,7 @@ types: $(VENV)/.dev build ## mypy --strict, and the stub against the extension
 	$(BIN)/python -m mypy.stubtest pywebtransport._native --ignore-disjoint-bases \
 		--allowlist tests/packaging/stubtest-allowlist.txt
 
-test-python: $(VENV)/.dev $(PEERS)/pywebtransport-0.8.1/.installed chromium brokers build ## Python tests, browser and peers included
+test-python: $(VENV)/.dev peers chromium brokers build ## Python tests, browser and peers included
 	$(PYTEST)
 
 test-uvloop: $(VENV)/.dev build ## behaviour and faults of the native engine on uvloop
@@ -126,8 +157,11 @@ test-uvloop: $(VENV)/.dev build ## behaviour and faults of the native engine on 
 test-browser: $(VENV)/.dev chromium build ## only the browser tests
 	$(PYTEST) tests/browser
 
-test-interop: $(VENV)/.dev $(PEERS)/pywebtransport-0.8.1/.installed build ## only the tests against other implementations
+test-interop: $(VENV)/.dev peers build ## only the tests against other implementations
 	$(PYTEST) tests/interop
+
+interop-table: $(VENV)/.dev peers build ## write docs/reference/peers.md from what tests/interop sees
+	WRITE_INTEROP_TABLE=1 $(PYTEST) tests/interop/test_checks.py tests/interop/test_table.py
 
 bench-peers: $(VENV)/.dev build ## this library beside its peers, end to end (half an hour)
 	$(BIN)/python benches/peers/run.py

@@ -1,118 +1,93 @@
-"""Other implementations, each a process of its own that speaks JSON lines."""
+"""Peers in processes of their own, and our two ends in the tests' process."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from pywebtransport.utils import generate_self_signed_cert
-from tests.support.laboratory import Laboratory
-
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = Path(__file__).with_name("peers")
-RELEASE = ROOT / ".cache/peers/pywebtransport-0.8.1/bin/python"
+from examples.certificate import make_certificate
+from tests.interop.checks import End, Pair, ask
+from tests.interop.ours import Ours
+from tests.interop.registry import ENGINES, PEERS, Peer
+from tests.interop.remote import Remote
 
 
 @dataclass(frozen=True)
-class Peer:
-    """A program of peers/ and the interpreter that has what it imports."""
+class Case:
+    """A peer in one role, and the engine of ours in the other."""
 
-    name: str
-    program: str
-    python: Path
+    peer: Peer
+    role: str
+    engine: str
 
-    def command(self, *arguments: str) -> list[str]:
-        if not self.python.exists():
-            pytest.fail(f"{self.name} is not installed: run `make test-interop`")
-        return [str(self.python), str(PROGRAMS / self.program), *arguments]
-
-    async def start(self, *arguments: str) -> Process:
-        # The release must find its own package, never this repository's.
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        command = self.command(*arguments)
-        return await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, cwd=PROGRAMS, env=environment
-        )
-
-    async def run_client(self, url: str, scenario: str) -> dict[str, Any]:
-        """What the peer, as a client of `url`, says came of the scenario."""
-        port = url.rpartition(":")[2]
-        process = await self.start("connect", port, scenario)
-        try:
-            output, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert process.returncode == 0, f"{self.name} ended with {process.returncode}"
-        result = json.loads(output.splitlines()[-1])
-        print(f"{self.name} as client, {scenario}: {result}")
-        return dict(result)
+    def __str__(self) -> str:
+        return f"{self.peer.name} as {self.role}, {self.engine}"
 
 
-AIOQUIC = Peer("aioquic", "aioquic_peer.py", Path(sys.executable))
-PYWEBTRANSPORT = Peer("pywebtransport 0.8.1", "pywebtransport_peer.py", RELEASE)
+CASES = [Case(peer, role, engine) for peer in PEERS for role in peer.roles for engine in ENGINES]
 
 
-@pytest.fixture(params=[AIOQUIC, PYWEBTRANSPORT], ids=["aioquic", "pywebtransport-0.8.1"])
-def peer(request: pytest.FixtureRequest) -> Peer:
-    assert isinstance(request.param, Peer)
-    return request.param
+SEEN: dict[tuple[str, str, str, str], str | None] = {}
+"""By peer, role, engine and check: what a run saw instead of what should be, or None."""
 
 
-class PeerServer:
-    """A peer that listens; `next(event)` waits for something that it says it saw."""
+class Laboratory:
+    """Each end once, started when it is first needed."""
 
-    def __init__(self, peer: Peer, process: Process) -> None:
-        self.peer = peer
-        self._process = process
-        self.url = ""
+    def __init__(self, directory: Path) -> None:
+        self.certificate = make_certificate(directory)
+        self._peers, self._ours = AsyncExitStack(), AsyncExitStack()
+        self._ends: dict[str, End] = {}
+        self._ports: dict[tuple[str, bool], int] = {}
 
-    async def next(self, event: str) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            said = json.loads(line)
-            print(f"{self.peer.name} as server: {said}")
-            if said["event"] == event:
-                return dict(said)
-        raise AssertionError(f"{self.peer.name} ended before it said {event!r}")
+    async def __aenter__(self) -> Laboratory:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._ours.aclose()
+        await self._peers.aclose()
+
+    async def pair(self, case: Case, *, patience: float) -> Pair:
+        theirs, ours = await self._peer(case.peer), await self._end(case.engine)
+        client, server = (ours, theirs) if case.role == "server" else (theirs, ours)
+        name = case.peer.name if case.role == "server" else case.engine
+        ports = {small: await self._port(name, server, small) for small in (False, True)}
+        return Pair(client, server, ports, patience=patience)
+
+    async def _peer(self, peer: Peer) -> End:
+        if peer.name not in self._ends:
+            try:
+                end = await self._peers.enter_async_context(Remote(peer.command))
+            except FileNotFoundError:
+                pytest.fail(f"{peer.name} is not there: run `make test-interop`")
+            self._ends[peer.name] = end
+        return self._ends[peer.name]
+
+    async def _end(self, engine: str) -> End:
+        if engine not in self._ends:
+            self._ends[engine] = await self._ours.enter_async_context(Ours(engine))
+        return self._ends[engine]
+
+    async def _port(self, name: str, server: End, small: bool) -> int:
+        if (name, small) not in self._ports:
+            files = {"certfile": self.certificate.certfile, "keyfile": self.certificate.keyfile}
+            answer = await ask("server", server, 30, "listen", **files, small=small)
+            self._ports[name, small] = answer["port"]
+        return self._ports[name, small]
 
 
-@pytest_asyncio.fixture
-async def server(peer: Peer, tmp_path: Path) -> AsyncIterator[PeerServer]:
-    process = await peer.start(
-        "serve", *generate_self_signed_cert(hostname="localhost", output_dir=str(tmp_path))
-    )
-    server = PeerServer(peer, process)
-    try:
-        server.url = f"https://127.0.0.1:{(await server.next('listening'))['port']}"
-        yield server
-    finally:
-        # The end of its input is what tells a peer to stop.
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.communicate()
-
-
-# Session flow control must be offered to 0.8.1: a side that offers none grants nothing there.
-LIMITS = {
-    "initial_max_data": 1 << 24,
-    "initial_max_streams_bidi": 100,
-    "initial_max_streams_uni": 100,
-}
-
-
-@pytest_asyncio.fixture
-async def laboratory(engine: str) -> AsyncIterator[Laboratory]:
-    async with Laboratory(engine=engine, **LIMITS) as laboratory:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def laboratory(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Laboratory]:
+    async with Laboratory(tmp_path_factory.mktemp("certificate")) as laboratory:
         yield laboratory
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    assert isinstance(request.param, Case)
+    return request.param

@@ -27,7 +27,7 @@ from pywebtransport.rpc import (
 from pywebtransport.serializer import JSONSerializer
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import StructuredStream
-from tests.interop.conftest import LIMITS, RELEASE, Peer, PeerServer
+from tests.interop.release import LIMITS, RELEASE, Peer, PeerServer
 from tests.support.laboratory import free_port
 
 PEER = Peer("pywebtransport 0.8.1", "messaging_081_peer.py", RELEASE)

@@ -3,12 +3,13 @@
     messaging_081_peer.py serve CERTFILE KEYFILE
     messaging_081_peer.py connect PORT SCENARIO
 
-Runs in that release's environment; speaks on standard output like pywebtransport_peer.py.
+Runs in that release's environment; speaks JSON lines on standard output.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import ssl
@@ -16,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from pywebtransport_peer import LIMITS, closing, say
+from pywebtransport_081 import LIMITS
 
 import pywebtransport
 from pywebtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient
@@ -25,6 +26,7 @@ from pywebtransport.pubsub import PubSubManager, SubscriptionFailedError
 from pywebtransport.rpc import InvalidParamsError, RpcError, RpcManager, RpcTimeoutError
 from pywebtransport.serializer import JSONSerializer
 from pywebtransport.stream import StructuredStream
+from pywebtransport.types import EventType
 
 
 @dataclass
@@ -39,6 +41,22 @@ for each in Point.__dataclass_fields__.values():
     each.type = Point.__annotations__[each.name]
 
 REGISTRY = {0x0102: Point}
+
+
+def say(event: str, **values: Any) -> None:
+    print(json.dumps({"event": event, **values}), flush=True)
+
+
+def closing(session: Any) -> asyncio.Future[None]:
+    """Done when the session is."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def closed(event: Any) -> None:
+        if event.data["session_id"] == session.session_id and not future.done():
+            future.set_result(None)
+
+    session.protocol_handler.on(event_type=EventType.SESSION_CLOSED, handler=closed)
+    return future
 
 
 def register(rpc: RpcManager) -> None:

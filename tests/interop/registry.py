@@ -1,0 +1,169 @@
+"""The peers: how each is run, and what each is known not to do, with the reason.
+
+`make test-interop` builds what the commands name (the Makefile's PEERS).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pywebtransport._engine.select import ENGINES
+
+__all__ = ["ENGINES", "PEERS", "ROLES", "ROOT", "Known", "Peer"]
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILT = ROOT / ".cache/peers"
+PROGRAMS = Path(__file__).with_name("peers")
+ROLES = ("client", "server")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is seen instead of what should be, since the peer does not do it."""
+
+    seen: str
+    """A regular expression for what `Seen` says."""
+    why: str
+    """The reason, for the table's readers: a sentence, or what is said of the peer by its name."""
+    engine: str | None = None
+    """Only on this engine of ours; None: on each."""
+
+    def matches(self, seen: str) -> bool:
+        return re.search(self.seen, seen) is not None
+
+
+@dataclass(frozen=True)
+class Peer:
+    name: str
+    command: list[str]
+    kind: str
+    """What it is: for the table."""
+    speaks: str
+    """Its drafts: for the table."""
+    roles: tuple[str, ...] = ROLES
+    known: dict[tuple[str, str], Known] = field(default_factory=dict)
+    """By role of the peer and check."""
+
+    def deviation(self, role: str, engine: str, check: str) -> Known | None:
+        known = self.known.get((role, check))
+        return known if known and known.engine in (None, engine) else None
+
+
+def python(environment: str, program: str) -> list[str]:
+    return [str(BUILT / environment / "bin/python"), str(PROGRAMS / program)]
+
+
+def both_roles(**known: Known) -> dict[tuple[str, str], Known]:
+    """For `subprotocol`, `flow_control` and so on, each a check's name."""
+    return {(role, NAMES[name]): each for role in ROLES for name, each in known.items()}
+
+
+NAMES = {
+    "flow_control": "session flow control, small limits",
+    "subprotocol": "a subprotocol",
+    "unknown_path": "an unknown path",
+}
+
+NO_FLOW_CONTROL = Known(
+    r"client: a stream beyond the limit opens at once",
+    "The drafts that it speaks have no session flow control; QUIC's limits hold.",
+)
+NO_SUBPROTOCOL = Known(
+    r"protocol is \{'client': None, 'server': None\}",
+    "It does not negotiate subprotocols.",
+)
+PEERS = [
+    Peer("webtransport-go 0.13", [str(BUILT / "webtransport-go-0.13")], "Go module", "16, 02"),
+    Peer(
+        "webtransport-go 0.9",
+        [str(BUILT / "webtransport-go-0.9")],
+        "Go module",
+        "02",
+        known=both_roles(flow_control=NO_FLOW_CONTROL, subprotocol=NO_SUBPROTOCOL),
+    ),
+    Peer(
+        "wtransport 0.7",
+        [str(BUILT / "rust/debug/peer-wtransport")],
+        "crate",
+        "02, one setting of 07",
+        known={
+            **both_roles(flow_control=NO_FLOW_CONTROL, subprotocol=NO_SUBPROTOCOL),
+            ("server", "close of the server at once"): Known(
+                r"client: `connect`: ClientError: .*Session closed before ready: .*bye",
+                "closes the connection with its answer, which `connect()` takes for a failure",
+            ),
+            ("client", "an unknown path"): Known(
+                r"client: the answer is \{'status': None\}",
+                "tells its user that the session was rejected, not with which status",
+            ),
+        },
+    ),
+    Peer(
+        "web-transport-quinn 0.13",
+        [str(BUILT / "rust/debug/peer-web-transport-quinn")],
+        "crate",
+        "02, 07",
+        known={
+            **both_roles(flow_control=NO_FLOW_CONTROL),
+            ("server", "an unknown path"): Known(
+                r"client: `connect`: .*Session closed before ready: "
+                r"(the connection was lost|the server reset the request)",
+                "closes its control stream, and so the connection, together with the rejection",
+            ),
+            ("client", "an unknown path"): Known(
+                r"client: `connect`: .*expected 200, got: Some\(404\)",
+                "tells its user of the status in the text of an error only",
+            ),
+        },
+    ),
+    Peer(
+        "aioquic 1.7",
+        [sys.executable, str(PROGRAMS / "h3_peer.py"), "aioquic"],
+        "PyPI, its own HTTP/3 layer",
+        "02",
+        known=both_roles(flow_control=NO_FLOW_CONTROL),
+    ),
+    Peer(
+        "qh3 2.1",
+        [sys.executable, str(PROGRAMS / "h3_peer.py"), "qh3"],
+        "PyPI, its own HTTP/3 layer",
+        "02",
+        known=both_roles(flow_control=NO_FLOW_CONTROL),
+    ),
+    Peer(
+        "pywebtransport 0.8.1",
+        python("pywebtransport-0.8.1", "pywebtransport_081.py"),
+        "PyPI",
+        "13, capsules without DATA frames",
+        known={
+            **both_roles(
+                subprotocol=NO_SUBPROTOCOL,
+                flow_control=Known(
+                    r"client: a stream beyond the limit opens at once",
+                    "grants too little, so this library leaves it to QUIC's limits",
+                ),
+            ),
+            **{
+                (role, f"reset code of the {other}"): Known(
+                    rf"{role}: `ended` waits for ever",
+                    "does not tell a reader that its stream was reset",
+                )
+                for role, other in (ROLES, ROLES[::-1])
+            },
+            **{
+                (role, f"stop code of the {other}"): Known(
+                    rf"{role}: `stopped`: RuntimeError: .* after the stream was reset",
+                    "tells a writer that its stream was stopped, not with which code",
+                )
+                for role, other in (ROLES, ROLES[::-1])
+            },
+            ("client", "close of the server at once"): Known(
+                r"client: `closed` waits for ever",
+                "tells of the end before `connect()` has returned and anybody can listen",
+            ),
+        },
+    ),
+]
