@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pywebtransport import constants as c
+from pywebtransport._origins import normal_origin
 from pywebtransport.exceptions import certificate_not_found, invalid_config
 from pywebtransport.types import Headers, MiddlewareProtocol
 
@@ -23,6 +24,9 @@ __all__ = ["BaseConfig", "ClientConfig", "ProxyConfig", "ServerConfig"]
 
 MAX_SECONDS = 10**9
 SHA256_SIZE = 32
+ORIGINS_NEEDED = (
+    'must be None or a list of origins, each scheme://host or scheme://host:port, "*" or "null"'
+)
 
 
 @dataclass(kw_only=True)
@@ -382,6 +386,10 @@ class ServerConfig(BaseConfig):
 
     access_log: bool = c.DEFAULT_ACCESS_LOG
     """Whether each session is logged, at its opening and its end."""
+    allowed_origins: list[str] | None = None
+    """Web pages whose requests are answered, as ``https://example.org``; others get status 403.
+    None: pages of the very host and port that they ask for. ``"*"``: any page. ``"null"``, a page
+    without an origin, has to be named. Requests without an Origin, of programs, are no matter."""
     bind_host: str = c.DEFAULT_BIND_HOST
     """A name or an address."""
     bind_port: int = c.DEFAULT_DEV_PORT
@@ -473,6 +481,8 @@ class ServerConfig(BaseConfig):
         if not isinstance(self.bind_host, str) or not self.bind_host:
             reason = "must be a host name or an address"
             raise invalid_config(key="bind_host", value=self.bind_host, reason=reason)
+        if self.allowed_origins is not None:
+            _each(self, ("allowed_origins",), _is_origins, ORIGINS_NEEDED)
         if self.max_connections_per_address is not None:
             reason = "must be an integer > 0 and < 2**62, or None for no limit of its own"
             _each(self, ("max_connections_per_address",), _is_count, reason)
@@ -510,6 +520,16 @@ def _is_credit(value: Any) -> bool:
 
 def _is_names(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
+
+
+def _is_origins(value: Any) -> bool:
+    # A string is a sequence of strings too, and "*" alone would even be one.
+    if not isinstance(value, list | tuple):
+        return False
+    try:
+        return all(isinstance(origin, str) and normal_origin(origin) for origin in value)
+    except ValueError:
+        return False
 
 
 def _is_time(value: Any) -> bool:
