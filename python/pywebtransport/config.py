@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 
 from pywebtransport import constants as c
 from pywebtransport._origins import normal_origin
+from pywebtransport._words import redacted
 from pywebtransport.exceptions import certificate_not_found, invalid_config
 from pywebtransport.types import Headers, MiddlewareProtocol
 
@@ -29,7 +30,7 @@ ORIGINS_NEEDED = (
 )
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class ProxyConfig:
     """An HTTP proxy that a client's packets go through; the URL needs a host and a port."""
 
@@ -39,6 +40,11 @@ class ProxyConfig:
     """Fields for the proxy."""
     connect_timeout: float = c.DEFAULT_PROXY_CONNECT_TIMEOUT
     """How long reaching the proxy may take."""
+
+    def __repr__(self) -> str:
+        """Without what may be secret: the user-info of the URL, and the headers."""
+        url = redacted(self.url) if isinstance(self.url, str) else self.url
+        return f"ProxyConfig(url={url!r}, connect_timeout={self.connect_timeout})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,8 +288,8 @@ class ClientConfig(BaseConfig):
     """PEM certificate for servers that ask for one; goes with ``keyfile``."""
     connect_timeout: float = c.DEFAULT_CONNECT_TIMEOUT
     """How long name resolution, handshake and session request may take."""
-    headers: Headers = field(default_factory=dict)
-    """Fields of every session request."""
+    headers: Headers = field(default_factory=dict, repr=False)
+    """Fields of every session request; not in the configuration's ``repr``."""
     keyfile: str | None = None
     """PEM key of ``certfile``, unencrypted."""
     max_connections: int = c.DEFAULT_CLIENT_MAX_CONNECTIONS
@@ -313,7 +319,8 @@ class ClientConfig(BaseConfig):
 
     def __post_init__(self) -> None:
         if not isinstance(self.headers, Mapping):
-            raise invalid_config(key="headers", value=self.headers, reason="must be a dictionary")
+            kind = type(self.headers).__name__
+            raise invalid_config(key="headers", value=kind, reason="must be a dictionary")
         headers = {str(name).lower(): str(value) for name, value in self.headers.items()}
         headers.setdefault(c.USER_AGENT_HEADER, str(self.user_agent))
         object.__setattr__(self, "headers", headers)
@@ -422,7 +429,9 @@ class ServerConfig(BaseConfig):
     session_cleanup_interval: float = c.DEFAULT_SESSION_CLEANUP_INTERVAL
     """How often the manager looks for sessions that have ended."""
     verify_mode: ssl.VerifyMode = c.DEFAULT_SERVER_VERIFY_MODE
-    """Whether clients are asked for a certificate that ``ca_certs`` vouches for."""
+    """Whether clients are asked for a certificate that ``ca_certs`` vouches for: CERT_REQUIRED lets
+    nobody else in. CERT_OPTIONAL lets in who shows none, and on the aioquic engine asks nobody;
+    ``session.peer_certificate`` says who showed one."""
 
     _TIMES = (
         *BaseConfig._TIMES,
@@ -465,7 +474,11 @@ class ServerConfig(BaseConfig):
         keyfile: str,
         ca_certs: str | None = None,
     ) -> Self:
-        """Clients are asked for a certificate when ``ca_certs`` says which ones are good."""
+        """Clients are asked for a certificate when ``ca_certs`` says which ones are good.
+
+        They may come without one: set ``verify_mode=ssl.CERT_REQUIRED`` by :meth:`update`, or look
+        at ``session.peer_certificate``.
+        """
         return cls(
             bind_host=host,
             bind_port=port,
@@ -494,6 +507,9 @@ class ServerConfig(BaseConfig):
             reason = "must be a list of middleware"
             raise invalid_config(key="middleware", value=self.middleware, reason=reason)
         self._check_choice("verify_mode", tuple(ssl.VerifyMode))
+        if self.verify_mode == ssl.CERT_REQUIRED and not self.ca_certs:
+            reason = "must name the authorities of clients' certificates with CERT_REQUIRED"
+            raise invalid_config(key="ca_certs", value=self.ca_certs, reason=reason)
 
 
 def _each(

@@ -226,6 +226,9 @@ class EngineConnection(Protocol):
     def stats(self) -> EngineStats:
         """Figures as they are now, or were at the end."""
 
+    def peer_certificates(self) -> list[bytes]:
+        """What the peer showed, in DER, leaf first; EngineClosed at the end."""
+
     def export_keying_material(
         self, session_id: int, label: bytes, context: bytes, length: int
     ) -> bytes:

@@ -62,6 +62,7 @@ class ConnectionBase(Ending, EventEmitter):
         self._config = config
         self._handle = next(HANDLES)
         self._connection_id: str | None = None
+        self._peer_certificate: bytes | None = None
         self._state = ConnectionState.IDLE
         self._link: Link | None = None
         self._sessions: dict[SessionId, WebTransportSession] = {}

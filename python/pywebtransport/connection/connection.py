@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -219,6 +220,18 @@ class WebTransportConnection(ConnectionBase):
         for a QUIC connection of one's own.
         """
         return None
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The certificate that the peer showed in the handshake, in DER; None: it showed none.
+
+        On a server it has been checked against ``config.ca_certs``. Once the connection has ended
+        only what was read before is known.
+        """
+        if self._peer_certificate is None and self._link is not None:
+            with contextlib.suppress(EngineClosed):
+                self._peer_certificate = next(iter(self._link.engine.peer_certificates()), None)
+        return self._peer_certificate
 
     @property
     def state(self) -> ConnectionState:

@@ -289,6 +289,9 @@ def _call(kind: type, strict: bool) -> Convert:
         if value is None and not strict:
             return None
         try:
+            if isinstance(value, int) and issubclass(kind, (bytes, bytearray)):
+                # As of bytes itself: the number would be the size.
+                raise TypeError("bytes are not made of a number")
             return value if isinstance(value, kind) else kind(value)
         except SerializationError:
             raise

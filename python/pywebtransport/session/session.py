@@ -155,6 +155,11 @@ class WebTransportSession(SessionBase):
         return None
 
     @property
+    def peer_certificate(self) -> bytes | None:
+        """As of the connection: the certificate that the peer showed, in DER; None: none."""
+        return self._connection.peer_certificate
+
+    @property
     def remote_address(self) -> Address | None:
         """Where the peer is now."""
         return self._connection.remote_address
