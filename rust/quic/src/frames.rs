@@ -262,7 +262,7 @@ impl Walk {
             let body = match kind {
                 PADDING => {
                     let rest = payload.get(body_start..)?;
-                    cursor.at += rest.iter().position(|byte| *byte != 0)?;
+                    cursor.at += padding(rest);
                     None
                 }
                 PING | HANDSHAKE_DONE | IMMEDIATE_ACK => None,
@@ -423,6 +423,14 @@ impl Cursor<'_> {
         self.at += count as usize;
         Some(())
     }
+}
+
+/// How many bytes of PADDING there are at the front. MTU probes and first packets are full of it.
+fn padding(bytes: &[u8]) -> usize {
+    let (wide, _) = bytes.as_chunks::<16>();
+    let skipped = 16 * wide.iter().take_while(|bytes| **bytes == [0; 16]).count();
+    let rest = bytes.get(skipped..).unwrap_or_default();
+    skipped + rest.iter().take_while(|byte| **byte == 0).count()
 }
 
 /// Takes a variable-length integer off the front (RFC 9000 §16).
