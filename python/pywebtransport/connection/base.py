@@ -204,7 +204,8 @@ class ConnectionBase(Ending, EventEmitter):
                 session._reject(500, {})
 
     def _session_ready(self, session: SessionBase) -> None:
-        self._established = session
+        if self.is_client and not session._waits_for_answer:
+            self._established = session
         wake(self._session_waiters)
 
     def _session_ended(self, session: SessionBase) -> None:
@@ -277,6 +278,7 @@ class ConnectionBase(Ending, EventEmitter):
             session._on_closed(0, info.reason or f"connection closed, code {info.code:#x}", info.by)
         for stream in list(link.streams.values()):
             stream._lose()
+        link.connection = None
         wake(self._session_waiters)
         wake(self._ready_waiters)
         if self._on_end is not None:

@@ -401,6 +401,7 @@ class WebTransportConnection(ConnectionBase):
                 raise ClientError(f"Session closed before ready: {refusal}")
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             await wait_among(self._session_waiters, future)
+        self._established = None
         return session_id
 
     # Life and end.

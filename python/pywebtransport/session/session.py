@@ -179,6 +179,8 @@ class WebTransportSession(SessionBase):
         """A manager with the session's present streams; None before :meth:`initialize`."""
         if self._link is None:
             return None
+        if self._state == SessionState.CLOSED:
+            return SessionStreams(session=self)
         if self._stream_manager is None:
             self._stream_manager = SessionStreams(session=self)
         return self._stream_manager
