@@ -50,6 +50,12 @@ $(PEERS)/%/.installed: $(PEER_SOURCES)/requirements/%.txt
 	touch $@
 
 PEER_PYTHON = $(PYTHON)
+# Some peers need Python 3.12; pyenv keeps its interpreters off the path.
+NEWER_PYTHON ?= $(shell for p in python3.12 python3.13 python3.14 python3 \
+	$$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.1[2-9].*/bin/python 2>/dev/null); do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
+$(PEERS)/pywebtransport-0.21.1/.installed: PEER_PYTHON = $(NEWER_PYTHON)
+$(PEERS)/web-transport-quinn-0.1/.installed: PEER_PYTHON = $(NEWER_PYTHON)
 
 .PHONY: go
 go:
@@ -70,9 +76,11 @@ $(PEERS)/rust/.built: $(RUST_SOURCES)
 	cargo build --locked --quiet --manifest-path $(PEER_SOURCES)/rust/Cargo.toml --target-dir $(@D)
 	touch $@
 
+PYTHON_PEERS := pywebtransport-0.8.1 pywebtransport-0.21.1 web-transport-quinn-0.1
+
 .PHONY: peers
 peers: $(PEERS)/webtransport-go-0.13 $(PEERS)/webtransport-go-0.9 $(PEERS)/rust/.built \
-	$(PEERS)/pywebtransport-0.8.1/.installed
+	$(addprefix $(PEERS)/,$(addsuffix /.installed,$(PYTHON_PEERS)))
 
 .PHONY: chromium
 chromium:

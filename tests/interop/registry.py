@@ -75,6 +75,17 @@ NO_SUBPROTOCOL = Known(
     r"protocol is \{'client': None, 'server': None\}",
     "It does not negotiate subprotocols.",
 )
+WEB_TRANSPORT_QUINN_REJECTS = Known(
+    r"client: `connect`: .*Session closed before ready: "
+    r"(the connection was lost|the server reset the request)",
+    "The web-transport-quinn crate closes its control stream, and so the connection, together with "
+    "a rejection.",
+)
+WEB_TRANSPORT_QUINN_IS_REJECTED = Known(
+    r"client: `connect`: .*expected 200, got: Some\(404\)",
+    "The web-transport-quinn crate tells its user of the status in the text of an error only.",
+)
+
 PEERS = [
     Peer("webtransport-go 0.13", [str(BUILT / "webtransport-go-0.13")], "Go module", "16, 02"),
     Peer(
@@ -108,15 +119,8 @@ PEERS = [
         "02, 07",
         known={
             **both_roles(flow_control=NO_FLOW_CONTROL),
-            ("server", "an unknown path"): Known(
-                r"client: `connect`: .*Session closed before ready: "
-                r"(the connection was lost|the server reset the request)",
-                "closes its control stream, and so the connection, together with the rejection",
-            ),
-            ("client", "an unknown path"): Known(
-                r"client: `connect`: .*expected 200, got: Some\(404\)",
-                "tells its user of the status in the text of an error only",
-            ),
+            ("server", "an unknown path"): WEB_TRANSPORT_QUINN_REJECTS,
+            ("client", "an unknown path"): WEB_TRANSPORT_QUINN_IS_REJECTED,
         },
     ),
     Peer(
@@ -164,6 +168,33 @@ PEERS = [
                 r"client: `closed` waits for ever",
                 "tells of the end before `connect()` has returned and anybody can listen",
             ),
+        },
+    ),
+    Peer(
+        "pywebtransport 0.21.1",
+        python("pywebtransport-0.21.1", "pywebtransport_021.py"),
+        "PyPI",
+        "15, 16",
+        known={
+            ("client", "close of the server at once"): Known(
+                r"client: the close is \{'code': None, 'reason': None\}",
+                "tells of the end before `connect()` has returned and anybody can listen",
+            ),
+            ("client", "an unknown path"): Known(
+                r"client: `connect`: ClientError: wt_connection open failed .*0x10b",
+                "tells its user that the session was rejected, not with which status",
+            ),
+        },
+    ),
+    Peer(
+        "web-transport-quinn 0.1",
+        python("web-transport-quinn-0.1", "web_transport_quinn_py.py"),
+        "PyPI, bindings of the crate",
+        "02, 07",
+        known={
+            **both_roles(flow_control=NO_FLOW_CONTROL, subprotocol=NO_SUBPROTOCOL),
+            ("server", "an unknown path"): WEB_TRANSPORT_QUINN_REJECTS,
+            ("client", "an unknown path"): WEB_TRANSPORT_QUINN_IS_REJECTED,
         },
     ),
 ]
