@@ -74,7 +74,7 @@ Timestamp: TypeAlias = float
 URL: TypeAlias = str
 """``https://host:port/path?query``."""
 URLParts: TypeAlias = tuple[str, int, str]
-"""Host, port, and path with its query and fragment."""
+"""Host, port, and path with its query."""
 Weight: TypeAlias = int
 """A share, relative to the other weights."""
 

@@ -104,9 +104,12 @@ def trusting(certificate: Certificate, **options: Any) -> ClientConfig:
     ("url", "parts"),
     [
         ("https://example.org", ("example.org", 443, "/")),
-        ("https://example.org:4433/a/b?c=d#e", ("example.org", 4433, "/a/b?c=d#e")),
+        ("https://example.org:4433/a/b?c=d#e", ("example.org", 4433, "/a/b?c=d")),
         ("https://[::1]:1/x", ("::1", 1, "/x")),
         ("HTTPS://Example.org/?q", ("example.org", 443, "/?q")),
+        ("https://bücher.example/", ("xn--bcher-kva.example", 443, "/")),
+        ("https://a_b.example/ü?ö=%20#ä", ("a_b.example", 443, "/%C3%BC?%C3%B6=%20")),
+        ("https://h/~a;b=c,d'(e)*[f]|^", ("h", 443, "/~a;b=c,d'(e)*%5Bf%5D%7C%5E")),
     ],
 )
 def test_urls(url: str, parts: tuple[str, int, str]) -> None:

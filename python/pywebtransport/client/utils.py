@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pywebtransport._words import redacted
 from pywebtransport.constants import DEFAULT_SECURE_PORT, WEBTRANSPORT_SCHEME
@@ -12,9 +12,16 @@ from pywebtransport.types import URL, URLParts
 
 __all__ = ["parse_webtransport_url", "validate_url"]
 
+PATH_CHARACTERS = "/:@!$&'()*+,;=~%"
+"""What may stay in a path beside letters, digits and ``-._`` (RFC 3986 §3.3)."""
+QUERY_CHARACTERS = PATH_CHARACTERS + "?"
+
 
 def parse_webtransport_url(*, url: URL) -> URLParts:
-    """Host, port (443 by default), and path with query and fragment.
+    """Host, port (443 by default), and path with query, as they go into a request.
+
+    A name beyond ASCII is given by its IDNA form, a path or query by its percent-encoding. A
+    fragment is none of the server's business (RFC 9110 §4.2.5).
 
     Raises:
         ConfigurationError: ``url`` is not the https URL of a host.
@@ -42,11 +49,14 @@ def _parse(url: str) -> URLParts:
         raise _bad(url, "the port must be in 1..65535")
     if any(character.isspace() or not character.isprintable() for character in url):
         raise _bad(url, "it holds a space or a control character; percent-encode it")
-    path = parts.path or "/"
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode("ascii")
+        except UnicodeError as error:
+            raise _bad(url, f"its host has no IDNA form: {error}") from error
+    path = quote(parts.path or "/", safe=PATH_CHARACTERS)
     if parts.query:
-        path += f"?{parts.query}"
-    if parts.fragment:
-        path += f"#{parts.fragment}"
+        path += f"?{quote(parts.query, safe=QUERY_CHARACTERS)}"
     return host, DEFAULT_SECURE_PORT if port is None else port, path
 
 
