@@ -342,6 +342,7 @@ class EndpointSeam:
         stream_finished: type[Exception],
         session_refused: type[Exception],
         datagram_too_large: Callable[..., Exception],
+        no_datagrams: Callable[[], Exception],
         wrong_thread: Callable[[str, str], Exception],
     ) -> Self: ...
 

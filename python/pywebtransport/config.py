@@ -272,6 +272,10 @@ class ClientConfig(BaseConfig):
     ``user-agent`` is added where it is missing.
     """
 
+    allow_pooling: bool = c.DEFAULT_ALLOW_POOLING
+    """Whether sessions of one client with the same host, port and proxy share a connection that
+    takes several: one that drains, is full or closes is not shared, and it ends with its last
+    session. W3C's ``allowPooling``; not together with ``server_certificate_hashes``."""
     auto_reconnect: bool = c.DEFAULT_AUTO_RECONNECT
     """No effect: ``ReconnectingClient`` is what reconnects."""
     certfile: str | None = None
@@ -306,6 +310,7 @@ class ClientConfig(BaseConfig):
 
     _TIMES = (*BaseConfig._TIMES, "connect_timeout", "max_retry_delay", "retry_delay")
     _COUNTS = (*BaseConfig._COUNTS, "max_streams")
+    _SWITCHES = (*BaseConfig._SWITCHES, "allow_pooling")
 
     def __post_init__(self) -> None:
         if not isinstance(self.headers, Mapping):
@@ -374,6 +379,9 @@ class ClientConfig(BaseConfig):
             reason = "must be a list of SHA-256 digests or None"
             raise invalid_config(key="server_certificate_hashes", value=hashes, reason=reason)
         _ = self.certificate_digests  # a hash that is not one raises
+        if self.allow_pooling and hashes:
+            reason = "a connection trusted by a certificate's hash is not shared"
+            raise invalid_config(key="allow_pooling", value=True, reason=reason)
 
 
 @dataclass(frozen=True, kw_only=True)

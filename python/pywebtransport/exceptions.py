@@ -494,7 +494,7 @@ def datagram_too_large(*, size: int, max_size: int) -> DatagramError:
     )
 
 
-def no_datagrams(size: int) -> DatagramError:
+def no_datagrams(size: int | None = None) -> DatagramError:
     """The peer takes no datagrams at all."""
     return DatagramError(
         "the peer takes no datagrams: send the data on a stream", datagram_size=size, max_size=0

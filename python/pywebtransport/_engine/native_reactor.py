@@ -20,7 +20,7 @@ from pywebtransport._engine.base import (
 from pywebtransport._engine.rules import connect_error
 from pywebtransport._native import Endpoint, EndpointConnection, EndpointSeam, EndpointServer
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.exceptions import datagram_too_large, wrong_thread
+from pywebtransport.exceptions import datagram_too_large, no_datagrams, wrong_thread
 
 if TYPE_CHECKING:
     from pywebtransport.types import Address
@@ -38,6 +38,7 @@ SEAM = EndpointSeam(
     stream_finished=StreamFinished,
     session_refused=SessionRefused,
     datagram_too_large=datagram_too_large,
+    no_datagrams=no_datagrams,
     wrong_thread=wrong_thread,
 )
 """What crosses between Rust and the facade besides numbers, texts and bytes."""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pywebtransport._words import redacted
+from pywebtransport.client.sharing import SharedConnections
 from pywebtransport.client.statistics import ClientDiagnostics, ClientStats
 from pywebtransport.client.utils import parse_webtransport_url
 from pywebtransport.config import ClientConfig
@@ -29,7 +30,7 @@ logger = get_logger(name=__name__)
 
 
 class WebTransportClient(EventEmitter):
-    """Connects to servers, each session on a connection of its own.
+    """Connects to servers, each session on a connection of its own unless ``allow_pooling`` is set.
 
     Use it with ``async with``; leaving closes every connection.
 
@@ -58,6 +59,7 @@ class WebTransportClient(EventEmitter):
             connection_idle_check_interval=self._config.connection_idle_check_interval,
             connection_idle_timeout=self._config.connection_idle_timeout,
         )
+        self._shared = SharedConnections()
         self._default_headers: Headers = {}
         self._stats = ClientStats()
         self._is_active = False
@@ -181,19 +183,15 @@ class WebTransportClient(EventEmitter):
         connection: WebTransportConnection | None = None
         try:
             async with asyncio.timeout(timeout):
-                connection = await self._connection_factory(
-                    config=config,
-                    host=host,
-                    port=port,
-                    path=path,
-                    proxy_addr=await self._proxy_address(config, host, port),
-                )
-                self._connections._add(connection)
-                if is_optimistic:
-                    session_id = next(iter(connection._sessions))
+                if config.allow_pooling:
+                    session = await self._open_shared(config, host, port, path, is_optimistic)
                 else:
-                    session_id = await connection._ready_session()
-                session = await self._session(connection, session_id)
+                    connection = await self._connect(config, host, port, path)
+                    if is_optimistic:
+                        session_id = next(iter(connection._sessions))
+                    else:
+                        session_id = await connection._ready_session()
+                    session = await self._session(connection, session_id)
         except BaseException as error:
             stats.connections_failed += 1
             if connection is not None:
@@ -220,6 +218,52 @@ class WebTransportClient(EventEmitter):
         stats.min_connect_time = min(stats.min_connect_time, elapsed)
         stats.max_connect_time = max(stats.max_connect_time, elapsed)
         return session
+
+    async def _connect(
+        self, config: ClientConfig, host: str, port: int, path: str
+    ) -> WebTransportConnection:
+        connection = await self._connection_factory(
+            config=config,
+            host=host,
+            port=port,
+            path=path,
+            proxy_addr=await self._proxy_address(config, host, port),
+        )
+        self._connections._add(connection)
+        return connection
+
+    async def _open_shared(
+        self, config: ClientConfig, host: str, port: int, path: str, is_optimistic: bool
+    ) -> WebTransportSession:
+        """A session on a connection of its origin that takes one more, else on a new one."""
+        shared = self._shared
+        origin = (host, port, None if config.proxy is None else config.proxy.url)
+        may_share = True
+        while True:
+            async with shared.turn(origin):
+                connection = shared.find(origin) if may_share else None
+                is_shared = connection is not None
+                if connection is None:
+                    connection = await self._connect(config, host, port, path)
+                    session = next(iter(connection._sessions.values()), None)
+                    shared.add(origin, connection)
+                else:
+                    session = connection._request_of(config, host, port, path)
+            if session is None:  # it was answered, and ended, before anybody could look
+                return await self._session(connection, await connection._ready_session())
+            try:
+                if not is_optimistic:
+                    await connection._answer(session)
+            except (ClientError, ConnectionError):
+                if not is_shared or session._status is not None:
+                    raise
+                # It was full, or has ended meanwhile.
+                shared.retire(origin, connection)
+                may_share = False
+                continue
+            if self._session_factory is None:
+                return session
+            return await self._session(connection, session.session_id)
 
     async def _session(
         self, connection: WebTransportConnection, session_id: str

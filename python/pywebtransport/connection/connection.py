@@ -313,13 +313,7 @@ class WebTransportConnection(ConnectionBase):
             headers=headers,
             wt_available_protocols=wt_available_protocols,
         )
-        try:
-            await session.ensure_ready()
-        except SessionError as error:
-            raise self._refused(session) from error
-        except asyncio.CancelledError:
-            await session.close(close_connection=False)
-            raise
+        await self._answer(session)
         return session
 
     async def create_session_optimistic(
@@ -343,6 +337,26 @@ class WebTransportConnection(ConnectionBase):
         session = self._request(_request(authority, path, fields, wt_available_protocols))
         session._waits_for_answer = True
         return session
+
+    def _request_of(
+        self, config: ClientConfig, host: str, port: int, path: str
+    ) -> WebTransportSession:
+        """Ask for a session by a configuration of its own, as :meth:`create_client` does."""
+        fields, protocols = config.headers, config.wt_available_protocols
+        session = self._request(_request(_authority(host, port), path, fields, protocols))
+        session._waits_for_answer = True
+        return session
+
+    async def _answer(self, session: WebTransportSession) -> None:
+        """Wait until a session is, or was, established; raises why it never was."""
+        try:
+            await session.ensure_ready()
+        except SessionError as error:
+            if session._stats.ready_at is None:
+                raise self._refused(session) from error
+        except asyncio.CancelledError:
+            await session.close(close_connection=False)
+            raise
 
     def get_all_sessions(self) -> list[WebTransportSessionInfo]:
         """What is known of each session that has not ended."""

@@ -16,6 +16,7 @@ pub(crate) struct EndpointSeam {
     stream_finished: Py<PyAny>,
     session_refused: Py<PyAny>,
     datagram_too_large: Py<PyAny>,
+    no_datagrams: Py<PyAny>,
     wrong_thread: Py<PyAny>,
 }
 
@@ -24,7 +25,7 @@ impl EndpointSeam {
     #[new]
     #[pyo3(signature = (
         *, close_info, session_request, stats, closed, stream_finished, session_refused,
-        datagram_too_large, wrong_thread
+        datagram_too_large, no_datagrams, wrong_thread
     ))]
     #[expect(clippy::too_many_arguments, reason = "keywords of one Python call")]
     fn new(
@@ -35,6 +36,7 @@ impl EndpointSeam {
         stream_finished: Py<PyAny>,
         session_refused: Py<PyAny>,
         datagram_too_large: Py<PyAny>,
+        no_datagrams: Py<PyAny>,
         wrong_thread: Py<PyAny>,
     ) -> Self {
         Self {
@@ -45,6 +47,7 @@ impl EndpointSeam {
             stream_finished,
             session_refused,
             datagram_too_large,
+            no_datagrams,
             wrong_thread,
         }
     }
@@ -93,6 +96,10 @@ impl EndpointSeam {
                     let call = self.datagram_too_large.bind(py);
                     call.call((), Some(&sizes))
                 }));
+            }
+            Error::DatagramsUnsupported
+            | Error::Protocol(pywt_core::Error::DatagramsUnsupported) => {
+                return made(self.no_datagrams.bind(py).call0());
             }
             _ => return PyValueError::new_err(error.to_string()),
         };
