@@ -10,7 +10,7 @@ import pytest
 from pywebtransport import ClientConfig, WebTransportClient
 from pywebtransport.exceptions import ClientError, ConfigurationError
 from pywebtransport.session import WebTransportSession
-from pywebtransport.types import ConnectionState, SessionState
+from pywebtransport.types import ConnectionState, EventType, SessionState
 from tests.support import raw_http3 as h3
 from tests.support.certificate import Certificate
 from tests.support.raw_peer import RawServer
@@ -18,7 +18,12 @@ from tests.support.raw_peer import RawServer
 from .conftest import MakeSite
 from .site import Site, within
 
-SHARING = {"client": {"allow_pooling": True}}
+CREDIT = {
+    "initial_max_data": 1 << 20,
+    "initial_max_streams_bidi": 100,
+    "initial_max_streams_uni": 100,
+}
+SHARING: dict[str, Any] = {"client": {"allow_pooling": True}, **CREDIT}
 SERVER = h3.SETTINGS_OF["15"] | {h3.ENABLE_CONNECT_PROTOCOL: 1}
 ONE_SESSION = SERVER
 SEVERAL = SERVER | dict.fromkeys(
@@ -81,8 +86,8 @@ async def test_a_draining_connection_is_not_shared(site: MakeSite) -> None:
     first = await running.client.connect(url=running.url)
     server = await within(running.sessions.get())
     server.connection._begin_drain()
-    while first.state != SessionState.DRAINING:
-        await asyncio.sleep(0.001)
+    await within(first.wait_for(event_type=EventType.SESSION_DRAINING))
+    assert first.state == SessionState.DRAINING
     second = await connect(running)
     assert second.connection is not first.connection
     assert first.connection.state == ConnectionState.CONNECTED
@@ -103,7 +108,10 @@ async def test_where_one_session_is_allowed_each_has_its_connection(
             sessions.append(await within(task))
             assert len(server.peers) == number + 1
             assert server.peers[0].uni(h3.CONTROL)
-        assert [sorted(i for i in peer.streams if not i & 3) for peer in server.peers] == [[0], [0]]
+        asked = [
+            [i for i in peer.streams if peer.streams[i].data[:1] == b"\1"] for peer in server.peers
+        ]
+        assert asked == [[0], [0]]
 
 
 async def test_a_full_connection_makes_way_for_another(
@@ -147,7 +155,9 @@ async def test_an_answer_is_no_reason_to_ask_elsewhere(
 
 
 def sharing(engine: str, certificate: Certificate) -> WebTransportClient:
-    config = ClientConfig(engine=engine, ca_certs=certificate.certfile, allow_pooling=True)
+    config = ClientConfig(
+        engine=engine, ca_certs=certificate.certfile, allow_pooling=True, **CREDIT
+    )
     return WebTransportClient(config=config)
 
 

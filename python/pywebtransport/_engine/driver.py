@@ -229,9 +229,10 @@ class Driver:
         protocols: Sequence[str],
         now: float,
     ) -> int:
+        """The new session's id; to be followed by :meth:`drain` once the owner knows it, since it
+        may have been refused already."""
         stream_id = self._reserve_stream(unidirectional=False)
         self.core.connect(stream_id, authority, path, list(headers.items()), list(protocols), now)
-        self.drain()
         return stream_id
 
     def accept_session(

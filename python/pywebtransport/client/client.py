@@ -255,7 +255,7 @@ class WebTransportClient(EventEmitter):
                 if not is_optimistic:
                     await connection._answer(session)
             except (ClientError, ConnectionError):
-                if not is_shared or session._status is not None:
+                if not is_shared or session._status:
                     raise
                 # It was full, or has ended meanwhile.
                 shared.retire(origin, connection)

@@ -229,6 +229,7 @@ class WebTransportProtocolHandler(EventEmitter):
         except CoreError as error:
             raise ConnectionError(f"cannot ask for a session: {error}") from error
         info = self._registry.add_session(stream_id, path, dict(headers or {}))
+        self._driver.drain()
         self._flush()
         return info.session_id, stream_id
 
