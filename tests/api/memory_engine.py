@@ -139,7 +139,7 @@ class MemoryConnection:
         self._require_open()
         if self.requests.pop(session_id, None) is None:
             raise SessionRefused(f"session {session_id} was answered")
-        self.peer.tell("session_rejected", session_id, status, headers)
+        self.peer.tell("session_rejected", session_id, status, headers, "")
 
     def close_session(self, session_id: int, *, code: int, reason: str) -> None:
         self._require_open()

@@ -100,8 +100,8 @@ class Observer:
     def session_established(self, session_id: int, protocol: Any, headers: Any) -> None:
         self._tell("session_established", session_id, protocol, headers)
 
-    def session_rejected(self, session_id: int, status: int, headers: Any) -> None:
-        self._tell("session_rejected", session_id, status, headers)
+    def session_rejected(self, session_id: int, status: int, headers: Any, reason: str) -> None:
+        self._tell("session_rejected", session_id, status, headers, reason)
 
     def session_draining(self, session_id: int) -> None:
         self._tell("session_draining", session_id)

@@ -58,7 +58,7 @@ async def test_rejection_carries_its_status(connect: Connect, status: int) -> No
     session_id = pair.client.connection.open_session(authority="localhost", path="/", headers={})
     await pair.server.next("session_requested")
     pair.server.connection.reject_session(session_id, status=status, headers={"x-why": "so"})
-    told, told_status, headers = await pair.client.next("session_rejected")
+    told, told_status, headers, _ = await pair.client.next("session_rejected")
     assert (told, told_status, headers["x-why"]) == (session_id, status, "so")
     assert not pair.client.of("session_closed")
 
@@ -142,7 +142,7 @@ async def test_second_session_without_flow_control_is_refused(connect: Connect) 
     pair = await connect()
     await pair.session()
     second = pair.client.connection.open_session(authority="localhost", path="/", headers={})
-    told, status, _ = await pair.client.next("session_rejected")
+    told, status, _, _ = await pair.client.next("session_rejected")
     assert told == second
     assert status in (0, 429)
 

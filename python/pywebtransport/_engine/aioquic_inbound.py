@@ -253,7 +253,7 @@ class Inbound:
     ) -> None:
         logger.debug("session %d was rejected: %d %s", session_id, status, reason)
         self.requests.discard(session_id)
-        self._tell(self._sink.session_rejected, session_id, status, headers)
+        self._tell(self._sink.session_rejected, session_id, status, headers, reason)
 
     def session_requested(
         self,

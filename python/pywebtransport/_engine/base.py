@@ -119,8 +119,11 @@ class ConnectionSink(Protocol):
     ) -> None:
         """Client: a 2xx answer arrived."""
 
-    def session_rejected(self, session_id: int, status: int, headers: Mapping[str, str]) -> None:
-        """Client: a non-2xx answer arrived; ``status`` 0 when the stream was reset instead."""
+    def session_rejected(
+        self, session_id: int, status: int, headers: Mapping[str, str], reason: str
+    ) -> None:
+        """Client: a non-2xx answer arrived; ``status`` 0 when the stream was reset instead, or the
+        request could not be sent: then ``reason`` says why."""
 
     def session_draining(self, session_id: int) -> None:
         """DRAIN capsule or GOAWAY; the session stays usable."""

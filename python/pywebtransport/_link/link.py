@@ -77,10 +77,12 @@ class Link:
         if session is not None:
             session._on_established(protocol, headers)
 
-    def session_rejected(self, session_id: int, status: int, headers: Mapping[str, str]) -> None:
+    def session_rejected(
+        self, session_id: int, status: int, headers: Mapping[str, str], reason: str
+    ) -> None:
         session = self.sessions.get(session_id)
         if session is not None:
-            session._on_rejected(status, headers)
+            session._on_rejected(status, headers, reason)
 
     def session_draining(self, session_id: int) -> None:
         session = self.sessions.get(session_id)

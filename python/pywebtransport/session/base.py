@@ -259,11 +259,11 @@ class SessionBase(Ending, EventEmitter):
         self._become_ready()
         self._tell_ready()
 
-    def _on_rejected(self, status: int, headers: Mapping[str, str]) -> None:
+    def _on_rejected(self, status: int, headers: Mapping[str, str], reason: str) -> None:
         self._status = status
         self._response_headers = dict(headers)
-        reason = f"HTTP status {status}" if status else "the server reset the request"
-        self._on_closed(1, reason, "remote")
+        text = f"HTTP status {status}" if status else reason or "the server reset the request"
+        self._on_closed(1, text, "remote")
 
     def _on_draining(self) -> None:
         if self._state == SessionState.CONNECTED:

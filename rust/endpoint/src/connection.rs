@@ -442,6 +442,7 @@ impl Connection {
                 session,
                 status,
                 headers,
+                reason,
                 ..
             } => {
                 self.forget_session(session);
@@ -449,6 +450,7 @@ impl Connection {
                     session,
                     status,
                     headers,
+                    reason,
                 }
             }
             CoreEvent::SessionDraining { session } => Notification::SessionDraining(session),

@@ -58,6 +58,8 @@ pub enum Notification {
         status: u16,
         /// Response fields.
         headers: Vec<(String, String)>,
+        /// Why there was no answer; empty when the server has not said so.
+        reason: String,
     },
     /// Server: a client asks for a session.
     SessionRequested {

@@ -83,8 +83,9 @@ impl Sink {
                 session,
                 status,
                 headers,
+                reason,
             } => {
-                let rejected = (session, status, mapping(py, headers)?);
+                let rejected = (session, status, mapping(py, headers)?, reason);
                 object.call_method1(intern!(py, "session_rejected"), rejected)?;
             }
             Notification::SessionRequested {
