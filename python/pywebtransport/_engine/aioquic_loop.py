@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aioquic.quic import events
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pywebtransport._engine.addresses import plain_address
 from pywebtransport._engine.aioquic_endpoint import Endpoint
@@ -136,6 +137,10 @@ class LoopConnection:
         if self._last_facts is not None:
             return self._last_facts.peer_certificate
         return self._quic.peer_certificate()
+
+    def peer_certificates(self) -> list[bytes]:
+        certificate = self.peer_certificate
+        return [] if certificate is None else [certificate.public_bytes(Encoding.DER)]
 
     def stats(self) -> EngineStats:
         if self._last_facts is not None:

@@ -121,6 +121,9 @@ class Quic(PacketWriter):
 
     def come_apart(self) -> None:
         """Nobody uses it any more, and its parts refer to each other in many ways."""
+        for space in self._spaces.values():
+            # A packet in flight knows whom to tell of its fate, which knows the packets.
+            space.sent_packets.clear()
         vars(self).clear()
 
     # streams
