@@ -18,7 +18,6 @@ All of this overrides private methods; pyproject.toml bounds the version of aioq
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -360,8 +359,3 @@ class Quic(PacketWriter):
             algorithm, self._exporter_secret, label, digest(b""), algorithm.digest_size
         )
         return tls.hkdf_expand_label(algorithm, secret, b"exporter", digest(context), length)
-
-
-def exporter_context(session_id: int, label: bytes, context: bytes) -> bytes:
-    """webtrans-http3-16 §4.9: what one session puts into the exporter's context."""
-    return struct.pack("!QB", session_id, len(label)) + label + bytes([len(context)]) + context
