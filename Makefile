@@ -93,6 +93,17 @@ chromium:
 	$$sudo apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends chromium
 
+.PHONY: firefox
+firefox:
+	@for b in "$${FIREFOX:-}" firefox-esr firefox; do \
+		[ -n "$$b" ] && command -v "$$b" >/dev/null && exit 0; done; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "Firefox is needed for tests/interop, and there is no apt-get to install it with." >&2; \
+		echo "Install it, or name one with FIREFOX=/path/to/firefox." >&2; exit 1; fi; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends firefox-esr
+
 # Redis and NATS servers for the tests of PubSub: Debian's, or for NATS the one that Go builds.
 .PHONY: brokers
 brokers:
@@ -156,7 +167,7 @@ types: $(VENV)/.dev build ## mypy --strict, and the stub against the extension
 	$(BIN)/python -m mypy.stubtest pywebtransport._native --ignore-disjoint-bases \
 		--allowlist tests/packaging/stubtest-allowlist.txt
 
-test-python: $(VENV)/.dev peers chromium brokers build ## Python tests, browser and peers included
+test-python: $(VENV)/.dev peers chromium firefox brokers build ## Python tests, browser and peers included
 	$(PYTEST)
 
 test-uvloop: $(VENV)/.dev build ## behaviour and faults of the native engine on uvloop
@@ -165,10 +176,10 @@ test-uvloop: $(VENV)/.dev build ## behaviour and faults of the native engine on 
 test-browser: $(VENV)/.dev chromium build ## only the browser tests
 	$(PYTEST) tests/browser
 
-test-interop: $(VENV)/.dev peers build ## only the tests against other implementations
+test-interop: $(VENV)/.dev peers chromium firefox build ## only the tests against other implementations
 	$(PYTEST) tests/interop
 
-interop-table: $(VENV)/.dev peers build ## write docs/reference/peers.md from what tests/interop sees
+interop-table: $(VENV)/.dev peers chromium firefox build ## write docs/reference/peers.md from what tests/interop sees
 	WRITE_INTEROP_TABLE=1 $(PYTEST) tests/interop/test_checks.py tests/interop/test_table.py
 
 bench-peers: $(VENV)/.dev build ## this library beside its peers, end to end (half an hour)

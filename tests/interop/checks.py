@@ -55,16 +55,24 @@ class Pair:
     paths = count(1)
 
     def __init__(
-        self, client: End, server: End, ports: dict[bool, int], *, patience: float
+        self,
+        client: End,
+        server: End,
+        ports: dict[bool, int],
+        *,
+        sha256: str = "",
+        patience: float,
     ) -> None:
         self.client, self.server, self._ports, self._patience = client, server, ports, patience
+        self._sha256 = sha256
         self.protocols: dict[str, str | None] = {}
 
     async def request(self, path: str, **options: Any) -> dict[str, Any]:
         """The client's answer to `connect`."""
-        port = self._ports[options.get("small", False)]
+        port = self._ports[bool(options.get("small"))]
         url = f"https://127.0.0.1:{port}{path}"
-        return await ask("client", self.client, self._patience, "connect", url=url, **options)
+        options = {"url": url, "sha256": self._sha256, **options}
+        return await ask("client", self.client, self._patience, "connect", **options)
 
     async def session(self, **options: Any) -> tuple[Side, Side]:
         """A new session as client and server have it."""

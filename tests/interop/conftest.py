@@ -57,7 +57,8 @@ class Laboratory:
         client, server = (ours, theirs) if case.role == "server" else (theirs, ours)
         name = case.peer.name if case.role == "server" else case.engine
         ports = {small: await self._port(name, server, small) for small in (False, True)}
-        return Pair(client, server, ports, patience=patience)
+        sha256 = self.certificate.sha256
+        return Pair(client, server, ports, sha256=sha256, patience=patience)
 
     async def _peer(self, peer: Peer) -> End:
         if peer.name not in self._ends:

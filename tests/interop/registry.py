@@ -75,6 +75,10 @@ NO_SUBPROTOCOL = Known(
     r"protocol is \{'client': None, 'server': None\}",
     "It does not negotiate subprotocols.",
 )
+NO_STATUS = Known(
+    r"client: the answer is \{'status': None\}",
+    "It tells its user that the session was rejected, not with which status.",
+)
 WEB_TRANSPORT_QUINN_REJECTS = Known(
     r"client: `connect`: .*Session closed before ready: "
     r"(the connection was lost|the server reset the request)",
@@ -195,6 +199,33 @@ PEERS = [
             **both_roles(flow_control=NO_FLOW_CONTROL, subprotocol=NO_SUBPROTOCOL),
             ("server", "an unknown path"): WEB_TRANSPORT_QUINN_REJECTS,
             ("client", "an unknown path"): WEB_TRANSPORT_QUINN_IS_REJECTED,
+        },
+    ),
+    Peer(
+        "Chromium 156",
+        [sys.executable, str(PROGRAMS / "browser.py"), "chromium"],
+        "browser (Debian)",
+        "02",
+        roles=("client",),
+        known={
+            ("client", "session flow control, small limits"): NO_FLOW_CONTROL,
+            ("client", "an unknown path"): NO_STATUS,
+        },
+    ),
+    Peer(
+        "Firefox ESR 153",
+        [sys.executable, str(PROGRAMS / "browser.py"), "firefox"],
+        "browser (Debian)",
+        "02",
+        roles=("client",),
+        known={
+            ("client", "a subprotocol"): NO_SUBPROTOCOL,
+            ("client", "stop code of the client"): Known(
+                r"server: `stopped` waits for ever",
+                "sends no STOP_SENDING when a page cancels a stream",
+            ),
+            ("client", "session flow control, small limits"): NO_FLOW_CONTROL,
+            ("client", "an unknown path"): NO_STATUS,
         },
     ),
 ]

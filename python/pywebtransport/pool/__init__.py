@@ -1,7 +1,5 @@
 """Reuse of connections, sessions and streams, bounded in number."""
 
-from pywebtransport.pool.connection import ConnectionPool
-from pywebtransport.pool.session import SessionPool
-from pywebtransport.pool.stream import StreamPool
+from pywebtransport.pool.pools import ConnectionPool, SessionPool, StreamPool
 
 __all__ = ["ConnectionPool", "SessionPool", "StreamPool"]

@@ -18,7 +18,6 @@ mod connection;
 mod datagram;
 mod endpoint;
 mod error;
-mod leaving;
 mod notification;
 mod reactor;
 mod session;
@@ -26,7 +25,7 @@ mod stream;
 mod turn;
 
 pub use audience::Audience;
-pub use connection::{Connection, ConnectionOptions, ConnectionStats, Kept};
+pub use connection::{Connection, ConnectionOptions, ConnectionStats};
 pub use datagram::DatagramDrops;
 pub use endpoint::{ConnectionKey, Endpoint, ServerSetup};
 pub use error::Error;

@@ -172,9 +172,6 @@ impl Connection {
     /// The session has ended.
     pub(crate) fn forget_session(&mut self, session: SessionId) {
         if let Some(entry) = self.sessions.remove(&session) {
-            if entry.datagrams.len() > 0 {
-                self.left.entry(session).or_default().datagrams = entry.datagrams;
-            }
             let limits = self.options.outgoing_datagrams;
             self.drops.send_queue += self.outbox.inherit(session, entry.outgoing, limits);
         }
@@ -304,9 +301,7 @@ impl Connection {
     /// Takes the oldest received datagram. `None`: `DatagramsReadable` follows, unless the session
     /// has ended.
     pub fn receive_datagram(&mut self, session: SessionId) -> Option<Bytes> {
-        let Some(entry) = self.sessions.get_mut(&session) else {
-            return self.left.get_mut(&session)?.datagrams.pop();
-        };
+        let entry = self.sessions.get_mut(&session)?;
         let data = entry.datagrams.pop();
         entry.datagram_wanted = data.is_none();
         data
@@ -316,10 +311,12 @@ impl Connection {
     /// unless the session has ended.
     pub fn receive_datagrams(&mut self, session: SessionId, max: usize) -> Vec<Bytes> {
         let Some(entry) = self.sessions.get_mut(&session) else {
-            let left = self.left.get_mut(&session);
-            return left.map_or_else(Vec::new, |left| left.datagrams.take(max));
+            return Vec::new();
         };
-        let taken = entry.datagrams.take(max);
+        let count = entry.datagrams.len().min(max);
+        let taken: Vec<Bytes> = std::iter::from_fn(|| entry.datagrams.pop())
+            .take(count)
+            .collect();
         entry.datagram_wanted = taken.is_empty() && max > 0;
         taken
     }

@@ -26,7 +26,6 @@ mod endpoint;
 mod error;
 mod exporter;
 mod frames;
-mod in_flight;
 mod key_log;
 mod sideband;
 mod socket;

@@ -112,6 +112,9 @@ class End:
     async def start_session(self, url: str, protocols: list[str], small: bool) -> Session:
         raise Cannot("has no client")
 
+    def shut_down(self) -> None:
+        """End what would outlive the program."""
+
     # What a program calls.
 
     def arrived(self, path: str, session: Session) -> None:
@@ -130,8 +133,9 @@ class End:
         return {"port": await self.start_listening(certfile, keyfile, small)}
 
     async def connect(
-        self, url: str, protocols: list[str] | None = None, small: bool = False
+        self, url: str, sha256: str, protocols: list[str] | None = None, small: bool = False
     ) -> dict[str, Any]:
+        """A session with a server whose certificate has this hash, which most do not look at."""
         try:
             session = await self.start_session(url, protocols or [], small)
         except Rejected as rejected:
@@ -337,6 +341,7 @@ def main(make: Callable[[], End]) -> None:
         def read() -> None:
             for line in sys.stdin:
                 loop.call_soon_threadsafe(lines.put_nowait, line)
+            end.shut_down()
             os._exit(0)  # a library's own clean-up is not under test
 
         async def answer(request: dict[str, Any]) -> None:
