@@ -16,14 +16,13 @@ pub enum Role {
 
 /// Session flow control as this end offers it (webtrans-http3-16 §5).
 ///
-/// With all three initial values 0 it is not offered: no `WT_INITIAL_MAX_*` setting is sent,
-/// WT_MAX_SESSIONS is announced as 1 to drafts 13 and 14, and QUIC's limits alone apply. When
-/// any of them is set, set all three: a value left at 0 means "nothing until more is granted".
+/// The default offers so much that QUIC's windows stay the limit: Safari's pages cannot open
+/// streams without credit, and drafts 13 and later allow one session on a connection without it.
 ///
-/// Offer it, generously, to be reached by Safari, whose pages otherwise cannot open streams, and
-/// to carry several sessions on one connection in drafts 13 and later, which allow only one
-/// without it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// [`FlowControl::OFF`] does not offer it: no `WT_INITIAL_MAX_*` setting is sent, WT_MAX_SESSIONS
+/// is announced as 1 to drafts 13 and 14, and QUIC's limits alone apply. When one value is 0 and
+/// another is not, 0 means "nothing until more is granted".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowControl {
     /// Bytes of stream payload the peer may send in a session at first; also the first window.
     pub initial_max_data: u64,
@@ -39,11 +38,44 @@ pub struct FlowControl {
 }
 
 impl FlowControl {
+    /// A limit that nobody reaches. Peers were seen to take up to 2^60.
+    pub const AMPLE: u64 = 1 << 56;
+
+    /// Session flow control is not offered.
+    pub const OFF: Self = Self {
+        initial_max_data: 0,
+        initial_max_streams_bidi: 0,
+        initial_max_streams_uni: 0,
+        max_data_window: 0,
+        max_streams_window: 0,
+    };
+
+    /// Whether any limit can be reached.
+    pub(crate) fn is_bounding(&self) -> bool {
+        let limits = [
+            self.initial_max_data,
+            self.initial_max_streams_bidi,
+            self.initial_max_streams_uni,
+        ];
+        self.is_offered() && limits.iter().any(|&limit| limit < Self::AMPLE)
+    }
+
     /// Whether any credit is announced in SETTINGS.
     pub fn is_offered(&self) -> bool {
         self.initial_max_data > 0
             || self.initial_max_streams_bidi > 0
             || self.initial_max_streams_uni > 0
+    }
+}
+
+impl Default for FlowControl {
+    fn default() -> Self {
+        Self {
+            initial_max_data: Self::AMPLE,
+            initial_max_streams_bidi: Self::AMPLE,
+            initial_max_streams_uni: Self::AMPLE,
+            ..Self::OFF
+        }
     }
 }
 
@@ -54,7 +86,7 @@ impl FlowControl {
 pub struct Config {
     /// Which end this is.
     pub role: Role,
-    /// Dialects offered; the highest both ends know is spoken.
+    /// Dialects offered; a client speaks the highest both ends know, a server the one asked for.
     pub dialects: Vec<Dialect>,
     /// Refuse what the drafts forbid but deployed peers do: no WebTransport setting at all, raw
     /// capsules on the CONNECT stream, token and setting of different drafts, missing support of
@@ -71,12 +103,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// A client that offers every dialect, leniently, without session flow control.
+    /// A client that offers every dialect, leniently, with ample session credit.
     pub fn client() -> Self {
         Self::new(Role::Client)
     }
 
-    /// A server that offers every dialect, leniently, without session flow control.
+    /// A server that offers every dialect, leniently, with ample session credit.
     pub fn server() -> Self {
         Self::new(Role::Server)
     }

@@ -17,12 +17,12 @@ use crate::early::Early;
 use crate::error::{ConnectionError, Error, StreamError};
 use crate::event::{Action, ClosedBy, Event, Stats};
 use crate::limits::Meter;
-use crate::map::IdMap;
-use crate::request::Phase;
+use crate::session::table::Sessions;
 use crate::session::{Session, State};
-use crate::stream::{Counted, Entry};
-use crate::timer::Deadlines;
-use crate::{SessionId, StreamId, Time};
+use crate::stream::table::{dir_of, Halves, Kind, Streams};
+use crate::stream::Counted;
+use crate::timer::{shed, Deadlines};
+use crate::{Dir, SessionId, StreamId, Time};
 
 /// Assumed round-trip time until the driver says better (RFC 9002 §6.2.2).
 const INITIAL_RTT: Duration = Duration::from_millis(333);
@@ -32,13 +32,13 @@ const INITIAL_RTT: Duration = Duration::from_millis(333);
 pub enum StreamKind {
     /// A WebTransport stream whose session is not established.
     Held,
-    /// Control, QPACK, CONNECT and discarded streams: push every byte here.
+    /// Control, QPACK, CONNECT and refused streams: push every byte here.
     Internal,
     /// The header has not arrived completely: push what comes.
     Pending,
     /// A WebTransport stream of this established session.
     Session(SessionId),
-    /// No entry: never seen, or ended.
+    /// No entry: never seen, refused, or ended. What still comes is ignored.
     Unknown,
 }
 
@@ -59,6 +59,8 @@ pub enum SessionState {
 pub struct SessionView {
     /// Where it stands.
     pub state: SessionState,
+    /// The dialect spoken, once it is settled.
+    pub dialect: Option<Dialect>,
     /// The peer sent DRAIN or GOAWAY.
     pub draining: bool,
     /// Session flow control is on.
@@ -78,22 +80,21 @@ pub struct Connection {
     control_stream: Option<StreamId>,
     pub(crate) critical: Critical,
     pub(crate) peer: Option<Box<Peer>>,
-    pub(crate) streams: IdMap<Entry>,
-    pub(crate) sessions: IdMap<Session>,
-    /// Ids of sessions that ended, the latest last.
-    pub(crate) ended: VecDeque<SessionId>,
+    pub(crate) streams: Streams,
+    pub(crate) sessions: Sessions,
     pub(crate) early: Early,
-    /// Entries that are streams of frames.
-    pub(crate) requests: usize,
     /// The lowest request id not seen yet, for GOAWAY.
     pub(crate) next_request: StreamId,
     pub(crate) goaway_sent: Option<u64>,
     pub(crate) goaway_received: Option<u64>,
-    /// Sessions that may owe the peer flow-control capsules.
-    pub(crate) dirty: Vec<SessionId>,
+    /// Client: a request that waits may be sent now.
+    pub(crate) asks_next: bool,
     pub(crate) deadlines: Timers,
     resets: Meter,
-    pub(crate) idle: Meter,
+    /// More streams were refused than `resets` allows.
+    refuses_too_often: bool,
+    idle: Meter,
+    pub(crate) new_sessions: Meter,
     pub(crate) actions: VecDeque<Action>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) stats: Stats,
@@ -120,18 +121,18 @@ impl Connection {
             control_stream: None,
             critical: Critical::default(),
             peer: None,
-            streams: IdMap::default(),
-            sessions: IdMap::default(),
-            ended: VecDeque::new(),
+            streams: Streams::default(),
+            sessions: Sessions::default(),
             early: Early::default(),
-            requests: 0,
             next_request: 0,
             goaway_sent: None,
             goaway_received: None,
-            dirty: Vec::new(),
+            asks_next: false,
             deadlines: Timers::default(),
             resets: Meter::default(),
+            refuses_too_often: false,
             idle: Meter::default(),
+            new_sessions: Meter::default(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -151,7 +152,9 @@ impl Connection {
         self.tick(now);
         self.transport = transport;
         self.control_stream = Some(control_stream);
-        self.streams.insert(control_stream, Entry::Local);
+        let halves = Halves::of_ours(control_stream);
+        self.streams
+            .insert(control_stream, halves, Kind::OwnControl);
         let data = control_preamble(&self.config, &self.transport);
         self.actions.push_back(Action::SendStream {
             id: control_stream,
@@ -181,113 +184,62 @@ impl Connection {
 
     /// Bytes of a stream, in order. `data` may be empty with `fin`.
     pub fn handle_stream_data(&mut self, id: StreamId, data: Bytes, fin: bool, now: Time) {
-        if self.closed {
-            return;
-        }
-        self.tick(now);
-        match self.count(id, data.len() as u64, fin) {
-            Counted::Deliver if !data.is_empty() || fin => {
-                self.events.push_back(Event::StreamData {
-                    stream: id,
-                    data,
-                    fin,
-                });
-            }
-            Counted::Deliver | Counted::Drop => {}
-            Counted::NotOfSession => {
-                if let Err(error) = self.internal_data(id, data, fin, now) {
-                    self.fail(&error);
-                }
-            }
-        }
+        self.input(now, |conn| conn.stream_data(id, data, fin, now));
     }
 
     /// Payload bytes of a stream whose kind is `Session` or `Held` that the driver keeps itself.
     pub fn handle_stream_bytes(&mut self, id: StreamId, len: u64, fin: bool, now: Time) {
-        if self.closed {
-            return;
-        }
-        self.tick(now);
-        if self.count(id, len, fin) == Counted::NotOfSession {
-            self.hold_data(id, &[], len, fin);
-        }
+        self.input(now, |conn| {
+            if conn.count(id, len, fin) == Counted::NotOfSession {
+                conn.hold_data(id, &[], len, fin);
+            }
+            Ok(())
+        });
     }
 
     /// RESET_STREAM, or RESET_STREAM_AT once all of its reliable part was given. `final_size`: of
     /// the whole QUIC stream, header included; less than what has arrived is taken for that.
     pub fn handle_stream_reset(&mut self, id: StreamId, code: u64, final_size: u64, now: Time) {
-        if self.closed {
-            return;
-        }
-        self.tick(now);
-        // Also streams reset before they said what they are: opening and resetting at line rate
-        // costs the peer nothing and us an entry each time.
-        if !self.is_local(id) && !self.resets.allow(self.config.limits.resets, now) {
-            return self.fail(&ConnectionError::Flood("stream resets"));
-        }
-        match self.streams.get(&id) {
-            Some(Entry::Control | Entry::QpackDecoder | Entry::QpackEncoder) => {
-                self.fail(&ConnectionError::ClosedCriticalStream);
-            }
-            Some(Entry::Discard) => {
-                self.streams.remove(&id);
-            }
-            Some(Entry::Head(_)) => {
-                self.streams.remove(&id);
-                self.answer_reset(id);
-            }
-            Some(Entry::Held(_)) => self.hold_reset(id, code, final_size),
-            Some(Entry::Request(_)) => self.end_by_reset(id, code),
-            Some(Entry::Session(_)) => self.session_stream_reset(id, code, final_size),
-            Some(Entry::Local) => {}
-            None => self.answer_reset(id),
-        }
+        self.input(now, |conn| conn.stream_reset(id, code, final_size, now));
     }
 
     /// STOP_SENDING.
     pub fn handle_stop_sending(&mut self, id: StreamId, code: u64, now: Time) {
-        if self.closed {
-            return;
-        }
-        self.tick(now);
-        match self.streams.get(&id) {
-            Some(Entry::Local) => self.fail(&ConnectionError::ClosedCriticalStream),
-            Some(Entry::Head(_)) => self.head_stopped(id, code),
-            Some(Entry::Held(_)) => self.hold_stopped(id, code),
-            Some(Entry::Request(_)) => self.request_stopped(id, code, now),
-            Some(Entry::Session(_)) => self.session_stream_stopped(id, code),
-            Some(Entry::Control | Entry::Discard | Entry::QpackDecoder | Entry::QpackEncoder)
-            | None => {}
-        }
+        self.input(now, |conn| conn.stop_sending(id, code, now));
     }
 
     /// A QUIC datagram.
     pub fn handle_datagram(&mut self, data: Bytes, now: Time) {
-        if self.closed {
-            return;
-        }
-        self.tick(now);
-        if let Err(error) = self.on_datagram(data, now) {
-            self.fail(&error);
-        }
+        self.input(now, |conn| conn.on_datagram(data, now));
+    }
+
+    /// QUIC has not taken `bytes` of what [`Action::SendStream`] gave it for one stream: over
+    /// [`Limits::max_unsent_bytes`](crate::Limits) the connection closes.
+    pub fn handle_unsent(&mut self, bytes: usize, now: Time) {
+        self.input(now, |conn| {
+            match bytes > conn.config.limits.max_unsent_bytes {
+                true => Err(ConnectionError::Unsent(bytes)),
+                false => Ok(()),
+            }
+        });
     }
 
     /// Time reached what [`Connection::poll_timeout`] said.
     pub fn handle_timeout(&mut self, now: Time) {
-        if self.closed {
-            return;
-        }
-        self.tick(now);
-        if self.deadlines.settings.is_some_and(|due| due <= now) {
-            return self.fail(&ConnectionError::SettingsTimeout);
-        }
-        while let Some(id) = self.deadlines.headers.pop_due(now) {
-            self.headers_timed_out(id);
-        }
-        while let Some(id) = self.deadlines.closing.pop_due(now) {
-            self.close_timed_out(id);
-        }
-        self.expire_early(now);
+        self.input(now, |conn| {
+            if conn.deadlines.settings.is_some_and(|due| due <= now) {
+                return Err(ConnectionError::SettingsTimeout);
+            }
+            while let Some(id) = conn.deadlines.headers.pop_due(now) {
+                conn.head_timed_out(id, now);
+                conn.request_timed_out(id, now);
+            }
+            while let Some(id) = conn.deadlines.closing.pop_due(now) {
+                conn.close_timed_out(id, now);
+            }
+            conn.expire_early(now);
+            Ok(())
+        });
     }
 
     /// The QUIC connection is gone. `code`: the application code of the peer's CONNECTION_CLOSE;
@@ -311,22 +263,30 @@ impl Connection {
 impl Connection {
     /// The next thing to do with the QUIC connection.
     pub fn poll_action(&mut self) -> Option<Action> {
-        while self.actions.is_empty() {
-            let session = self.dirty.pop()?;
-            self.flush_flow(session);
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                shed(&mut self.actions);
+                return Some(action);
+            }
+            if std::mem::take(&mut self.asks_next) {
+                self.ask_next();
+            } else {
+                let session = self.sessions.pop_dirty()?;
+                self.flush_flow(session);
+            }
         }
-        self.actions.pop_front()
     }
 
     /// The next thing to tell the application.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        shed(&mut self.events);
+        event
     }
 
     /// When to call [`Connection::handle_timeout`] next; `None`: no deadline.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let timeout = self.config.limits.early_timeout;
-        let early = self.early.deadline(timeout, &self.streams, &self.sessions);
+        let early = self.early.deadline(self.config.limits.early_timeout);
         let timers = &self.deadlines;
         [
             timers.settings,
@@ -342,9 +302,10 @@ impl Connection {
 
 /// Facts.
 impl Connection {
-    /// The dialect spoken; `None` before the peer's SETTINGS, or when it offers no WebTransport.
+    /// The highest dialect both ends know, in which a client asks for sessions; `None` before the
+    /// peer's SETTINGS, or when it offers no WebTransport. That of a session: [`SessionView`].
     pub fn dialect(&self) -> Option<Dialect> {
-        self.peer.as_ref().and_then(|peer| peer.dialect)
+        self.peer.as_ref().and_then(|peer| peer.dialect())
     }
 
     /// The peer's SETTINGS, once they arrived.
@@ -365,7 +326,7 @@ impl Connection {
     /// No session is left and every CONNECT stream is closed by both ends (or timed out): closing
     /// QUIC now loses nothing.
     pub fn is_idle(&self) -> bool {
-        self.sessions.is_empty() && self.requests == 0
+        self.sessions.is_empty() && self.streams.requests() == 0
     }
 
     /// Counters and sizes.
@@ -422,11 +383,66 @@ impl Connection {
 
     fn shut(&mut self) {
         self.closed = true;
-        self.streams = IdMap::default();
-        self.requests = 0;
+        self.streams = Streams::default();
+        self.sessions = Sessions::default();
         self.early = Early::default();
         self.deadlines = Timers::default();
-        self.dirty = Vec::new();
+    }
+
+    /// Reads input unless the connection is closed; what breaks a rule closes it.
+    fn input(&mut self, now: Time, read: impl FnOnce(&mut Self) -> Result<(), ConnectionError>) {
+        if self.closed {
+            return;
+        }
+        self.tick(now);
+        let mut result = read(self);
+        if self.refuses_too_often {
+            result = result.and(Err(ConnectionError::Flood("streams to refuse")));
+        }
+        if let Err(error) = result {
+            self.fail(&error);
+        }
+    }
+
+    /// Counts a stream that is refused because of what the peer did.
+    pub(crate) fn count_refusal(&mut self) {
+        let now = self.now;
+        self.refuses_too_often |= !self.resets.allow(self.config.limits.resets, now);
+    }
+
+    /// Counts what carries nothing.
+    pub(crate) fn count_idle(
+        &mut self,
+        what: &'static str,
+        now: Time,
+    ) -> Result<(), ConnectionError> {
+        self.stats.unknown_skipped += 1;
+        match self.idle.allow(self.config.limits.idle_frames, now) {
+            true => Ok(()),
+            false => Err(ConnectionError::Flood(what)),
+        }
+    }
+
+    /// The largest field section the peer takes.
+    pub(crate) fn max_section(&self) -> u64 {
+        self.peer
+            .as_ref()
+            .map_or(u64::MAX, |peer| peer.max_section())
+    }
+
+    pub(crate) fn stream_data(
+        &mut self,
+        id: StreamId,
+        data: Bytes,
+        fin: bool,
+        now: Time,
+    ) -> Result<(), ConnectionError> {
+        match self.count(id, data.len() as u64, fin) {
+            Counted::NotOfSession => return self.internal_data(id, data, fin, now),
+            Counted::Deliver => self.deliver(id, data, fin),
+            Counted::Drop => {}
+        }
+        Ok(())
     }
 
     /// Bytes of a stream that is not one of an established session.
@@ -437,8 +453,8 @@ impl Connection {
         fin: bool,
         now: Time,
     ) -> Result<(), ConnectionError> {
-        match self.streams.get(&id) {
-            Some(Entry::Control) => {
+        match self.streams.kind(id) {
+            Some(Kind::Control) => {
                 let config = Arc::clone(&self.config);
                 while let Some(frame) =
                     self.critical
@@ -450,27 +466,86 @@ impl Connection {
                     }
                 }
             }
-            Some(Entry::QpackEncoder) => self.critical.encoder(&data)?,
-            Some(Entry::QpackDecoder) => self.critical.decoder(&data)?,
-            Some(Entry::Request(_)) => return self.request_data(id, data, fin, now),
-            Some(Entry::Held(_)) => {
+            Some(Kind::QpackEncoder) => self.critical.encoder(&data)?,
+            Some(Kind::QpackDecoder) => self.critical.decoder(&data)?,
+            Some(Kind::Request(_)) => return self.request_data(id, data, fin, now),
+            Some(Kind::Held(_)) => {
                 self.hold_data(id, &data, data.len() as u64, fin);
                 return Ok(());
             }
-            Some(Entry::Discard) => {
-                if fin {
-                    self.streams.remove(&id);
-                }
+            Some(Kind::Refused(_)) => {
+                self.refused_data(id, data.len() as u64, fin);
                 return Ok(());
             }
-            Some(Entry::Head(_)) => return self.classify(id, data, fin, now),
-            None if !self.is_local(id) => return self.classify(id, data, fin, now),
-            Some(Entry::Local | Entry::Session(_)) | None => return Ok(()),
+            Some(Kind::Head(_)) => return self.classify(id, data, fin, now),
+            Some(Kind::OwnControl | Kind::Session(_)) => return Ok(()),
+            None => {
+                return match !self.is_local(id) && self.streams.meet(id) {
+                    true => self.classify(id, data, fin, now),
+                    false => Ok(()),
+                };
+            }
         }
         match fin {
             true => Err(ConnectionError::ClosedCriticalStream),
             false => Ok(()),
         }
+    }
+
+    fn stream_reset(
+        &mut self,
+        id: StreamId,
+        code: u64,
+        final_size: u64,
+        now: Time,
+    ) -> Result<(), ConnectionError> {
+        // Also streams reset before they said what they are: opening and resetting at line rate
+        // costs the peer nothing and us an entry each time. Those refused were counted then.
+        let is_new = !self.is_local(id) && self.streams.meet(id);
+        let is_counted = is_new || (!self.is_local(id) && self.streams.contains(id));
+        if is_counted && !self.resets.allow(self.config.limits.resets, now) {
+            return Err(ConnectionError::Flood("stream resets"));
+        }
+        match self.streams.kind(id) {
+            Some(Kind::Control | Kind::QpackDecoder | Kind::QpackEncoder) => {
+                return Err(ConnectionError::ClosedCriticalStream);
+            }
+            Some(Kind::Head(_)) => {
+                self.streams.remove(id);
+                self.answer_reset(id);
+            }
+            Some(Kind::Held(_)) => self.hold_reset(id, code, final_size),
+            Some(Kind::Refused(_)) => self.refused_ended(id, final_size),
+            Some(Kind::Request(_)) => self.end_by_reset(id, Some(code)),
+            Some(Kind::Session(_)) => self.session_stream_reset(id, code, final_size),
+            Some(Kind::OwnControl) => {}
+            None if is_new => self.answer_reset(id),
+            None => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stop_sending(
+        &mut self,
+        id: StreamId,
+        code: u64,
+        now: Time,
+    ) -> Result<(), ConnectionError> {
+        match self.streams.kind(id) {
+            Some(Kind::OwnControl) => return Err(ConnectionError::ClosedCriticalStream),
+            Some(Kind::Head(_)) => self.head_stopped(id, code, now),
+            Some(Kind::Held(_)) => self.hold_stopped(id, code),
+            Some(Kind::Request(_)) => self.request_stopped(id, code, now),
+            Some(Kind::Session(_)) => self.session_stream_stopped(id, code),
+            Some(Kind::Control | Kind::QpackDecoder | Kind::QpackEncoder | Kind::Refused(_)) => {}
+            None => {
+                let can_be = !self.is_local(id) && dir_of(id) == Dir::Bidi;
+                if can_be && self.streams.meet(id) {
+                    self.head_stopped(id, code, now);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn on_settings(&mut self, settings: Settings, now: Time) -> Result<(), ConnectionError> {
@@ -479,7 +554,7 @@ impl Connection {
             check_early(&early, &settings)?;
         }
         let peer = Peer::new(settings, &self.config, &self.transport)?;
-        let dialect = peer.dialect;
+        let dialect = peer.dialect();
         self.peer = Some(Box::new(peer));
         self.events.push_back(Event::SettingsReceived { dialect });
         self.settle_sessions(now);
@@ -487,52 +562,25 @@ impl Connection {
     }
 
     fn on_goaway(&mut self, id: u64) {
-        self.goaway_received = Some(id);
+        let is_first = self.goaway_received.replace(id).is_none();
         self.events.push_back(Event::GoawayReceived { id });
-        let mut sessions: Vec<_> = self.sessions.keys().copied().collect();
-        sessions.sort_unstable();
-        for session in sessions {
-            let state = self.sessions.get(&session).map(|session| &session.state);
-            let asked = matches!(state, Some(State::Queued(_) | State::Asked(_)));
-            match asked && session >= id {
-                true => self.fail_session(session, &StreamError::Rejected),
-                false => self.drain_by_peer(session),
+        let is_asked = |s: &Session| matches!(s.state, State::Queued(_) | State::Asked(_));
+        for session in self.sessions.ids(is_asked) {
+            if session >= id {
+                self.fail_session(session, &StreamError::Rejected);
+            }
+        }
+        if is_first {
+            for session in self.sessions.ids(Session::is_open) {
+                self.drain_by_peer(session);
             }
         }
     }
 
     /// A bidirectional stream whose peer gave up before it said what it is gets an end too.
     fn answer_reset(&mut self, id: StreamId) {
-        if id & 2 == 0 && !self.is_local(id) {
-            let code = error::H3_REQUEST_CANCELLED;
-            self.reset_plainly(id, code);
-        }
-    }
-
-    /// STOP_SENDING on a CONNECT stream stops our side only: the peer's CLOSE may still come.
-    fn request_stopped(&mut self, id: StreamId, code: u64, now: Time) {
-        let Some(request) = self.request_mut(id) else {
-            return;
-        };
-        if std::mem::take(&mut request.send_open) {
-            self.reset_plainly(id, code);
-            self.await_close(id, now);
-        }
-    }
-
-    /// A stream has not said what it is, or a request is not complete, in the time allowed.
-    fn headers_timed_out(&mut self, id: StreamId) {
-        match self.streams.get(&id) {
-            Some(Entry::Head(_)) => {
-                let code = error::H3_REQUEST_INCOMPLETE;
-                self.discard(id, code, true, id & 2 == 0);
-            }
-            Some(Entry::Request(request))
-                if request.phase == Phase::Head && self.config.role == Role::Server =>
-            {
-                self.fail_request(id, &StreamError::Incomplete);
-            }
-            _ => {}
+        if dir_of(id) == Dir::Bidi {
+            self.reset_plainly(id, error::H3_REQUEST_CANCELLED);
         }
     }
 }

@@ -168,8 +168,8 @@ impl ControlReader {
                 if grows || (from_server && id % 4 != 0) {
                     return Err(ConnectionError::GoawayId(id));
                 }
-                self.goaway = Some(id);
-                Ok(Some(ControlFrame::Goaway(id)))
+                let is_news = self.goaway.replace(id) != Some(id);
+                Ok(is_news.then_some(ControlFrame::Goaway(id)))
             }
             frame::MAX_PUSH_ID => {
                 if self.max_push_id.is_some_and(|before| id < before) {

@@ -1,8 +1,11 @@
 //! The drafts of WebTransport over HTTP/3 that deployed peers speak, as one table.
 //!
-//! Both ends announce every dialect they were configured with; the highest one both announced is
-//! spoken on the connection. Drafts that share their enabling setting share a row: the wire does
-//! not tell them apart, and the row holds the rule that serves both.
+//! Both ends announce every dialect they were configured with. A client asks for a session in the
+//! highest one both announced; a server goes by the request: its `:protocol` token and, for draft
+//! 02, its version header. Drafts that share their enabling setting share a row: the wire does not
+//! tell them apart, and the row holds the rule that serves both. (So a peer of draft 13 with one
+//! session and initial limits has flow control on here, off by its own text and on by that of
+//! draft 14.)
 
 use pywt_wire::codes::{grease, setting};
 use pywt_wire::settings::Settings;
@@ -221,17 +224,25 @@ pub(crate) fn local_settings(config: &Config, transport: &Transport) -> Settings
     settings
 }
 
+/// How a peer puts capsules on a CONNECT stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// In DATA frames (RFC 9297 §3.2).
+    Data,
+    /// As they are, where frames belong. PyWebTransport 0.8 writes and expects that; it also
+    /// enforces limits it was never granted, and knows no session limit.
+    Raw,
+}
+
 /// What the peer's SETTINGS mean for this connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) settings: Settings,
-    /// The dialect spoken; `None`: no WebTransport.
-    pub(crate) dialect: Option<Dialect>,
-    /// PyWebTransport 0.8, which writes and expects capsules outside DATA frames and enforces
-    /// limits it was never granted.
-    pub(crate) raw_capsules: bool,
-    /// Session flow control is on.
-    pub(crate) flow: bool,
+    /// The dialects both ends announced, oldest first; none: no WebTransport.
+    common: Vec<Dialect>,
+    pub(crate) framing: Framing,
+    /// Session flow control is offered by us.
+    offers_flow: bool,
     /// The peer agreed to HTTP Datagrams.
     pub(crate) datagrams: bool,
     /// Sessions a client may have on this connection by the server's SETTINGS.
@@ -245,7 +256,8 @@ impl Peer {
         transport: &Transport,
     ) -> Result<Self, ConnectionError> {
         let get = |id| settings.get(id).unwrap_or(0);
-        if config.role == Role::Client {
+        // webtrans-http3-16 §3.1.
+        if config.role == Role::Client || config.strict {
             settings.check_wt_enabled()?;
         }
         // RFC 9297 §2.1.1; deployed peers announce one without the other.
@@ -253,41 +265,91 @@ impl Peer {
         {
             return Err(ConnectionError::DatagramSetting);
         }
-        let dialect = choose(&settings, config, transport);
-        let raw_capsules = !config.strict && is_pywebtransport_08(&settings);
-        let flow =
-            dialect.is_some_and(|dialect| flow_on(dialect, &settings, config)) && !raw_capsules;
-        let datagrams = get(setting::H3_DATAGRAM) == 1
-            || (dialect == Some(Dialect::Draft02) && get(setting::H3_DATAGRAM_DRAFT04) == 1);
-        let max_sessions = match dialect.map(Dialect::row) {
-            Some(row) if row.single_without_flow && !flow && !raw_capsules => 1,
-            Some(row) if row.counts_sessions => get(row.setting),
-            _ => u64::MAX,
+        let common = common(&settings, config, transport);
+        let framing = match !config.strict && is_pywebtransport_08(&settings) {
+            true => Framing::Raw,
+            false => Framing::Data,
         };
-        Ok(Self {
+        let datagrams = get(setting::H3_DATAGRAM) == 1
+            || (common.contains(&Dialect::Draft02) && get(setting::H3_DATAGRAM_DRAFT04) == 1);
+        let mut peer = Self {
             settings,
-            dialect,
-            raw_capsules,
-            flow,
+            common,
+            framing,
+            offers_flow: config.flow_control.is_offered(),
             datagrams,
-            max_sessions,
-        })
+            max_sessions: u64::MAX,
+        };
+        if let Some(dialect) = peer.dialect() {
+            let row = dialect.row();
+            if peer.is_single(dialect) {
+                peer.max_sessions = 1;
+            } else if row.counts_sessions {
+                peer.max_sessions = peer.get(row.setting);
+            }
+        }
+        Ok(peer)
+    }
+
+    /// The highest dialect both ends know.
+    pub(crate) fn dialect(&self) -> Option<Dialect> {
+        self.common.last().copied()
+    }
+
+    /// The dialect of a request: the highest that has its token, and draft 02 for the one that
+    /// says so. `None`: none has, and `strict` takes no other.
+    pub(crate) fn dialect_of(&self, token: &str, draft02: bool, strict: bool) -> Option<Dialect> {
+        if draft02 && token == TOKEN_LEGACY && self.common.contains(&Dialect::Draft02) {
+            return Some(Dialect::Draft02);
+        }
+        let has_token = |dialect: &&Dialect| dialect.token() == token;
+        let fitting = self.common.iter().rfind(has_token).copied();
+        fitting.or_else(|| self.dialect().filter(|_| !strict))
+    }
+
+    /// Session flow control is on in sessions of this dialect.
+    pub(crate) fn has_flow(&self, dialect: Dialect) -> bool {
+        let initial = self.initial_max_data() > 0
+            || self.initial_max_streams_uni() > 0
+            || self.initial_max_streams_bidi() > 0;
+        let peer = match dialect.row().flow {
+            FlowRule::Never => false,
+            FlowRule::Initial => initial,
+            FlowRule::InitialOrSessions => {
+                initial || self.get(setting::WT_MAX_SESSIONS_DRAFT13) > 1
+            }
+        };
+        self.offers_flow && peer && self.framing == Framing::Data
+    }
+
+    /// A session of this dialect shares the connection with no other.
+    pub(crate) fn is_single(&self, dialect: Dialect) -> bool {
+        dialect.row().single_without_flow
+            && !self.has_flow(dialect)
+            && self.framing == Framing::Data
+    }
+
+    /// The largest field section the peer takes (RFC 9114 §4.2.2).
+    pub(crate) fn max_section(&self) -> u64 {
+        self.settings
+            .get(setting::MAX_FIELD_SECTION_SIZE)
+            .unwrap_or(u64::MAX)
+    }
+
+    fn get(&self, id: u64) -> u64 {
+        self.settings.get(id).unwrap_or(0)
     }
 
     pub(crate) fn initial_max_data(&self) -> u64 {
-        self.settings.get(setting::WT_INITIAL_MAX_DATA).unwrap_or(0)
+        self.get(setting::WT_INITIAL_MAX_DATA)
     }
 
     pub(crate) fn initial_max_streams_bidi(&self) -> u64 {
-        self.settings
-            .get(setting::WT_INITIAL_MAX_STREAMS_BIDI)
-            .unwrap_or(0)
+        self.get(setting::WT_INITIAL_MAX_STREAMS_BIDI)
     }
 
     pub(crate) fn initial_max_streams_uni(&self) -> u64 {
-        self.settings
-            .get(setting::WT_INITIAL_MAX_STREAMS_UNI)
-            .unwrap_or(0)
+        self.get(setting::WT_INITIAL_MAX_STREAMS_UNI)
     }
 }
 
@@ -313,7 +375,7 @@ pub(crate) fn check_early(early: &Settings, now: &Settings) -> Result<(), Connec
     Ok(())
 }
 
-fn choose(settings: &Settings, config: &Config, transport: &Transport) -> Option<Dialect> {
+fn common(settings: &Settings, config: &Config, transport: &Transport) -> Vec<Dialect> {
     let get = |id| settings.get(id).unwrap_or(0);
     let connect_protocol = get(setting::ENABLE_CONNECT_PROTOCOL) == 1;
     let usable = |row: &&Row| {
@@ -324,27 +386,16 @@ fn choose(settings: &Settings, config: &Config, transport: &Transport) -> Option
             && get(row.setting) > 0
             && !(config.strict && missing)
     };
-    if let Some(row) = TABLE.iter().rev().find(usable) {
-        return Some(row.dialect);
-    }
+    let mut common: Vec<_> = TABLE.iter().filter(usable).map(|row| row.dialect).collect();
     // webtransport-go before 0.12 announces nothing as a client, and a server that allows
-    // extended CONNECT may be such a peer too; both mean the stream binding of draft 02.
-    let silent = TABLE.iter().all(|row| get(row.setting) == 0);
+    // extended CONNECT may be such a peer too; both mean the stream binding of draft 02. One that
+    // says 0 means 0.
+    let silent = TABLE.iter().all(|row| settings.get(row.setting).is_none());
     let lenient = !config.strict && silent && (config.role == Role::Server || connect_protocol);
-    (lenient && config.dialects.contains(&Dialect::Draft02)).then_some(Dialect::Draft02)
-}
-
-fn flow_on(dialect: Dialect, settings: &Settings, config: &Config) -> bool {
-    let get = |id| settings.get(id).unwrap_or(0);
-    let initial = get(setting::WT_INITIAL_MAX_DATA) > 0
-        || get(setting::WT_INITIAL_MAX_STREAMS_UNI) > 0
-        || get(setting::WT_INITIAL_MAX_STREAMS_BIDI) > 0;
-    let peer = match dialect.row().flow {
-        FlowRule::Never => false,
-        FlowRule::Initial => initial,
-        FlowRule::InitialOrSessions => initial || get(setting::WT_MAX_SESSIONS_DRAFT13) > 1,
-    };
-    config.flow_control.is_offered() && peer
+    if lenient && config.dialects.contains(&Dialect::Draft02) {
+        common.push(Dialect::Draft02);
+    }
+    common
 }
 
 /// PyWebTransport 0.8 sends exactly these settings in this order and no reserved one.

@@ -24,6 +24,16 @@ pub enum Error {
     /// The peer takes no HTTP Datagrams.
     #[error("peer does not accept datagrams")]
     DatagramsUnsupported,
+    /// More fields than the peer takes.
+    #[error(
+        "fields of {size} bytes are more than the {max} the peer takes; send fewer or shorter ones"
+    )]
+    FieldsTooLarge {
+        /// Their size, the sum of name + value + 32.
+        size: u64,
+        /// The peer's MAX_FIELD_SECTION_SIZE.
+        max: u64,
+    },
     /// The server sent GOAWAY; ask on a new connection.
     #[error("server is going away and takes no new session on this connection")]
     GoingAway,
@@ -130,6 +140,8 @@ pub(crate) enum ConnectionError {
     Settings(#[from] SettingsError),
     #[error("no SETTINGS within the time allowed")]
     SettingsTimeout,
+    #[error("peer gives no credit for {0} bytes of headers and capsules")]
+    Unsent(usize),
     #[error(transparent)]
     StreamHeader(#[from] StreamHeaderError),
     #[error("server-initiated bidirectional stream outside WebTransport")]
@@ -150,7 +162,9 @@ impl ConnectionError {
             Self::FrameMalformed(_) | Self::FrameTruncated | Self::WtSignalMisplaced => {
                 code::H3_FRAME_ERROR
             }
-            Self::Flood(_) | Self::FrameTooLarge { .. } => code::H3_EXCESSIVE_LOAD,
+            Self::Flood(_) | Self::FrameTooLarge { .. } | Self::Unsent(_) => {
+                code::H3_EXCESSIVE_LOAD
+            }
             Self::CancelPush(_)
             | Self::GoawayId(_)
             | Self::MaxPushIdReduced(_)
@@ -191,6 +205,8 @@ pub(crate) enum StreamError {
     Rejected,
     #[error("peer stopped the CONNECT stream")]
     Stopped,
+    #[error("{0}")]
+    Unsendable(String),
     #[error("server does not offer WebTransport")]
     Unsupported,
 }
@@ -208,7 +224,7 @@ impl StreamError {
             Self::Overload(_) => code::H3_EXCESSIVE_LOAD,
             Self::Incomplete => code::H3_REQUEST_INCOMPLETE,
             Self::Rejected => code::H3_REQUEST_REJECTED,
-            Self::Stopped => code::H3_REQUEST_CANCELLED,
+            Self::Stopped | Self::Unsendable(_) => code::H3_REQUEST_CANCELLED,
             Self::Unsupported => code::WT_REQUIREMENTS_NOT_MET,
         }
     }

@@ -1,8 +1,9 @@
 //! Every bound on what a peer can make this crate keep, count or wait for.
 //!
-//! A peer-driven container, counter or wait has exactly one field here. Exceeding a bound is
-//! never silent: it rejects a stream, ends a session, closes the connection with
-//! H3_EXCESSIVE_LOAD, or drops with a counter in [`Stats`](crate::Stats).
+//! A peer-driven container, counter or wait has a field here, except where the wire format bounds
+//! it: settings per frame and fields per section (constants of `pywt_wire`), streams open at once
+//! (QUIC's limit). Exceeding a bound is never silent: it rejects a stream, ends a session, closes
+//! the connection with H3_EXCESSIVE_LOAD, or drops with a counter in [`Stats`](crate::Stats).
 
 use std::time::Duration;
 
@@ -12,9 +13,12 @@ use crate::Time;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Streams of sessions that are not established yet. The oldest is rejected with
-    /// WT_BUFFERED_STREAM_REJECTED when one more arrives.
+    /// Streams of sessions that are not established yet. When one more arrives, the oldest is
+    /// rejected with WT_BUFFERED_STREAM_REJECTED: the oldest whose session nobody has asked for,
+    /// if there is one. As many refused ones are remembered for the flow control of their session.
     pub max_early_streams: usize,
+    /// Of those, streams of one session; its oldest is rejected.
+    pub max_early_streams_per_session: usize,
     /// Payload bytes of those streams together, kept or counted; over it the oldest are rejected.
     pub max_early_stream_bytes: u64,
     /// Datagrams of sessions that are not established yet; the oldest is dropped.
@@ -26,17 +30,25 @@ pub struct Limits {
     /// Bytes of a CONNECT stream kept between its request and the answer; over it the request is
     /// reset with H3_EXCESSIVE_LOAD.
     pub max_early_capsule_bytes: usize,
-    /// Sessions at once, asked for or established. One more is refused with
+    /// Bytes kept for all requests that wait for SETTINGS or for their answer: fields, protocols
+    /// and what follows them on the CONNECT streams; a request over it is reset with
+    /// H3_EXCESSIVE_LOAD.
+    pub max_waiting_bytes: usize,
+    /// Application protocols offered in one request; with more it is answered 431.
+    pub max_protocols: usize,
+    /// Sessions at once, asked for or established, of this connection. One more is refused with
     /// H3_REQUEST_REJECTED. Also what a server announces to drafts 07 to 14.
     pub max_sessions: u64,
+    /// Requests for sessions, whatever becomes of them.
+    pub sessions: Rate,
     /// Request streams open at once that carry no session: unfinished requests, answered ones
     /// whose peer has not closed its side. One more is refused with H3_REQUEST_REJECTED.
     pub max_requests: usize,
     /// Ended sessions whose ids are remembered, so that their late streams get WT_SESSION_GONE
     /// at once instead of waiting as early ones.
     pub max_closed_sessions: usize,
-    /// Payload of one control-stream frame; a longer one closes with H3_EXCESSIVE_LOAD before
-    /// any of it is kept.
+    /// Payload of a SETTINGS frame; a longer one closes with H3_EXCESSIVE_LOAD before any of it
+    /// is kept. Of other frames on the control stream nothing longer than a number is kept.
     pub max_control_frame_size: u64,
     /// Payload of one HEADERS frame; a longer one closes with H3_EXCESSIVE_LOAD before any of it
     /// is kept.
@@ -46,10 +58,12 @@ pub struct Limits {
     pub max_field_section_size: u64,
     /// Payload of a DATAGRAM capsule (RFC 9297 §3.5) that is delivered; a longer one is dropped.
     pub max_datagram_capsule_size: u64,
-    /// Streams the peer resets.
+    /// Streams the peer resets, and those it makes us refuse: malformed, of unknown type, too
+    /// many, too late, or requests answered without a session.
     pub resets: Rate,
-    /// Frames and capsules that carry nothing: empty DATA, unknown and GREASE types, control
-    /// frames after SETTINGS.
+    /// Frames and capsules that carry nothing: empty DATA, unknown and GREASE types, capsules the
+    /// dialect ignores, complaints of being blocked, control frames after SETTINGS, interim
+    /// responses.
     pub idle_frames: Rate,
     /// How long the peer may take to send SETTINGS.
     pub settings_timeout: Duration,
@@ -57,18 +71,29 @@ pub struct Limits {
     pub headers_timeout: Duration,
     /// How long an ended session waits for the peer to end its side of the CONNECT stream.
     pub close_timeout: Duration,
+    /// Bytes of this crate's own for one stream ([`Action::SendStream`](crate::Action)) that a
+    /// peer may make wait by withholding QUIC credit; the driver counts them, see
+    /// [`Connection::handle_unsent`](crate::Connection::handle_unsent).
+    pub max_unsent_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_early_streams: 256,
+            max_early_streams_per_session: 256,
             max_early_stream_bytes: 1 << 20,
             max_early_datagrams: 128,
             max_early_datagram_bytes: 256 << 10,
             early_timeout: Duration::from_secs(5),
             max_early_capsule_bytes: 16 << 10,
+            max_waiting_bytes: 1 << 20,
+            max_protocols: 64,
             max_sessions: 100,
+            sessions: Rate {
+                burst: 10_000,
+                per_second: 1_000,
+            },
             max_requests: 64,
             max_closed_sessions: 64,
             max_control_frame_size: 16 << 10,
@@ -86,6 +111,7 @@ impl Default for Limits {
             settings_timeout: Duration::from_secs(5),
             headers_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(2),
+            max_unsent_bytes: 256 << 10,
         }
     }
 }

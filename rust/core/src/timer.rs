@@ -1,12 +1,11 @@
 //! Deadlines of one kind: all are set the same distance ahead, so a queue keeps them in order.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use crate::Time;
 
-/// Streams waiting for one kind of timeout. An entry stays when its stream moves on; whoever takes
-/// it checks, and the queue sheds such entries before it grows, so that its length follows the
+/// Streams waiting for one kind of timeout. The stream holds its deadline, an entry here is a hint:
+/// it stays when its stream moves on; whoever takes it checks, and the queue sheds such entries before it grows, so that its length follows the
 /// streams that do wait and not the rate at which they come and go.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
@@ -15,21 +14,15 @@ pub(crate) struct Deadlines {
 
 impl Deadlines {
     /// Adds a deadline; `waits` tells which entries still mean something.
-    pub(crate) fn push(
-        &mut self,
-        now: Time,
-        after: Duration,
-        id: u64,
-        waits: impl Fn(u64) -> bool,
-    ) {
+    pub(crate) fn push(&mut self, due: Time, id: u64, waits: impl Fn(u64, Time) -> bool) {
         let capacity = self.queue.capacity();
         if self.queue.len() == capacity {
-            self.queue.retain(|&(_, id)| waits(id));
+            self.queue.retain(|&(at, id)| waits(id, at));
             if self.queue.len() > capacity / 2 {
                 self.queue.reserve(capacity);
             }
         }
-        self.queue.push_back((now.saturating_add(after), id));
+        self.queue.push_back((due, id));
     }
 
     pub(crate) fn next(&self) -> Option<Time> {
@@ -40,12 +33,26 @@ impl Deadlines {
         if self.next()? > now {
             return None;
         }
-        self.queue.pop_front().map(|(_, id)| id)
+        let due = self.queue.pop_front();
+        shed(&mut self.queue);
+        due.map(|(_, id)| id)
     }
 }
 
+/// Gives back what an empty queue holds of a burst that is over.
+pub(crate) fn shed<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > KEPT {
+        *queue = VecDeque::new();
+    }
+}
+
+/// Places that an empty queue keeps.
+const KEPT: usize = 256;
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const AFTER: Duration = Duration::from_secs(1);
@@ -54,7 +61,7 @@ mod tests {
     fn entries_that_no_longer_wait_do_not_accumulate() {
         let mut deadlines = Deadlines::default();
         for id in 0..1_000_000 {
-            deadlines.push(Time::ZERO, AFTER, id, |other| other % 100_000 == 0);
+            deadlines.push(AFTER, id, |other, _| other % 100_000 == 0);
         }
         assert!(
             deadlines.queue.capacity() <= 64,
@@ -66,7 +73,7 @@ mod tests {
     #[test]
     fn only_what_is_due_comes_out() {
         let mut deadlines = Deadlines::default();
-        deadlines.push(Time::ZERO, AFTER, 7, |_| true);
+        deadlines.push(AFTER, 7, |_, _| true);
         assert_eq!(deadlines.next(), Some(AFTER));
         assert_eq!(deadlines.pop_due(Time::ZERO), None);
         assert_eq!(deadlines.pop_due(AFTER), Some(7));

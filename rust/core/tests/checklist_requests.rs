@@ -129,7 +129,7 @@ fn req_03_ends_before_a_complete_field_section() {
     // The same of a response.
     let mut bench = Bench::client_asked(Dialect::Draft02);
     bench.recv_fin(0, &[]);
-    bench.assert_stream_error(0, error::H3_REQUEST_INCOMPLETE);
+    bench.assert_reset_only(0, error::H3_REQUEST_INCOMPLETE);
     assert!(matches!(
         bench.events.as_slice(),
         [Event::SessionRejected { status: 0, .. }]

@@ -59,12 +59,17 @@ fn server_announces_the_union_of_its_dialects() {
         (setting::H3_DATAGRAM_DRAFT04, Some(1)),
         (setting::ENABLE_WEBTRANSPORT_DRAFT02, Some(1)),
         (setting::WT_MAX_SESSIONS_DRAFT07, Some(100)),
-        // More would promise the session flow control that is not offered.
-        (setting::WT_MAX_SESSIONS_DRAFT13, Some(1)),
+        (setting::WT_MAX_SESSIONS_DRAFT13, Some(100)),
         (setting::WT_ENABLED, Some(1)),
-        (setting::WT_INITIAL_MAX_DATA, None),
-        (setting::WT_INITIAL_MAX_STREAMS_UNI, None),
-        (setting::WT_INITIAL_MAX_STREAMS_BIDI, None),
+        (setting::WT_INITIAL_MAX_DATA, Some(FlowControl::AMPLE)),
+        (
+            setting::WT_INITIAL_MAX_STREAMS_UNI,
+            Some(FlowControl::AMPLE),
+        ),
+        (
+            setting::WT_INITIAL_MAX_STREAMS_BIDI,
+            Some(FlowControl::AMPLE),
+        ),
     ] {
         assert_eq!(value(&settings, id), expected, "{id:#x}");
     }
@@ -163,8 +168,24 @@ fn deployed_clients_get_a_session() {
         assert_eq!(bench.status(0).as_deref(), Some("200"), "{name}");
         assert_eq!(
             bench.conn.session(0).map(|session| session.flow_control),
-            Some(false)
+            Some(name == "PyWebTransport 0.21")
         );
+    }
+}
+
+#[test]
+fn session_credit_can_be_switched_off() {
+    let mut config = Config::server();
+    config.flow_control = FlowControl::OFF;
+    let (settings, _) = announced(config);
+    for (id, expected) in [
+        // More would promise the session flow control that is not offered.
+        (setting::WT_MAX_SESSIONS_DRAFT13, Some(1)),
+        (setting::WT_INITIAL_MAX_DATA, None),
+        (setting::WT_INITIAL_MAX_STREAMS_UNI, None),
+        (setting::WT_INITIAL_MAX_STREAMS_BIDI, None),
+    ] {
+        assert_eq!(value(&settings, id), expected, "{id:#x}");
     }
 }
 
@@ -474,31 +495,44 @@ fn pywebtransport_08_server_is_spoken_to_in_raw_capsules() {
     assert!(bench.conn.check_open(0, Dir::Uni).is_ok());
 }
 
+/// RFC 9114 §9: unknown frames are ignored. Only the peer known by its fingerprint means capsules.
 #[test]
-fn raw_capsules_of_any_lenient_peer_are_understood() {
+fn raw_capsules_of_any_other_peer_are_unknown_frames() {
     let close = hex("684307000001a4627965");
+    let drain = hex("800078ae00");
+    let stream_data = frame_of(0x190b_4d3e, &[1, 2, 3]);
+    for dialect in Dialect::ALL {
+        for raw in [&close, &drain, &stream_data] {
+            let mut bench = Bench::server_session(dialect);
+            bench.recv(0, raw);
+            bench.assert_quiet();
+            assert_eq!(bench.events, [], "{dialect:?}");
+            // Ours stay in DATA frames.
+            bench.conn.close_session(0, 1, "", bench.now).unwrap();
+            bench.drain();
+            let capsule = capsule_of(0x2843, &[0, 0, 0, 1]);
+            assert_eq!(bench.sent(0), (data_frame(&capsule), true));
+        }
+    }
     for cut in [1, 2, 3, 6, 9] {
-        let mut bench = Bench::server_session(Dialect::Draft15);
+        let mut bench = Bench::silent_server();
+        bench.recv(CLIENT_CONTROL, &pywebtransport_08());
+        let mut bench = bench.with_session();
         bench.recv(0, &close[..cut]);
         bench.recv(0, &close[cut..]);
         assert!(matches!(
             bench.events.as_slice(),
             [Event::SessionClosed { code: 420, .. }]
         ));
-        let mut bench = Bench::server_session(Dialect::Draft15);
+        let mut bench = Bench::silent_server();
+        bench.recv(CLIENT_CONTROL, &pywebtransport_08());
+        let mut bench = bench.with_session();
         bench.recv_fin(0, &close[..cut]);
         match cut {
             1 | 2 => bench.assert_connection_error(error::H3_FRAME_ERROR),
-            _ => bench.assert_stream_error(0, error::H3_MESSAGE_ERROR),
+            _ => assert_eq!(bench.reset_code(0), Some(error::H3_MESSAGE_ERROR)),
         }
     }
-    // Strictly they are frames of an unknown type.
-    let mut config = Config::server();
-    config.strict = true;
-    let mut bench = Bench::server_with(config, Dialect::Draft02).with_session();
-    bench.recv(0, &close);
-    bench.assert_quiet();
-    assert_eq!(bench.events, []);
 }
 
 #[test]

@@ -359,8 +359,9 @@ fn flow_control_is_on_where_both_offer_it_and_the_dialect_has_it() {
         assert_eq!(pair.server.conn.session(session).unwrap().flow_control, on);
     }
     for dialect in Dialect::ALL {
-        let (mut a, b) = configs(&[dialect], &Dialect::ALL);
+        let (mut a, mut b) = configs(&[dialect], &Dialect::ALL);
         a.flow_control = flow(100);
+        b.flow_control = FlowControl::OFF;
         let mut pair = Pair::new(a, b);
         let session = established(&mut pair);
         assert!(!pair.client.conn.session(session).unwrap().flow_control);

@@ -48,6 +48,7 @@ fn a_hundred_thousand_sessions_return_their_memory() {
     let idle = bench.conn.stats();
     for n in 0..100_000 {
         let id = 4 * n;
+        bench.now += Duration::from_millis(1);
         bench.request_session(id);
         bench.accept(id);
         bench.recv_fin(id, &[]);

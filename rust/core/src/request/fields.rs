@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use pywt_wire::codes::frame;
 use pywt_wire::frame::encode;
-use pywt_wire::qpack::{encode_section, Field};
+use pywt_wire::qpack::{encode_section, Field, FIELD_OVERHEAD};
 
 use crate::error::{Error, StreamError};
 
@@ -21,21 +21,17 @@ pub(crate) struct RequestHead {
 }
 
 impl RequestHead {
-    pub(crate) fn parse(fields: Vec<Field>) -> Result<Self, StreamError> {
+    /// `strict`: nothing but what a URI may hold in `:path` (RFC 3986); else also what browsers
+    /// leave as it is.
+    pub(crate) fn parse(fields: Vec<Field>, strict: bool) -> Result<Self, StreamError> {
         let section = Section::parse(
             fields,
             &[":method", ":scheme", ":authority", ":path", ":protocol"],
         )?;
+        let host = section.only("host")?;
+        section.only("origin")?;
+        let has_length = section.lines("content-length").next().is_some();
         let [method, scheme, authority, path, protocol] = section.pseudo;
-        let host = section
-            .fields
-            .iter()
-            .find(|(name, _)| name == "host")
-            .map(|(_, v)| v.clone());
-        let has_length = section
-            .fields
-            .iter()
-            .any(|(name, _)| name == "content-length");
         let method = required(method, ":method")?;
         let extended = protocol.is_some();
         if protocol.as_deref() == Some("") {
@@ -53,6 +49,7 @@ impl RequestHead {
                 return Err(StreamError::Message(":scheme or :path in plain CONNECT"));
             }
             let authority = required(authority, ":authority")?;
+            check_authority(&authority).map_err(StreamError::Message)?;
             let fields = section.fields;
             return Ok(Self {
                 method,
@@ -70,14 +67,13 @@ impl RequestHead {
             (None, host) if !extended => required(host, ":authority")?,
             (authority, _) => required(authority, ":authority")?,
         };
-        if authority.contains('@') {
-            return Err(StreamError::Message("userinfo in :authority"));
-        }
+        check_authority(&authority).map_err(StreamError::Message)?;
         if extended && scheme != "https" {
             return Err(StreamError::Message("scheme is not https"));
         }
-        if extended && !path.starts_with('/') {
-            return Err(StreamError::Message(":path does not start with a slash"));
+        // RFC 9114 §4.3.1: only OPTIONS has another form.
+        if extended || method != "OPTIONS" {
+            check_path(&path, strict).map_err(StreamError::Message)?;
         }
         Ok(Self {
             method,
@@ -87,13 +83,6 @@ impl RequestHead {
             protocol,
             fields: section.fields,
         })
-    }
-
-    pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -118,13 +107,24 @@ impl ResponseHead {
             _ => Err(StreamError::Message("invalid :status")),
         }
     }
+}
 
-    pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+/// The value of a field: its lines joined (RFC 9110 §5.3, RFC 9651 §4.2).
+pub(crate) fn joined(fields: &[(String, String)], name: &str) -> Option<String> {
+    let mut lines = lines(fields, name);
+    let mut value = lines.next()?.to_owned();
+    for line in lines {
+        value.push_str(", ");
+        value.push_str(line);
     }
+    Some(value)
+}
+
+fn lines<'a>(fields: &'a [(String, String)], name: &'a str) -> impl Iterator<Item = &'a str> {
+    fields
+        .iter()
+        .filter(move |(other, _)| other == name)
+        .map(|(_, value)| value.as_str())
 }
 
 /// Trailers have the rules of any section and no pseudo-header fields.
@@ -140,6 +140,23 @@ struct Section {
 }
 
 impl Section {
+    fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        lines(&self.fields, name)
+    }
+
+    /// The value of a field that has one line at most.
+    fn only(&self, name: &'static str) -> Result<Option<String>, StreamError> {
+        let mut lines = self.lines(name);
+        let first = lines.next().map(str::to_owned);
+        match lines.next() {
+            Some(_) => Err(StreamError::Message(match name {
+                "host" => "host repeated",
+                _ => "origin repeated",
+            })),
+            None => Ok(first),
+        }
+    }
+
     fn parse(raw: Vec<Field>, allowed: &[&str]) -> Result<Self, StreamError> {
         let mut section = Self {
             pseudo: Default::default(),
@@ -200,8 +217,12 @@ fn check_name(name: &[u8]) -> Result<(), &'static str> {
 }
 
 fn check_value(value: &[u8]) -> Result<(), &'static str> {
-    if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
-        return Err("field value has NUL, CR or LF");
+    // RFC 9110 §5.5; HTAB is no field-vchar, but may stand between them.
+    if value
+        .iter()
+        .any(|&byte| byte.is_ascii_control() && byte != b'\t')
+    {
+        return Err("field value has a control character");
     }
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     if blank(value.first()) || blank(value.last()) {
@@ -229,38 +250,123 @@ fn text(bytes: &Bytes) -> String {
     }
 }
 
-/// Checks fields the application wants to send.
-pub(crate) fn check_local(fields: &[(String, String)]) -> Result<(), Error> {
-    for (name, value) in fields {
-        check_name(name.as_bytes())
-            .and_then(|()| check_value(value.as_bytes()))
-            .and_then(|()| check_connection_specific(name.as_bytes(), value.as_bytes()))
-            .map_err(|why| Error::InvalidField {
-                name: name.clone(),
-                why,
-            })?;
+/// RFC 3986 §3.2, without userinfo (RFC 9114 §4.3.1).
+fn check_authority(authority: &str) -> Result<(), &'static str> {
+    if authority.contains('@') {
+        return Err("userinfo in :authority");
+    }
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest
+                .split_once(']')
+                .ok_or(":authority has an unfinished address")?;
+            if !address
+                .bytes()
+                .all(|byte| matches!(byte, b':' | b'.' | b'%') || byte.is_ascii_alphanumeric())
+            {
+                return Err(":authority has an invalid address");
+            }
+            match (port.is_empty(), port.strip_prefix(':')) {
+                (true, _) => (address, ""),
+                (false, Some(port)) => (address, port),
+                (false, None) => return Err(":authority has an invalid port"),
+            }
+        }
+        None => authority.split_once(':').unwrap_or((authority, "")),
+    };
+    if host.is_empty() {
+        return Err(":authority has no host");
+    }
+    let is_name = |byte: u8| is_unreserved(byte) || is_sub_delimiter(byte) || byte == b'%';
+    if !authority.starts_with('[') && !host.bytes().all(is_name) {
+        return Err(":authority has an invalid character");
+    }
+    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || (!port.is_empty() && port.parse::<u16>().is_err()) {
+        return Err(":authority has an invalid port");
     }
     Ok(())
 }
 
-/// Checks the value of a pseudo-header field the application gave.
-pub(crate) fn check_local_pseudo(name: &'static str, value: &str) -> Result<(), Error> {
-    let result = if value.is_empty() {
-        Err("empty")
-    } else {
-        check_value(value.as_bytes())
-    };
-    result.map_err(|why| Error::InvalidField {
-        name: name.to_owned(),
-        why,
-    })
+/// RFC 3986 §3.3, §3.4; unless `strict`, also the characters that browsers leave unescaped in a
+/// path or a query (URL Standard, percent-encode sets).
+fn check_path(path: &str, strict: bool) -> Result<(), &'static str> {
+    if !path.starts_with('/') {
+        return Err(":path does not start with a slash");
+    }
+    let mut in_query = false;
+    for byte in path.bytes() {
+        in_query |= byte == b'?';
+        let left_by_browsers = match byte {
+            b'|' | b'[' | b']' | b'^' => true,
+            b'\\' | b'`' | b'{' | b'}' => in_query,
+            _ => false,
+        };
+        let is_uri = is_unreserved(byte)
+            || is_sub_delimiter(byte)
+            || matches!(byte, b':' | b'@' | b'/' | b'?' | b'%');
+        if !is_uri && (strict || !left_by_browsers) {
+            return Err(":path has an invalid character");
+        }
+    }
+    Ok(())
 }
 
-/// A HEADERS frame.
-pub(crate) fn headers_frame<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Bytes {
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+fn is_sub_delimiter(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+    )
+}
+
+/// Checks fields the application wants to send; those of `own` are not its to send.
+pub(crate) fn check_local_fields(fields: &[(String, String)], own: &[&str]) -> Result<(), Error> {
+    for (name, value) in fields {
+        if own.contains(&name.as_str()) {
+            return Err(invalid(name, "not for the application to send"));
+        }
+        check_name(name.as_bytes())
+            .and_then(|()| check_value(value.as_bytes()))
+            .and_then(|()| check_connection_specific(name.as_bytes(), value.as_bytes()))
+            .map_err(|why| invalid(name, why))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn check_local_authority(authority: &str) -> Result<(), Error> {
+    check_authority(authority).map_err(|why| invalid(":authority", why))
+}
+
+pub(crate) fn check_local_path(path: &str) -> Result<(), Error> {
+    check_path(path, false).map_err(|why| invalid(":path", why))
+}
+
+pub(crate) fn invalid(name: &str, why: &'static str) -> Error {
+    Error::InvalidField {
+        name: name.to_owned(),
+        why,
+    }
+}
+
+/// A HEADERS frame; `max`: the size of a section that the peer takes (RFC 9114 §4.2.2).
+pub(crate) fn headers_frame<'a>(
+    fields: impl IntoIterator<Item = (&'a str, &'a str)>,
+    max: u64,
+) -> Result<Bytes, Error> {
+    let mut size = 0;
     let mut section = Vec::with_capacity(256);
-    encode_section(fields, &mut section);
+    let counted = fields.into_iter().inspect(|(name, value)| {
+        size += (name.len() + value.len() + FIELD_OVERHEAD) as u64;
+    });
+    encode_section(counted, &mut section);
+    if size > max {
+        return Err(Error::FieldsTooLarge { size, max });
+    }
     let mut out = Vec::with_capacity(section.len() + 9);
     encode(frame::HEADERS, &section, &mut out);
-    out.into()
+    Ok(out.into())
 }

@@ -6,9 +6,10 @@ use pywt_wire::codes::{capsule, frame};
 use pywt_wire::frame::encode_header;
 
 use crate::connection::Connection;
+use crate::dialect::{Dialect, Framing};
 use crate::error::{Fault, StreamError};
 use crate::event::Event;
-use crate::request::{Item, Rules};
+use crate::request::reader::{Item, Rules};
 use crate::tlv::{Gather, Piece, TlvReader};
 use crate::Time;
 use crate::{Dir, SessionId};
@@ -61,8 +62,18 @@ impl CapsuleReader {
         rules: Rules<'_>,
     ) -> Result<Option<Item>, StreamError> {
         self.inside = true;
+        let row = rules.dialect.map(Dialect::row);
         self.keep = match ty {
-            capsule::DATAGRAM => len <= rules.limits.max_datagram_capsule_size,
+            capsule::DATAGRAM if len > rules.limits.max_datagram_capsule_size => {
+                self.keep = false;
+                return Ok(Some(Item::DroppedDatagram));
+            }
+            capsule::DATAGRAM => true,
+            // Draft 02 does not know it.
+            capsule::WT_DRAIN_SESSION if !row.is_none_or(|row| row.drain) => {
+                self.keep = false;
+                return Ok(Some(Item::Idle("unknown capsules")));
+            }
             capsule::WT_CLOSE_SESSION if len > 4 + MAX_REASON_SIZE as u64 => {
                 return Err(CapsuleError::ReasonSize(len - 4).into());
             }
@@ -71,16 +82,21 @@ impl CapsuleReader {
             }
             capsule::WT_CLOSE_SESSION | capsule::WT_DRAIN_SESSION => true,
             capsule::WT_MAX_STREAM_DATA | capsule::WT_STREAM_DATA_BLOCKED => {
-                if rules.forbids_stream_data {
+                if row.is_some_and(|row| row.forbids_stream_data_capsules) {
                     return Err(CapsuleError::Prohibited(ty).into());
                 }
-                false
+                self.keep = false;
+                return Ok(Some(Item::Idle("ignored capsules")));
             }
-            capsule::WT_MAX_DATA..=capsule::WT_STREAMS_BLOCKED_UNI => {
-                if rules.flow && len > 8 {
+            capsule::WT_MAX_DATA..=capsule::WT_STREAMS_BLOCKED_UNI if rules.has_flow => {
+                if len > 8 {
                     return Err(CapsuleError::Length { ty, len }.into());
                 }
-                rules.flow
+                true
+            }
+            capsule::WT_MAX_DATA..=capsule::WT_STREAMS_BLOCKED_UNI => {
+                self.keep = false;
+                return Ok(Some(Item::Idle("ignored capsules")));
             }
             _ => {
                 self.keep = false;
@@ -97,11 +113,7 @@ impl CapsuleReader {
             return None;
         }
         let payload = self.payload.push(data, last)?;
-        Some(Item::Capsule {
-            ty,
-            payload,
-            raw: false,
-        })
+        Some(Item::Capsule { ty, payload })
     }
 
     /// Whether the stream may end here.
@@ -122,14 +134,8 @@ impl Connection {
         id: SessionId,
         ty: u64,
         payload: &Bytes,
-        raw: bool,
         now: Time,
     ) -> Result<(), Fault> {
-        if raw {
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.raw_capsules = true;
-            }
-        }
         match decode_payload(ty, payload).map_err(StreamError::from)? {
             Capsule::Close { code, reason } => {
                 let reason = reason.to_owned();
@@ -140,17 +146,15 @@ impl Connection {
             Capsule::MaxData(limit) => self.raise_data(id, limit)?,
             Capsule::MaxStreams { dir, limit } => self.raise_streams(id, dir, limit)?,
             // Limits follow consumption, not complaints (webtrans-http3-16 §5.6.3).
-            Capsule::DataBlocked(_) | Capsule::StreamsBlocked { .. } | Capsule::Unknown { .. } => {}
+            Capsule::DataBlocked(_) | Capsule::StreamsBlocked { .. } | Capsule::Unknown { .. } => {
+                self.count_idle("complaints", now)?;
+            }
         }
         Ok(())
     }
 
     fn raise_data(&mut self, id: SessionId, limit: u64) -> Result<(), StreamError> {
-        let flow = self
-            .sessions
-            .get_mut(&id)
-            .and_then(|session| session.flow.as_mut());
-        if let Some(flow) = flow {
+        if let Some(flow) = self.sessions.flow_mut(id) {
             if flow.send_data.raise(limit, flow.strict_limits)? {
                 self.events
                     .push_back(Event::SessionWritable { session: id });
@@ -160,11 +164,7 @@ impl Connection {
     }
 
     fn raise_streams(&mut self, id: SessionId, dir: Dir, limit: u64) -> Result<(), StreamError> {
-        let flow = self
-            .sessions
-            .get_mut(&id)
-            .and_then(|session| session.flow.as_mut());
-        if let Some(flow) = flow {
+        if let Some(flow) = self.sessions.flow_mut(id) {
             let strict = flow.strict_limits;
             if flow.send_streams.get_mut(dir).raise(limit, strict)? {
                 self.events
@@ -174,28 +174,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues a session for the flow-control capsules of this drain.
-    pub(crate) fn mark_dirty(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            if !std::mem::replace(&mut session.dirty, true) {
-                self.dirty.push(id);
-            }
-        }
-    }
-
     /// Sends what flow control owes the peer: each renewed limit once, each block once.
     pub(crate) fn flush_flow(&mut self, id: SessionId) {
-        let (now, rtt) = (self.now, self.rtt);
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        session.dirty = false;
-        let raw = session.raw_capsules;
-        let Some(flow) = session.flow.as_mut() else {
+        let (now, rtt, framing) = (self.now, self.rtt, self.framing());
+        let Some(flow) = self.sessions.flow_mut(id) else {
             return;
         };
         let mut out = Vec::new();
-        let mut put = |capsule| encode_framed(&capsule, raw, &mut out);
+        let mut put = |capsule| encode_framed(&capsule, framing, &mut out);
         if let Some(limit) = flow.data.renew(now, rtt) {
             put(Capsule::MaxData(limit));
         }
@@ -211,27 +197,34 @@ impl Connection {
             }
         }
         if !out.is_empty() {
-            self.send_request(id, out.into(), false);
+            self.send_request(id, out.into());
         }
     }
 
-    /// Writes capsules on a CONNECT stream, each in a DATA frame of its own: some readers expect
-    /// no other split.
-    pub(crate) fn send_capsules(&mut self, id: SessionId, capsules: &[Capsule<'_>], fin: bool) {
-        let raw = self
-            .sessions
-            .get(&id)
-            .is_some_and(|session| session.raw_capsules);
+    /// Writes capsules on a CONNECT stream.
+    pub(crate) fn send_capsules(&mut self, id: SessionId, capsules: &[Capsule<'_>]) {
+        let data = self.capsules(capsules);
+        self.send_request(id, data);
+    }
+
+    /// Capsules for a CONNECT stream, each in a DATA frame of its own: some readers expect no
+    /// other split.
+    pub(crate) fn capsules(&self, capsules: &[Capsule<'_>]) -> Bytes {
         let mut out = Vec::new();
         for capsule in capsules {
-            encode_framed(capsule, raw, &mut out);
+            encode_framed(capsule, self.framing(), &mut out);
         }
-        self.send_request(id, out.into(), fin);
+        out.into()
+    }
+
+    pub(crate) fn framing(&self) -> Framing {
+        let peer = self.peer.as_ref();
+        peer.map_or(Framing::Data, |peer| peer.framing)
     }
 }
 
-fn encode_framed(capsule: &Capsule<'_>, raw: bool, out: &mut Vec<u8>) {
-    if raw {
+fn encode_framed(capsule: &Capsule<'_>, framing: Framing, out: &mut Vec<u8>) {
+    if framing == Framing::Raw {
         return encode(capsule, out);
     }
     let mut inner = Vec::with_capacity(16);

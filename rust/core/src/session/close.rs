@@ -6,12 +6,13 @@ use pywt_wire::codes::{error, http_to_app_error};
 
 use crate::connection::Connection;
 use crate::error::{Error, StreamError};
-use crate::event::{Action, ClosedBy, Event};
-use crate::request::Phase;
+use crate::event::{ClosedBy, Event};
+use crate::map::IdSet;
+use crate::request::reader::Phase;
 use crate::session::{Session, State};
-use crate::stream::{reliable_size, Entry, WtStream};
+use crate::stream::table::{Entry, Kind};
+use crate::SessionId;
 use crate::Time;
-use crate::{SessionId, StreamId};
 
 /// Why a session ends.
 struct Ending {
@@ -40,13 +41,13 @@ impl Connection {
         }
         let entry = self
             .sessions
-            .get(&session)
+            .get(session)
             .ok_or(Error::UnknownSession(session))?;
         let reason = truncate_reason(reason);
         match entry.state {
             State::Open => {
-                self.send_capsules(session, &[Capsule::Close { code, reason }], true);
-                self.linger(session, Phase::Ended, now);
+                let data = self.capsules(&[Capsule::Close { code, reason }]);
+                self.finish_request(session, data, Phase::Ended, now);
             }
             State::Queued(_) | State::Asked(_) => {
                 self.abort_request(session, error::H3_REQUEST_CANCELLED);
@@ -68,12 +69,29 @@ impl Connection {
         Ok(())
     }
 
-    /// Tells the peer to start no new work in an established session. A no-op in dialects
+    /// Ends every session before a close of the connection with this code: a request that waits
+    /// for its answer is answered 503, any other session is closed with the code (that of an
+    /// application if the code is in the range of WebTransport, else the low 32 bits). Closing
+    /// QUIC should wait for [`Connection::is_idle`].
+    pub fn close_all(&mut self, code: u64, reason: &str, now: Time) {
+        let session_code = http_to_app_error(code).unwrap_or(code as u32);
+        for id in self.sessions.ids(|_| true) {
+            let state = self.sessions.get(id).map(|session| &session.state);
+            // One that has ended meanwhile has ended, which is what was wanted.
+            let _ended = match state {
+                Some(State::Requested { .. }) => self.reject(id, HTTP_UNAVAILABLE, &[], now),
+                _ => self.close_session(id, session_code, reason, now),
+            };
+        }
+    }
+
+    /// Tells the peer, once, to start no new work in an established session. A no-op in dialects
     /// without DRAIN.
     pub fn drain_session(&mut self, session: SessionId) -> Result<(), Error> {
-        self.open_session_mut(session)?;
-        if self.dialect().is_some_and(|dialect| dialect.row().drain) {
-            self.send_capsules(session, &[Capsule::Drain], false);
+        let entry = self.open_session_mut(session)?;
+        let knows = entry.dialect.is_some_and(|dialect| dialect.row().drain);
+        if knows && !std::mem::replace(&mut entry.drain_sent, true) {
+            self.send_capsules(session, &[Capsule::Drain]);
         }
         Ok(())
     }
@@ -82,8 +100,7 @@ impl Connection {
 impl Connection {
     /// The peer closed an established session; the answer is a FIN.
     pub(crate) fn end_by_peer(&mut self, id: SessionId, code: u32, reason: String, now: Time) {
-        self.send_request(id, bytes::Bytes::new(), true);
-        self.linger(id, Phase::AfterClose, now);
+        self.finish_request(id, bytes::Bytes::new(), Phase::AfterClose, now);
         self.end(
             id,
             Ending {
@@ -95,13 +112,11 @@ impl Connection {
         );
     }
 
-    /// The peer reset the CONNECT stream.
-    pub(crate) fn end_by_reset(&mut self, id: SessionId, code: u64) {
-        if let Some(Entry::Request(request)) = self.streams.get(&id) {
-            if request.send_open {
-                self.reset_plainly(id, error::H3_REQUEST_CANCELLED);
-            }
-            self.remove_request(id);
+    /// The peer reset the CONNECT stream (`None`: QUIC lost it).
+    pub(crate) fn end_by_reset(&mut self, id: SessionId, code: Option<u64>) {
+        if let Some((halves, _)) = self.request_mut(id) {
+            halves.recv = false;
+            self.abort_request(id, error::H3_REQUEST_CANCELLED);
         }
         let reason = String::new();
         self.end(
@@ -110,7 +125,7 @@ impl Connection {
                 code: 0,
                 reason,
                 by: ClosedBy::Remote,
-                error: Some(code),
+                error: code,
             },
         );
     }
@@ -118,7 +133,7 @@ impl Connection {
     /// The peer broke a rule that ends the session, not the connection.
     pub(crate) fn fail_session(&mut self, id: SessionId, fault: &StreamError) {
         let code = fault.code();
-        self.abort_request(id, code);
+        self.break_request(id, code);
         let reason = fault.to_string();
         self.end(
             id,
@@ -133,11 +148,9 @@ impl Connection {
 
     /// The connection is gone or going: every session ends with it.
     pub(crate) fn end_all(&mut self, by: ClosedBy, error: Option<u64>, reason: &str) {
-        let mut ids: Vec<_> = self.sessions.keys().copied().collect();
-        ids.sort_unstable();
         // Some peers put the session's code into CONNECTION_CLOSE instead of a capsule.
         let code = error.and_then(http_to_app_error).unwrap_or(0);
-        for id in ids {
+        for id in self.sessions.ids(|_| true) {
             self.end(
                 id,
                 Ending {
@@ -150,16 +163,18 @@ impl Connection {
         }
     }
 
-    /// A request is answered without ever having been a session for the application.
+    /// A request will not become a session: what came early for one is refused.
     pub(crate) fn drop_unanswered(&mut self, id: SessionId) {
-        self.sessions.remove(&id);
-        self.remember_ended(id);
+        let limits = &self.config.limits;
+        if self.sessions.remove(id, limits).is_none() {
+            self.sessions.remember_ended(id, limits);
+        }
         self.refuse_early(id, error::WT_BUFFERED_STREAM_REJECTED);
     }
 
     /// DRAIN or GOAWAY from the peer.
     pub(crate) fn drain_by_peer(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id) {
+        if let Some(session) = self.sessions.get_mut(id) {
             if session.is_open() && !std::mem::replace(&mut session.draining, true) {
                 self.events
                     .push_back(Event::SessionDraining { session: id });
@@ -167,108 +182,52 @@ impl Connection {
         }
     }
 
-    /// Leaves the CONNECT stream to wait for the peer's side to end, for a limited time.
-    pub(crate) fn linger(&mut self, id: StreamId, phase: Phase, now: Time) {
-        if let Some(request) = self.request_mut(id) {
-            request.phase = phase;
-            self.await_close(id, now);
-        }
-    }
-
-    /// Gives the peer's side of a CONNECT stream a deadline.
-    pub(crate) fn await_close(&mut self, id: StreamId, now: Time) {
-        let streams = &self.streams;
-        let waits = |id| matches!(streams.get(&id), Some(Entry::Request(_)));
-        self.deadlines
-            .closing
-            .push(now, self.config.limits.close_timeout, id, waits);
-    }
-
-    /// The peer did not end its side of a CONNECT stream in time.
-    pub(crate) fn close_timed_out(&mut self, id: StreamId) {
-        let Some(request) = self.request_mut(id) else {
-            return;
-        };
-        match request.phase {
-            Phase::AfterClose | Phase::Ended => self.abort_request(id, error::WT_SESSION_GONE),
-            Phase::Done { .. } => self.abort_request(id, error::H3_NO_ERROR),
-            // The peer stopped our side and then said nothing more.
-            Phase::Head | Phase::Waiting | Phase::Capsules if !request.send_open => {
-                self.fail_request(id, &StreamError::Stopped);
-            }
-            Phase::Head | Phase::Waiting | Phase::Capsules => {}
-        }
-    }
-
     /// The one place where a session ends: streams first, then the event.
     fn end(&mut self, id: SessionId, ending: Ending) {
-        let Some(session) = self.sessions.remove(&id) else {
+        let Some(session) = self.sessions.remove(id, &self.config.limits) else {
             return;
         };
-        self.remember_ended(id);
-        self.end_streams(id, session.streams);
+        self.end_streams(&session.streams);
         self.refuse_early(id, error::WT_SESSION_GONE);
         if let Some(event) = closing_event(id, &session, ending) {
             self.events.push_back(event);
         }
     }
 
-    /// Resets and stops every stream of a session (webtrans-http3-16 §6).
-    fn end_streams(&mut self, session: SessionId, count: usize) {
-        if count == 0 {
-            return;
-        }
-        let of_session = |(&id, entry): (&StreamId, &Entry)| match entry {
-            Entry::Session(stream) if stream.session == session => Some(id),
-            _ => None,
-        };
-        let mut ids: Vec<_> = self.streams.iter().filter_map(of_session).collect();
+    /// Resets and stops every stream of a session that is still open (webtrans-http3-16 §6).
+    fn end_streams(&mut self, streams: &IdSet) {
+        let mut ids: Vec<_> = streams.iter().copied().collect();
         ids.sort_unstable();
-        let raw = error::WT_SESSION_GONE;
-        for stream in ids {
-            let Some(Entry::Session(entry)) = self.streams.remove(&stream) else {
+        let (code, raw) = (None, error::WT_SESSION_GONE);
+        for id in ids {
+            let Some(Entry {
+                halves,
+                kind: Kind::Session(stream),
+            }) = self.streams.remove(id)
+            else {
                 continue;
             };
-            let reliable_size = reliable_size(&self.transport, &entry);
-            let WtStream {
-                recv_open,
-                send_open,
-                stopped,
-                ..
-            } = entry;
-            if recv_open && !stopped {
+            if halves.recv && !stream.stopped {
                 self.events.push_back(Event::StreamReset {
-                    stream,
-                    code: None,
+                    stream: id,
+                    code,
                     raw,
                 });
             }
-            if send_open {
+            if halves.send {
                 self.events.push_back(Event::StreamStopped {
-                    stream,
-                    code: None,
+                    stream: id,
+                    code,
                     raw,
                 });
             }
-            if send_open {
-                self.actions.push_back(Action::ResetStream {
-                    id: stream,
-                    code: raw,
-                    reliable_size,
-                });
-            }
-            self.discard(stream, raw, recv_open, false);
-        }
-    }
-
-    /// Late streams and datagrams of this session belong to nothing.
-    pub(crate) fn remember_ended(&mut self, id: SessionId) {
-        self.ended.push_back(id);
-        while self.ended.len() > self.config.limits.max_closed_sessions {
-            self.ended.pop_front();
+            self.abandon(id, halves, raw, stream.reliable_size(&self.transport));
         }
     }
 }
+
+/// RFC 9110 §15.6.4.
+const HTTP_UNAVAILABLE: u16 = 503;
 
 /// What the application is told: nothing of a request it never saw, a rejection of one it made
 /// and did not give up itself, else the close.

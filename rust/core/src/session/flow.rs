@@ -9,7 +9,7 @@ use pywt_wire::capsule::MAX_STREAMS;
 use pywt_wire::{varint, Dir};
 
 use crate::config::FlowControl;
-use crate::dialect::Peer;
+use crate::dialect::{Dialect, Peer};
 use crate::error::StreamError;
 use crate::Time;
 
@@ -22,10 +22,19 @@ pub(crate) struct Flow {
     pub(crate) send_streams: PerDir<Credit>,
     /// A limit smaller than before is an error; with this an equal one is too.
     pub(crate) strict_limits: bool,
+    metered: bool,
+}
+
+/// What refused streams used of a session that does not exist yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Debt {
+    pub(crate) bytes: u64,
+    pub(crate) bidi: u64,
+    pub(crate) uni: u64,
 }
 
 impl Flow {
-    pub(crate) fn new(ours: &FlowControl, peer: &Peer, strict_limits: bool, now: Time) -> Self {
+    pub(crate) fn new(ours: &FlowControl, peer: &Peer, dialect: Dialect, now: Time) -> Self {
         let streams = |initial| Grant::new(initial, ours.max_streams_window, MAX_STREAMS, now);
         Self {
             data: Grant::new(
@@ -43,8 +52,30 @@ impl Flow {
                 bidi: Credit::new(peer.initial_max_streams_bidi()),
                 uni: Credit::new(peer.initial_max_streams_uni()),
             },
-            strict_limits,
+            strict_limits: dialect.row().strict_limits,
+            metered: ours.initial_max_data < FlowControl::AMPLE,
         }
+    }
+
+    /// Payload is counted as it arrives, and credit returns as it is read. Where our limit is
+    /// ample that would cost and bound nothing: a stream is settled at its end.
+    pub(crate) fn is_metered(&self) -> bool {
+        self.metered
+    }
+
+    /// Charges what streams used that were refused before the session was established, and gives
+    /// it back.
+    pub(crate) fn settle_debt(&mut self, debt: Debt) -> Result<(), StreamError> {
+        self.data.take(debt.bytes)?;
+        self.data.free(debt.bytes);
+        for (grant, count) in [
+            (&mut self.streams.bidi, debt.bidi),
+            (&mut self.streams.uni, debt.uni),
+        ] {
+            grant.take(count)?;
+            grant.free(count);
+        }
+        Ok(())
     }
 
     pub(crate) fn view(&self) -> FlowView {
@@ -157,6 +188,12 @@ impl Grant {
         self.freed = self.freed.saturating_add(amount).min(self.used);
         let left = self.limit.saturating_sub(self.freed);
         left <= self.window / 2 && self.next_limit() > self.limit
+    }
+
+    /// Counts what was used and can be used again at once. True when a new limit is due.
+    pub(crate) fn pass(&mut self, amount: u64) -> bool {
+        self.used = self.used.saturating_add(amount).min(self.limit);
+        self.free(amount)
     }
 
     /// The new limit to send, when one is still due. Half a window gone within two round trips

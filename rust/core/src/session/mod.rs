@@ -3,6 +3,7 @@
 pub(crate) mod capsule;
 mod close;
 pub(crate) mod flow;
+pub(crate) mod table;
 
 use pywt_wire::capsule::{Capsule, MAX_STREAMS};
 use pywt_wire::qpack::Field;
@@ -11,14 +12,17 @@ use pywt_wire::{structured_field, varint};
 
 use crate::config::{Request, Response, Role};
 use crate::connection::{Connection, SessionState, SessionView};
-use crate::dialect::{Dialect, TOKEN_CURRENT};
+use crate::dialect::{Dialect, Framing};
 use crate::error::{ConnectionError, Error, Fault, StreamError};
 use crate::event::Event;
+use crate::map::IdSet;
 use crate::request::fields::{
-    check_local, check_local_pseudo, headers_frame, RequestHead, ResponseHead,
+    check_local_authority, check_local_fields, check_local_path, headers_frame, invalid, joined,
+    RequestHead, ResponseHead,
 };
-use crate::request::Phase;
+use crate::request::reader::Phase;
 use crate::session::flow::{Flow, FlowView};
+use crate::stream::table::{Halves, Kind};
 use crate::Time;
 use crate::{Dir, SessionId, StreamId};
 
@@ -26,21 +30,38 @@ const AVAILABLE_PROTOCOLS: &str = "wt-available-protocols";
 const PROTOCOL: &str = "wt-protocol";
 const DRAFT02_REQUEST: &str = "sec-webtransport-http3-draft02";
 const DRAFT02_RESPONSE: &str = "sec-webtransport-http3-draft";
+/// Fields of a request that this crate writes, or that no request has.
+const OWN_REQUEST: [&str; 5] = [
+    AVAILABLE_PROTOCOLS,
+    PROTOCOL,
+    DRAFT02_REQUEST,
+    "content-length",
+    "host",
+];
+/// Fields of a response that this crate writes.
+const OWN_RESPONSE: [&str; 2] = [PROTOCOL, DRAFT02_RESPONSE];
 
 /// One session, from the request to the first sign of its end.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) state: State,
+    /// The dialect spoken, once both ends' SETTINGS and the request's token have settled it.
+    pub(crate) dialect: Option<Dialect>,
     /// The peer sent DRAIN or GOAWAY, and the application was told.
-    pub(crate) draining: bool,
-    /// Live WebTransport streams.
-    pub(crate) streams: usize,
+    draining: bool,
+    /// We sent DRAIN.
+    drain_sent: bool,
+    /// Its WebTransport streams that are not over.
+    pub(crate) streams: IdSet,
     /// Session flow control, when it is on.
     pub(crate) flow: Option<Box<Flow>>,
-    /// Capsules go out without DATA frames around them.
-    pub(crate) raw_capsules: bool,
-    /// Waits in the connection's queue of sessions with capsules to send.
-    pub(crate) dirty: bool,
+    /// Waits in the queue of sessions with capsules to send.
+    dirty: bool,
+    /// Server: bytes of the CONNECT stream after the request, until it is accepted
+    /// (webtrans-http3-16 §4.1).
+    unread: Vec<u8>,
+    /// What of it counts as waiting.
+    weight: usize,
 }
 
 /// Where a session stands.
@@ -67,37 +88,40 @@ impl Session {
     fn new(state: State) -> Self {
         Self {
             state,
+            dialect: None,
             draining: false,
-            streams: 0,
+            drain_sent: false,
+            streams: IdSet::default(),
             flow: None,
-            raw_capsules: false,
             dirty: false,
+            unread: Vec::new(),
+            weight: 0,
         }
     }
 
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
     }
+
+    /// Waits for SETTINGS of the peer.
+    fn is_unsettled(&self) -> bool {
+        matches!(self.state, State::Queued(_) | State::Unsettled(_))
+    }
+
+    pub(crate) fn is_metered(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.is_metered())
+    }
 }
 
 impl Request {
     /// Whether it can be sent: authority, path, fields and protocols, each as HTTP wants it.
     pub fn validate(&self) -> Result<(), Error> {
-        check_local_pseudo(":authority", &self.authority)?;
-        check_local_pseudo(":path", &self.path)?;
-        // RFC 9114 §4.3.1.
-        if !self.path.starts_with('/') {
-            return Err(Error::InvalidField {
-                name: ":path".to_owned(),
-                why: "does not start with a slash",
-            });
-        }
-        check_local(&self.headers)?;
+        check_local_authority(&self.authority)?;
+        check_local_path(&self.path)?;
+        check_local_fields(&self.headers, &OWN_REQUEST)?;
         if structured_field::format_string_list(&self.protocols).is_none() {
-            return Err(Error::InvalidField {
-                name: AVAILABLE_PROTOCOLS.to_owned(),
-                why: "application protocols are printable ASCII",
-            });
+            let why = "application protocols are printable ASCII";
+            return Err(invalid(AVAILABLE_PROTOCOLS, why));
         }
         Ok(())
     }
@@ -114,13 +138,13 @@ impl Connection {
         if self.goaway_received.is_some_and(|limit| stream >= limit) {
             return Err(Error::GoingAway);
         }
-        if !is_session_id(stream) || self.streams.contains_key(&stream) {
+        if !is_session_id(stream) || self.streams.contains(stream) {
             return Err(Error::StreamId(stream));
         }
         request.validate()?;
-        self.insert_request(stream);
+        self.insert_request(stream, Halves::of_ours(stream), None);
         self.sessions
-            .insert(stream, Session::new(State::Queued(Box::new(request))));
+            .insert(stream, State::Queued(Box::new(request)));
         if self.peer.is_some() {
             self.ask(stream);
         }
@@ -138,7 +162,7 @@ impl Connection {
         self.tick(now);
         let entry = self
             .sessions
-            .get(&session)
+            .get(session)
             .ok_or(Error::UnknownSession(session))?;
         let State::Requested { protocols, draft02 } = &entry.state else {
             return Err(Error::SessionState(session));
@@ -148,7 +172,7 @@ impl Connection {
                 return Err(Error::ProtocolNotOffered(protocol.clone()));
             }
         }
-        check_local(&response.headers)?;
+        check_local_fields(&response.headers, &OWN_RESPONSE)?;
         let mut fields = vec![(":status", "200")];
         if *draft02 {
             fields.push((DRAFT02_RESPONSE, "draft02"));
@@ -166,8 +190,8 @@ impl Connection {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_str())),
         );
-        let data = headers_frame(fields);
-        self.send_request(session, data, false);
+        let data = headers_frame(fields, self.max_section())?;
+        self.send_request(session, data);
         self.establish(session, now);
         if let Err(error) = self.resume_request(session, now) {
             self.fail(&error);
@@ -187,7 +211,7 @@ impl Connection {
         self.tick(now);
         let entry = self
             .sessions
-            .get(&session)
+            .get(session)
             .ok_or(Error::UnknownSession(session))?;
         if !matches!(entry.state, State::Requested { .. }) {
             return Err(Error::SessionState(session));
@@ -195,16 +219,18 @@ impl Connection {
         if !(300..=599).contains(&status) {
             return Err(Error::RejectStatus(status));
         }
-        check_local(headers)?;
+        check_local_fields(headers, &OWN_RESPONSE)?;
+        let data = answer_frame(status, headers, self.max_section())?;
         self.drop_unanswered(session);
-        self.answer(session, status, headers, now);
+        self.answer(session, data, now);
         Ok(())
     }
 
     /// A session as it is now; `None`: unknown or ended.
     pub fn session(&self, session: SessionId) -> Option<SessionView> {
-        let entry = self.sessions.get(&session)?;
+        let entry = self.sessions.get(session)?;
         Some(SessionView {
+            dialect: entry.dialect,
             state: match entry.state {
                 State::Queued(_) => SessionState::Queued,
                 State::Asked(_) | State::Unsettled(_) | State::Requested { .. } => {
@@ -214,25 +240,35 @@ impl Connection {
             },
             draining: entry.draining,
             flow_control: entry.flow.is_some(),
-            streams: entry.streams,
+            streams: entry.streams.len(),
         })
     }
 
     /// The limits of a session and their use; `None` without flow control.
     pub fn session_flow(&self, session: SessionId) -> Option<FlowView> {
-        Some(self.sessions.get(&session)?.flow.as_ref()?.view())
+        let entry = self.sessions.get(session)?;
+        let mut view = entry.flow.as_ref()?.view();
+        if !entry.is_metered() {
+            // What streams that go on carried is settled at their end.
+            let received = |id| match self.streams.kind(id) {
+                Some(Kind::Session(stream)) => stream.received,
+                _ => 0,
+            };
+            view.peer_data.used += entry.streams.iter().map(|&id| received(id)).sum::<u64>();
+        }
+        Some(view)
     }
 
     /// The sessions that have not ended, in no order.
     pub fn sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.sessions.keys().copied()
+        self.sessions.iter().map(|(id, _)| id)
     }
 
     pub(crate) fn open_session_mut(&mut self, session: SessionId) -> Result<&mut Session, Error> {
         if self.is_closed() {
             return Err(Error::ConnectionClosed);
         }
-        match self.sessions.get_mut(&session) {
+        match self.sessions.get_mut(session) {
             Some(entry) if entry.is_open() => Ok(entry),
             Some(_) => Err(Error::SessionState(session)),
             None => Err(Error::UnknownSession(session)),
@@ -254,16 +290,7 @@ impl Connection {
 impl Connection {
     /// The peer's SETTINGS arrived: what waited for them goes on, in order.
     pub(crate) fn settle_sessions(&mut self, now: Time) {
-        let waits =
-            |session: &Session| matches!(session.state, State::Queued(_) | State::Unsettled(_));
-        let mut waiting: Vec<_> = self
-            .sessions
-            .iter()
-            .filter(|(_, s)| waits(s))
-            .map(|(&id, _)| id)
-            .collect();
-        waiting.sort_unstable();
-        for id in waiting {
+        for id in self.sessions.ids(Session::is_unsettled) {
             match self.config.role {
                 Role::Client => self.ask(id),
                 Role::Server => {
@@ -278,15 +305,20 @@ impl Connection {
     /// Client: sends a queued request in the dialect the server speaks.
     fn ask(&mut self, id: SessionId) {
         let Some(peer) = &self.peer else { return };
-        let Some(dialect) = peer.dialect else {
+        let Some(dialect) = peer.dialect() else {
             return self.fail_session(id, &StreamError::Unsupported);
         };
-        let asked = |session: &&Session| !matches!(session.state, State::Queued(_));
-        let live = self.sessions.values().filter(asked).count() as u64;
-        if live >= peer.max_sessions {
+        let asked = self.sessions.iter().filter(|(_, s)| !s.is_unsettled());
+        let asked = asked.count() as u64;
+        if asked >= peer.max_sessions {
             return self.fail_session(id, &StreamError::Rejected);
         }
-        let Some(session) = self.sessions.get_mut(&id) else {
+        // A server that has not seen the end of the last session would refuse the next.
+        let ending = self.streams.requests() - self.sessions.len();
+        if asked + ending as u64 >= peer.max_sessions {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
         let State::Queued(request) = &mut session.state else {
@@ -313,9 +345,26 @@ impl Connection {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_str())),
         );
-        let data = headers_frame(fields);
-        session.state = State::Asked(request.protocols);
-        self.send_request(id, data, false);
+        let max = peer.max_section();
+        match headers_frame(fields, max) {
+            Ok(data) => {
+                session.state = State::Asked(request.protocols);
+                session.dialect = Some(dialect);
+                self.send_request(id, data);
+            }
+            Err(error) => self.fail_session(id, &StreamError::Unsendable(error.to_string())),
+        }
+    }
+
+    /// Client: the CONNECT stream of an ended session is over; a request may have waited for that.
+    pub(crate) fn ask_next(&mut self) {
+        if self.peer.is_none() || self.is_closed() {
+            return;
+        }
+        let next = self.sessions.ids(|s| matches!(s.state, State::Queued(_)));
+        if let Some(&id) = next.first() {
+            self.ask(id);
+        }
     }
 
     /// Client: a response arrived.
@@ -328,43 +377,33 @@ impl Connection {
         let response = ResponseHead::parse(fields)?;
         let Some(Session {
             state: State::Asked(offered),
+            dialect: Some(dialect),
             ..
-        }) = self.sessions.get(&id)
+        }) = self.sessions.get(id)
         else {
             return Ok(());
         };
-        let Some(dialect) = self.dialect() else {
-            return Ok(());
-        };
+        let dialect = *dialect;
         match response.status {
-            100..=199 => return Ok(()),
+            // RFC 9114 §4.5.
+            101 => return Err(StreamError::Message("status 101").into()),
+            100..=199 => return Ok(self.count_idle("interim responses", now)?),
             200..=299 => {}
             status => {
                 self.drop_unanswered(id);
-                let (error, reason) = (None, String::new());
-                let headers = response.fields;
-                let session = id;
                 self.events.push_back(Event::SessionRejected {
-                    session,
+                    session: id,
                     status,
-                    headers,
-                    error,
-                    reason,
+                    headers: response.fields,
+                    error: None,
+                    reason: String::new(),
                 });
-                self.send_request(id, bytes::Bytes::new(), true);
-                self.linger(
-                    id,
-                    Phase::Done {
-                        trailers_seen: false,
-                    },
-                    now,
-                );
+                self.finish_request(id, bytes::Bytes::new(), Phase::DONE, now);
                 return Ok(());
             }
         }
-        let chosen = response
-            .field(PROTOCOL)
-            .and_then(structured_field::parse_string_item);
+        let chosen = joined(&response.fields, PROTOCOL);
+        let chosen = chosen.and_then(|field| structured_field::parse_string_item(&field));
         let protocol = match chosen {
             Some(protocol) if offered.contains(&protocol) => Some(protocol),
             // webtrans-http3-16 §3.3; drafts up to 14 ignore the field.
@@ -380,9 +419,7 @@ impl Connection {
             headers,
             dialect,
         });
-        if let Some(request) = self.request_mut(id) {
-            request.phase = Phase::Capsules;
-        }
+        self.set_phase(id, Phase::Capsules);
         self.establish(id, now);
         Ok(())
     }
@@ -394,14 +431,16 @@ impl Connection {
         head: RequestHead,
         now: Time,
     ) -> Result<(), Fault> {
+        if !self.new_sessions.allow(self.config.limits.sessions, now) {
+            return Err(ConnectionError::Flood("requests for sessions").into());
+        }
         if self.sessions.len() as u64 >= self.config.limits.max_sessions {
             return Err(StreamError::Rejected.into());
         }
-        if let Some(request) = self.request_mut(id) {
-            request.phase = Phase::Waiting;
-        }
-        self.sessions
-            .insert(id, Session::new(State::Unsettled(Box::new(head))));
+        self.set_phase(id, Phase::Waiting);
+        self.sessions.insert(id, State::Unsettled(Box::new(head)));
+        self.sessions.weigh(id, &self.config.limits)?;
+        self.early.asked(id);
         // RFC 9220 and webtrans-http3-16 §3.1: no request is processed before SETTINGS.
         if self.peer.is_some() {
             self.offer(id, now)?;
@@ -415,44 +454,53 @@ impl Connection {
         let Some(peer) = &self.peer else {
             return Ok(());
         };
-        let Some(dialect) = peer.dialect else {
-            return Err(StreamError::Message("client announced no WebTransport"));
+        let Some(State::Unsettled(head)) = self.sessions.get(id).map(|session| &session.state)
+        else {
+            return Ok(());
         };
+        if peer.dialect().is_none() {
+            return Err(StreamError::Message("client announced no WebTransport"));
+        }
+        let token = head.protocol.as_deref().unwrap_or_default();
+        let draft02 = joined(&head.fields, DRAFT02_REQUEST).is_some();
         let datagrams = peer.datagrams && self.transport.max_datagram_frame_size > 0;
-        let single = dialect.row().single_without_flow && !peer.flow && !peer.raw_capsules;
-        if single && self.sessions.len() > 1 {
+        let dialect = peer.dialect_of(token, draft02, strict);
+        let Some(dialect) = dialect.filter(|_| !strict || datagrams) else {
+            self.drop_unanswered(id);
+            self.answer_plainly(id, 400, now);
+            return Ok(());
+        };
+        let settled = |(_, session): &(_, &Session)| !session.is_unsettled();
+        if peer.is_single(dialect) && self.sessions.iter().any(|entry| settled(&entry)) {
             return Err(StreamError::Rejected);
         }
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return Ok(());
-        };
-        let State::Unsettled(head) = &mut session.state else {
-            return Ok(());
-        };
-        let head = std::mem::take(&mut **head);
-        let current_token = head.protocol.as_deref() == Some(TOKEN_CURRENT);
-        let fits = current_token == (dialect == Dialect::Draft15);
-        if strict && (!fits || !datagrams) {
+        let protocols = joined(&head.fields, AVAILABLE_PROTOCOLS)
+            .and_then(|field| structured_field::parse_string_list(&field))
+            .unwrap_or_default();
+        if protocols.len() > self.config.limits.max_protocols {
             self.drop_unanswered(id);
-            self.answer(id, 400, &[], now);
+            self.answer_plainly(id, 431, now);
             return Ok(());
         }
-        let protocols = head
-            .field(AVAILABLE_PROTOCOLS)
-            .and_then(structured_field::parse_string_list)
-            .unwrap_or_default();
-        let origin = head.field("origin").map(str::to_owned);
-        let draft02 = head.field(DRAFT02_REQUEST).is_some();
-        session.state = State::Requested {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return Ok(());
+        };
+        session.dialect = Some(dialect);
+        let state = State::Requested {
             protocols: protocols.clone(),
             draft02,
         };
+        let State::Unsettled(head) = std::mem::replace(&mut session.state, state) else {
+            return Ok(());
+        };
+        self.sessions.weigh(id, &self.config.limits)?;
+        let origin = joined(&head.fields, "origin");
         let RequestHead {
             authority,
             path,
             fields: headers,
             ..
-        } = head;
+        } = *head;
         self.events.push_back(Event::SessionRequested {
             session: id,
             authority,
@@ -467,27 +515,19 @@ impl Connection {
 
     /// Both ends agreed: flow control starts, and what was early comes out.
     fn establish(&mut self, id: SessionId, now: Time) {
-        let Some(peer) = &self.peer else { return };
-        let strict_limits = peer
-            .dialect
-            .is_some_and(|dialect| dialect.row().strict_limits);
-        let flow = peer.flow.then(|| {
-            Box::new(Flow::new(
-                &self.config.flow_control,
-                peer,
-                strict_limits,
-                now,
-            ))
-        });
-        let raw_capsules = peer.raw_capsules;
-        let Some(session) = self.sessions.get_mut(&id) else {
+        let (Some(peer), Some(session)) = (&self.peer, self.sessions.get_mut(id)) else {
             return;
         };
+        let Some(dialect) = session.dialect else {
+            return;
+        };
+        let flow = peer
+            .has_flow(dialect)
+            .then(|| Flow::new(&self.config.flow_control, peer, dialect, now));
         session.state = State::Open;
-        session.flow = flow;
-        session.raw_capsules = raw_capsules;
+        session.flow = flow.map(Box::new);
         self.stats.sessions_established += 1;
-        if raw_capsules {
+        if peer.framing == Framing::Raw {
             // PyWebTransport 0.8 sends nothing it was not granted, and grants too little: QUIC's
             // limits apply to it in both directions.
             self.send_capsules(
@@ -503,10 +543,13 @@ impl Connection {
                         limit: MAX_STREAMS,
                     },
                 ],
-                false,
             );
         }
-        self.release_early(id, now);
+        // webtrans-http3-16 §4.7: GOAWAY concerns sessions that come later too.
+        if self.goaway_received.is_some() {
+            self.drain_by_peer(id);
+        }
+        self.release_early(id);
     }
 
     /// The server's SETTINGS offer no dialect of ours.
@@ -516,4 +559,17 @@ impl Connection {
             _ => Ok(()),
         }
     }
+}
+
+/// A final answer without content.
+pub(crate) fn answer_frame(
+    status: u16,
+    headers: &[(String, String)],
+    max: u64,
+) -> Result<bytes::Bytes, Error> {
+    let code = status.to_string();
+    let rest = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    headers_frame([(":status", code.as_str())].into_iter().chain(rest), max)
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use pywt_core::wire::codes::{frame, setting, stream};
 use pywt_core::wire::{qpack, settings, stream_header, varint};
 use pywt_core::{
-    Action, Config, Connection, Dialect, Dir, Event, Request, Response, Time, Transport,
+    Action, Config, Connection, Dialect, Dir, Event, Request, Response, StreamKind, Time, Transport,
 };
 
 /// Streams that a hand-written peer uses. Ours are 3 for a server and 2 for a client.
@@ -277,6 +277,15 @@ impl Bench {
         assert_eq!(self.connection_error(), None, "{:x?}", self.actions);
         assert_eq!(self.reset_code(stream), Some(code), "{:x?}", self.actions);
         assert_eq!(self.stop_code(stream), Some(code), "{:x?}", self.actions);
+    }
+
+    /// The stream was reset with this code; what the peer had ended was not stopped.
+    #[track_caller]
+    pub fn assert_reset_only(&self, stream: u64, code: u64) {
+        assert_eq!(self.connection_error(), None, "{:x?}", self.actions);
+        assert_eq!(self.reset_code(stream), Some(code), "{:x?}", self.actions);
+        assert_eq!(self.stop_code(stream), None, "{:x?}", self.actions);
+        assert_eq!(self.conn.stream_kind(stream), StreamKind::Unknown);
     }
 
     /// No error of any kind.
