@@ -66,7 +66,8 @@ class BaseConfig:
     flow_control_window_size: int = c.DEFAULT_FLOW_CONTROL_WINDOW_SIZE
     """The data window of a session, where session flow control is spoken."""
     initial_max_data: int = c.DEFAULT_INITIAL_MAX_DATA
-    """This and the next two at 0: session flow control is not offered, QUIC's limits apply."""
+    """Payload of a session the peer may send at first. This and the next two at 0: so much that
+    QUIC's windows stay the limit; else each is what it says, 0 too. See ``session_credit``."""
     initial_max_streams_bidi: int = c.DEFAULT_INITIAL_MAX_STREAMS_BIDI
     """Bidirectional streams of a session the peer may open at first."""
     initial_max_streams_uni: int = c.DEFAULT_INITIAL_MAX_STREAMS_UNI
@@ -87,11 +88,12 @@ class BaseConfig:
     max_outgoing_datagrams: int = c.DEFAULT_MAX_OUTGOING_DATAGRAMS
     """Datagrams of a connection that wait for room in a packet; the oldest are dropped."""
     max_pending_events_per_session: int = c.DEFAULT_MAX_PENDING_EVENTS_PER_SESSION
-    """Streams that may wait for a session that is not established."""
+    """Streams that may wait for one session that is not established; the oldest are refused."""
     max_stream_buffer_size: int = c.MAX_BUFFER_SIZE
     """Unsent bytes of one stream above which writes wait."""
     max_total_pending_events: int = c.DEFAULT_MAX_TOTAL_PENDING_EVENTS
-    """Datagrams that may wait for sessions that are not established."""
+    """Streams, and datagrams, that may wait on a connection for sessions that are not established;
+    the oldest are refused."""
     mtu_discovery: bool = c.DEFAULT_MTU_DISCOVERY
     """Whether packets larger than 1200 bytes are tried (RFC 8899)."""
     pending_event_ttl: float = c.DEFAULT_PENDING_EVENT_TTL
@@ -110,6 +112,9 @@ class BaseConfig:
     """How long a read waits for data; None: for ever."""
     rpc_concurrency_limit: int = c.DEFAULT_RPC_CONCURRENCY_LIMIT
     """For the application: ``RpcManager`` has an argument of its own."""
+    session_credit: bool = c.DEFAULT_SESSION_CREDIT
+    """Whether session flow control is offered. Without it Safari's pages cannot open streams, and
+    drafts 13 and later have one session on a connection."""
     stream_buffer_size: int = c.DEFAULT_BUFFER_SIZE
     """No effect but this: ``max_stream_buffer_size`` must be at least as large."""
     stream_cleanup_interval: float = c.DEFAULT_STREAM_CLEANUP_INTERVAL
@@ -162,7 +167,7 @@ class BaseConfig:
         "initial_max_streams_bidi",
         "initial_max_streams_uni",
     )
-    _SWITCHES: ClassVar[tuple[str, ...]] = ("mtu_discovery", "strict")
+    _SWITCHES: ClassVar[tuple[str, ...]] = ("mtu_discovery", "session_credit", "strict")
     _OPAQUE: ClassVar[tuple[str, ...]] = ()
     """Lists of callables: copied as lists, their members shared."""
 
@@ -411,6 +416,8 @@ class ServerConfig(BaseConfig):
     None: ``max_connections`` is the only limit, as suits clients behind one address."""
     max_sessions: int = c.DEFAULT_MAX_SESSIONS
     """Sessions of all connections at once; more are answered with status 429."""
+    max_sessions_per_connection: int = c.DEFAULT_MAX_SESSIONS_PER_CONNECTION
+    """Sessions of one connection at once; more are refused with H3_REQUEST_REJECTED."""
     max_streams_per_connection: int = c.DEFAULT_MAX_STREAMS_PER_CONNECTION
     """Streams of one session that are open at once, opened here."""
     middleware: list[MiddlewareProtocol] = field(default_factory=list)
@@ -430,7 +437,12 @@ class ServerConfig(BaseConfig):
         "request_timeout",
         "session_cleanup_interval",
     )
-    _COUNTS = (*BaseConfig._COUNTS, "max_sessions", "max_streams_per_connection")
+    _COUNTS = (
+        *BaseConfig._COUNTS,
+        "max_sessions",
+        "max_sessions_per_connection",
+        "max_streams_per_connection",
+    )
     _OPAQUE = ("middleware",)
     _SWITCHES = (*BaseConfig._SWITCHES, "retry")
 

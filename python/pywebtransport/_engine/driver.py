@@ -251,6 +251,11 @@ class Driver:
         self.core.close_session(session_id, code, reason, now)
         self.drain()
 
+    def close_all(self, *, code: int, reason: str, now: float) -> None:
+        """End every session before a close of the connection with this code."""
+        self.core.close_all(code, reason, now)
+        self.drain()
+
     def session_flow(self, session_id: int) -> dict[str, int]:
         """The limits of a session and their use; empty where there are none."""
         try:
@@ -431,8 +436,10 @@ def core_config(config: BaseConfig, *, is_client: bool) -> CoreConfig:
         initial_max_streams_uni=config.initial_max_streams_uni,
         max_data_window=config.flow_control_window_size if scale else 0,
         max_streams_window=config.quic_max_concurrent_bidi_streams if scale else 0,
-        max_sessions=getattr(config, "max_sessions", None),
-        max_early_streams=config.max_pending_events_per_session,
+        session_credit=config.session_credit,
+        max_sessions=getattr(config, "max_sessions_per_connection", None),
+        max_early_streams=config.max_total_pending_events,
+        max_early_streams_per_session=config.max_pending_events_per_session,
         max_early_datagrams=config.max_total_pending_events,
         early_timeout=config.pending_event_ttl,
         close_timeout=config.close_timeout,

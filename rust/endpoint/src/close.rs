@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pywt_core::{SessionId, SessionState};
+use pywt_core::wire::codes::error::{H3_EXCESSIVE_LOAD, H3_NO_ERROR};
 use pywt_quic::{Close, Side};
 
 use crate::connection::Connection;
@@ -37,22 +37,7 @@ impl Connection {
             Phase::Closing { .. } | Phase::Closed => return,
         }
         let time = self.time(now);
-        // Session codes have 32 bits, those of QUIC 62.
-        let session_code = (code & u64::from(u32::MAX)) as u32;
-        let open: Vec<SessionId> = self.core.sessions().collect();
-        for session in open {
-            let is_request = self.quic.side() == Side::Server
-                && self
-                    .core
-                    .session(session)
-                    .is_some_and(|view| view.state == SessionState::Connecting);
-            // One that ends by itself meanwhile has ended, which is what was wanted.
-            let _ended = if is_request {
-                self.core.reject(session, HTTP_UNAVAILABLE, &[], time)
-            } else {
-                self.core.close_session(session, session_code, reason, time)
-            };
-        }
+        self.core.close_all(code, reason, time);
         self.settle(now);
         if self.is_closed() {
             return;
@@ -173,9 +158,3 @@ impl Connection {
 /// session when its FIN is acknowledged. Where that happens before it has told the page, the page's
 /// `closed` rejects with "Connection lost".
 const LAST_ACK_DELAY: Duration = Duration::from_millis(20);
-/// RFC 9110 §15.6.4.
-const HTTP_UNAVAILABLE: u16 = 503;
-/// RFC 9114 §8.1.
-pub(crate) const H3_NO_ERROR: u64 = 0x100;
-/// RFC 9114 §8.1.
-pub(crate) const H3_EXCESSIVE_LOAD: u64 = 0x107;

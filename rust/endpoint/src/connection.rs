@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use pywt_core::wire::codes::quic::EXPORTER_LABEL;
 use pywt_core::{
     Action, ClosedBy, Dir, Event as CoreEvent, Request, SessionId, StreamId, Transport,
 };
 use pywt_quic::{CloseBy, CloseKind, Event, Side, Transmit};
 use rustc_hash::FxHashMap;
 
-use crate::close::{Phase, H3_EXCESSIVE_LOAD};
+use crate::close::Phase;
 use crate::datagram::{DatagramDrops, DatagramLimits, Outbox, Share};
 use crate::session::Session;
 use crate::stream::{Owner, Stream};
@@ -96,8 +97,9 @@ pub struct Connection {
     pub(crate) drops: DatagramDrops,
     /// A packet may be worth sending.
     pub(crate) wants_transmit: bool,
-    /// The core's bytes pile up because the peer gives no credit.
-    pub(crate) excess_of_unsent: bool,
+    /// Most bytes of the core that waited for credit of the peer on one stream, since the core was
+    /// told.
+    pub(crate) most_unsent: usize,
     pub(crate) phase: Phase,
     control_open: bool,
     /// What the client asks for when the handshake is complete.
@@ -149,7 +151,7 @@ impl Connection {
             },
             drops: DatagramDrops::default(),
             wants_transmit: true,
-            excess_of_unsent: false,
+            most_unsent: 0,
             phase: Phase::Connecting,
             control_open: false,
             early_request: None,
@@ -356,32 +358,30 @@ impl Connection {
     /// Carries out what the core wants and takes its events; false when there was nothing.
     pub(crate) fn settle(&mut self, now: Instant) -> bool {
         let mut worked = false;
-        while let Some(action) = self.core.poll_action() {
-            worked = true;
-            self.wants_transmit = true;
-            match action {
-                Action::SendStream { id, data, fin } => self.send_internal(id, data, fin),
-                Action::ResetStream {
-                    id,
-                    code,
-                    reliable_size,
-                } => self.reset_in_quic(id, code, reliable_size),
-                Action::StopSending { id, code } => self.stop_in_quic(id, code),
-                Action::CloseConnection { code, reason } => {
-                    self.close_now(code, reason, now);
-                    return true;
+        loop {
+            while let Some(action) = self.core.poll_action() {
+                worked = true;
+                self.wants_transmit = true;
+                match action {
+                    Action::SendStream { id, data, fin } => self.send_internal(id, data, fin),
+                    Action::ResetStream {
+                        id,
+                        code,
+                        reliable_size,
+                    } => self.reset_in_quic(id, code, reliable_size),
+                    Action::StopSending { id, code } => self.stop_in_quic(id, code),
+                    Action::CloseConnection { code, reason } => {
+                        self.close_now(code, reason, now);
+                        return true;
+                    }
                 }
             }
+            worked |= self.take_events();
+            match std::mem::take(&mut self.most_unsent) {
+                0 => return worked,
+                bytes => self.core.handle_unsent(bytes, self.time(now)),
+            }
         }
-        worked |= self.take_events();
-        if std::mem::take(&mut self.excess_of_unsent) && !self.is_closed() {
-            self.close_now(
-                H3_EXCESSIVE_LOAD,
-                "peer gives no credit for headers and capsules".to_owned(),
-                now,
-            );
-        }
-        worked
     }
 
     pub(crate) fn take_events(&mut self) -> bool {
@@ -549,7 +549,7 @@ impl Connection {
     /// TLS keying material of a session (webtrans-http3-16 §4.9).
     pub fn export_keying_material(&self, context: &[u8], output: &mut [u8]) -> bool {
         self.quic
-            .export_keying_material(output, EXPORTER_LABEL, context)
+            .export_keying_material(output, EXPORTER_LABEL.as_bytes(), context)
     }
 
     pub(crate) fn time(&self, now: Instant) -> Duration {
@@ -575,5 +575,3 @@ fn core_dir(dir: pywt_quic::Dir) -> Dir {
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// What quinn announces (RFC 9221 §3).
 const MAX_DATAGRAM_FRAME_SIZE: u64 = 65_535;
-/// webtrans-http3-16 §4.9.
-const EXPORTER_LABEL: &[u8] = b"EXPORTER-WebTransport";

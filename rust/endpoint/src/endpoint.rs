@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::time::Instant;
 
+use pywt_core::wire::codes::error::H3_NO_ERROR;
 use pywt_quic::{
     ClientOptions, Close, Deadlines, Packet, Processed, Received, ServerOptions, ServerTls,
     Transmit, TransportOptions,
 };
 
-use crate::close::H3_NO_ERROR;
 use crate::{Connection, ConnectionOptions, Error, Notification};
 
 /// Names one connection, also after it is gone: a place is used again, a serial is not.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
+use pywt_core::wire::codes::error::H3_REQUEST_CANCELLED;
 use pywt_core::{ClosedBy, Dir, OpenError, Request, Response, SessionId, StreamId};
 
 use crate::close::Phase;
@@ -324,5 +325,3 @@ impl Connection {
 
 /// The first client-initiated bidirectional stream (RFC 9000 §2.1).
 const FIRST_SESSION: SessionId = 0;
-/// RFC 9114 §8.1.
-const H3_REQUEST_CANCELLED: u64 = 0x10c;

@@ -540,11 +540,12 @@ impl Connection {
             stream.unsent.push_back(data);
         }
         stream.unsent_fin |= fin;
-        let excess = stream.unsent_bytes > MAX_UNSENT;
         self.send_unsent(id);
-        if excess {
-            self.excess_of_unsent = true;
-        }
+        let left = self
+            .streams
+            .get(&id)
+            .map_or(0, |stream| stream.unsent_bytes);
+        self.most_unsent = self.most_unsent.max(left);
     }
 
     fn send_unsent(&mut self, id: StreamId) {
@@ -590,11 +591,8 @@ impl Connection {
                 || stream.stop_untold)
         });
         if over {
-            if let Some(stream) = self.streams.remove(&id) {
-                if stream.owner != Owner::Core {
-                    self.core.stream_gone(id);
-                }
-            }
+            self.streams.remove(&id);
+            self.core.stream_gone(id);
         }
     }
 }
@@ -609,5 +607,3 @@ const MAX_PRIORITY: i32 = 1 << 20;
 const CREDIT_STEP: usize = 64 * 1024;
 /// Bytes moved to the core at a time.
 const PUMP_STEP: usize = 64 * 1024;
-/// Bytes of one stream's headers or capsules that a peer may make wait by withholding credit.
-const MAX_UNSENT: usize = 256 * 1024;

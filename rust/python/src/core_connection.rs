@@ -7,7 +7,9 @@ use bytes::Bytes;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use pywt_core::{Config, Connection, Dir, FlowView, Request, Response, Time, Transport};
+use pywt_core::{
+    Config, Connection, Dir, FlowControl, FlowView, Request, Response, Time, Transport,
+};
 
 use crate::core_error::{core_error, open_result, Guarded};
 use crate::core_notification;
@@ -38,6 +40,8 @@ impl CoreConfig {
         close_timeout = None,
         max_field_section_size = None,
         settings_timeout = None,
+        session_credit = true,
+        max_early_streams_per_session = None,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -58,23 +62,36 @@ impl CoreConfig {
         close_timeout: Option<f64>,
         max_field_section_size: Option<u64>,
         settings_timeout: Option<f64>,
+        session_credit: bool,
+        max_early_streams_per_session: Option<usize>,
     ) -> Self {
         let mut config = if is_client {
             Config::client()
         } else {
             Config::server()
         };
-        config.flow_control.initial_max_data = initial_max_data;
-        config.flow_control.initial_max_streams_bidi = initial_max_streams_bidi;
-        config.flow_control.initial_max_streams_uni = initial_max_streams_uni;
-        config.flow_control.max_data_window = max_data_window;
-        config.flow_control.max_streams_window = max_streams_window;
+        let given = FlowControl {
+            initial_max_data,
+            initial_max_streams_bidi,
+            initial_max_streams_uni,
+            max_data_window,
+            max_streams_window,
+        };
+        config.flow_control = match (session_credit, given.is_offered()) {
+            (true, true) => given,
+            (true, false) => FlowControl::default(),
+            (false, _) => FlowControl::OFF,
+        };
         config.strict = strict;
         config.grease = grease;
         config.grease_seed = grease_seed;
         let limits = &mut config.limits;
         set(&mut limits.max_sessions, max_sessions);
         set(&mut limits.max_early_streams, max_early_streams);
+        set(
+            &mut limits.max_early_streams_per_session,
+            max_early_streams_per_session,
+        );
         set(&mut limits.max_early_stream_bytes, max_early_stream_bytes);
         set(&mut limits.max_early_datagrams, max_early_datagrams);
         set(&mut limits.early_timeout, early_timeout.map(seconds));
@@ -284,6 +301,12 @@ impl CoreConnection {
         self.0
             .run(|core| core.close_session(session_id, code, reason, seconds(now)))?
             .map_err(core_error)
+    }
+
+    /// Ends every session before a close of the connection with this code.
+    fn close_all(&mut self, code: u64, reason: &str, now: f64) -> PyResult<()> {
+        self.0
+            .run(|core| core.close_all(code, reason, seconds(now)))
     }
 
     fn drain_session(&mut self, session_id: u64) -> PyResult<()> {

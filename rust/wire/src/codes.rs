@@ -104,6 +104,8 @@ pub mod quic {
     pub const RESET_STREAM_AT_DRAFT05: u64 = 0x17_f758_6d2c_b571;
     /// reliable-stream-reset-01 to -04, which also used another frame type.
     pub const RESET_STREAM_AT_DRAFT01: u64 = 0x17_f758_6d2c_b570;
+    /// webtrans-http3-16 §4.9: the label of a session's TLS exporter.
+    pub const EXPORTER_LABEL: &str = "EXPORTER-WebTransport";
     /// The RESET_STREAM_AT frame, reliable-stream-reset-05 and later.
     pub const RESET_STREAM_AT_FRAME: u64 = 0x24;
 }

@@ -217,6 +217,9 @@ fn check_name(name: &[u8]) -> Result<(), &'static str> {
 }
 
 fn check_value(value: &[u8]) -> Result<(), &'static str> {
+    if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) {
+        return Err("field value has NUL, CR or LF");
+    }
     // RFC 9110 §5.5; HTAB is no field-vchar, but may stand between them.
     if value
         .iter()
