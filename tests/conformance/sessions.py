@@ -100,7 +100,7 @@ async def close_without_credit(bench: Bench) -> None:
         session_id = await talk.session(path="/late")
         session = await bench.next_late()
         await session.close(code=7, reason="x" * 1000, close_connection=False)
-        await talk.until(lambda: talk.peer.streams[session_id].reset is not None)
+        await talk.until(lambda: talk.peer.streams[session_id].stopped is not None)
         assert session.is_closed
         await talk.echoes(await talk.session())
 

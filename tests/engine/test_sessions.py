@@ -139,12 +139,21 @@ async def test_sessions_of_one_connection_do_not_meet(connect: Connect) -> None:
 
 
 async def test_second_session_without_flow_control_is_refused(connect: Connect) -> None:
-    pair = await connect()
+    pair = await connect(session_credit=False)
     await pair.session()
     second = pair.client.connection.open_session(authority="localhost", path="/", headers={})
     told, status, _, _ = await pair.client.next("session_rejected")
     assert told == second
     assert status in (0, 429)
+
+
+async def test_sessions_share_a_connection_by_default(connect: Connect) -> None:
+    pair = await connect()
+    sessions = [await pair.session() for _ in range(3)]
+    for session_id in sessions:
+        flow = pair.server.connection.session_flow(session_id)
+        assert flow["local_max_data"] == flow["peer_max_data"] == 1 << 56
+        await check_echo(pair, session_id)
 
 
 async def test_session_can_follow_a_session(connect: Connect) -> None:

@@ -33,6 +33,9 @@ fn malformed() -> Vec<u8> {
     headers(&fields)
 }
 
+/// The nth stream of its kind, and its first bytes.
+type Opening = fn(u64) -> (u64, Vec<u8>);
+
 fn generous() -> Config {
     let mut config = Config::server();
     config.limits.resets = Rate {
@@ -45,7 +48,6 @@ fn generous() -> Config {
 
 #[test]
 fn a_refused_stream_leaves_nothing() {
-    type Opening = fn(u64) -> (u64, Vec<u8>);
     let openings: [(&str, Opening); 5] = [
         ("grease", |n| (14 + 4 * n, varint_of(grease(n)))),
         ("malformed", |n| (4 + 4 * n, malformed())),
@@ -113,7 +115,7 @@ fn refusals_are_counted_as_resets() {
         burst: 100,
         per_second: 1,
     };
-    let openings: [fn(u64) -> (u64, Vec<u8>); 3] = [
+    let openings: [Opening; 3] = [
         |n| (14 + 4 * n, varint_of(grease(n))),
         |n| (4 + 4 * n, malformed()),
         |n| {
