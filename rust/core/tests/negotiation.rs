@@ -49,8 +49,15 @@ fn the_token_and_the_version_header_choose_the_dialect() {
     use Dialect::{Draft02, Draft07, Draft13, Draft15};
     let legacy = "webtransport";
     let current = "webtransport-h3";
-    let cases: [(&[Dialect], &str, bool, Option<Dialect>, Option<Dialect>); 13] = [
-        // Offered, token, version header; the dialect where lenient and where strict.
+    /// Offered, token, version header; the dialect where lenient and where strict.
+    type Case<'a> = (
+        &'a [Dialect],
+        &'a str,
+        bool,
+        Option<Dialect>,
+        Option<Dialect>,
+    );
+    let cases: [Case<'_>; 13] = [
         (
             &[Draft02, Draft15],
             legacy,
