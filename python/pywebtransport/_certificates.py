@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +83,8 @@ def generate_self_signed_cert(
     The key is RSA of ``key_size`` bits. With ``browser_compatible`` it is ECDSA with P-256 and
     the certificate is valid for ``days_valid`` but at most 14 days: a browser then accepts it by
     its hash (:func:`certificate_hash`). The certificate of ``localhost`` is also good for the
-    loopback addresses.
+    loopback addresses. Both files are new ones in the place of those that were there, and only the
+    owner can read the key (mode 0600).
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -112,16 +115,25 @@ def generate_self_signed_cert(
     directory = Path(output_dir)
     directory.mkdir(parents=True, exist_ok=True)
     certfile, keyfile = directory / f"{hostname}.crt", directory / f"{hostname}.key"
-    certfile.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    keyfile.touch(mode=0o600)
-    keyfile.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
+    pem = serialization.Encoding.PEM
+    private = serialization.PrivateFormat.PKCS8
+    # The key first: who sees the new certificate finds its key.
+    _write_new(keyfile, key.private_bytes(pem, private, serialization.NoEncryption()), mode=0o600)
+    _write_new(certfile, certificate.public_bytes(pem), mode=0o644)
     return str(certfile), str(keyfile)
+
+
+def _write_new(path: Path, data: bytes, *, mode: int) -> None:
+    """Put a new file in the place of whatever is there, a link included, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        with open(os.open(temporary, flags, mode), "wb") as file:
+            file.write(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _alternative_names(hostname: str) -> list[x509.GeneralName]:

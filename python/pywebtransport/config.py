@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pywebtransport import constants as c
+from pywebtransport._origins import normal_origin
+from pywebtransport._words import redacted
 from pywebtransport.exceptions import certificate_not_found, invalid_config
 from pywebtransport.types import Headers, MiddlewareProtocol
 
@@ -23,9 +25,12 @@ __all__ = ["BaseConfig", "ClientConfig", "ProxyConfig", "ServerConfig"]
 
 MAX_SECONDS = 10**9
 SHA256_SIZE = 32
+ORIGINS_NEEDED = (
+    'must be None or a list of origins, each scheme://host or scheme://host:port, "*" or "null"'
+)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class ProxyConfig:
     """An HTTP proxy that a client's packets go through; the URL needs a host and a port."""
 
@@ -35,6 +40,11 @@ class ProxyConfig:
     """Fields for the proxy."""
     connect_timeout: float = c.DEFAULT_PROXY_CONNECT_TIMEOUT
     """How long reaching the proxy may take."""
+
+    def __repr__(self) -> str:
+        """Without what may be secret: the user-info of the URL, and the headers."""
+        url = redacted(self.url) if isinstance(self.url, str) else self.url
+        return f"ProxyConfig(url={url!r}, connect_timeout={self.connect_timeout})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,8 +297,8 @@ class ClientConfig(BaseConfig):
     """PEM certificate for servers that ask for one; goes with ``keyfile``."""
     connect_timeout: float = c.DEFAULT_CONNECT_TIMEOUT
     """How long name resolution, handshake and session request may take."""
-    headers: Headers = field(default_factory=dict)
-    """Fields of every session request."""
+    headers: Headers = field(default_factory=dict, repr=False)
+    """Fields of every session request; not in the configuration's ``repr``."""
     keyfile: str | None = None
     """PEM key of ``certfile``, unencrypted."""
     max_connections: int = c.DEFAULT_CLIENT_MAX_CONNECTIONS
@@ -319,7 +329,8 @@ class ClientConfig(BaseConfig):
 
     def __post_init__(self) -> None:
         if not isinstance(self.headers, Mapping):
-            raise invalid_config(key="headers", value=self.headers, reason="must be a dictionary")
+            kind = type(self.headers).__name__
+            raise invalid_config(key="headers", value=kind, reason="must be a dictionary")
         headers = {str(name).lower(): str(value) for name, value in self.headers.items()}
         headers.setdefault(c.USER_AGENT_HEADER, str(self.user_agent))
         object.__setattr__(self, "headers", headers)
@@ -395,6 +406,10 @@ class ServerConfig(BaseConfig):
 
     access_log: bool = c.DEFAULT_ACCESS_LOG
     """Whether each session is logged, at its opening and its end."""
+    allowed_origins: list[str] | None = None
+    """Web pages whose requests are answered, as ``https://example.org``; others get status 403.
+    None: pages of the very host and port that they ask for. ``"*"``: any page. ``"null"``, a page
+    without an origin, has to be named. Requests without an Origin, of programs, are no matter."""
     bind_host: str = c.DEFAULT_BIND_HOST
     """A name or an address."""
     bind_port: int = c.DEFAULT_DEV_PORT
@@ -429,7 +444,9 @@ class ServerConfig(BaseConfig):
     session_cleanup_interval: float = c.DEFAULT_SESSION_CLEANUP_INTERVAL
     """How often the manager looks for sessions that have ended."""
     verify_mode: ssl.VerifyMode = c.DEFAULT_SERVER_VERIFY_MODE
-    """Whether clients are asked for a certificate that ``ca_certs`` vouches for."""
+    """Whether clients are asked for a certificate that ``ca_certs`` vouches for: CERT_REQUIRED lets
+    nobody else in. CERT_OPTIONAL lets in who shows none, and on the aioquic engine asks nobody;
+    ``session.peer_certificate`` says who showed one."""
 
     _TIMES = (
         *BaseConfig._TIMES,
@@ -477,7 +494,11 @@ class ServerConfig(BaseConfig):
         keyfile: str,
         ca_certs: str | None = None,
     ) -> Self:
-        """Clients are asked for a certificate when ``ca_certs`` says which ones are good."""
+        """Clients are asked for a certificate when ``ca_certs`` says which ones are good.
+
+        They may come without one: set ``verify_mode=ssl.CERT_REQUIRED`` by :meth:`update`, or look
+        at ``session.peer_certificate``.
+        """
         return cls(
             bind_host=host,
             bind_port=port,
@@ -493,6 +514,8 @@ class ServerConfig(BaseConfig):
         if not isinstance(self.bind_host, str) or not self.bind_host:
             reason = "must be a host name or an address"
             raise invalid_config(key="bind_host", value=self.bind_host, reason=reason)
+        if self.allowed_origins is not None:
+            _each(self, ("allowed_origins",), _is_origins, ORIGINS_NEEDED)
         if self.max_connections_per_address is not None:
             reason = "must be an integer > 0 and < 2**62, or None for no limit of its own"
             _each(self, ("max_connections_per_address",), _is_count, reason)
@@ -504,6 +527,9 @@ class ServerConfig(BaseConfig):
             reason = "must be a list of middleware"
             raise invalid_config(key="middleware", value=self.middleware, reason=reason)
         self._check_choice("verify_mode", tuple(ssl.VerifyMode))
+        if self.verify_mode == ssl.CERT_REQUIRED and not self.ca_certs:
+            reason = "must name the authorities of clients' certificates with CERT_REQUIRED"
+            raise invalid_config(key="ca_certs", value=self.ca_certs, reason=reason)
 
 
 def _each(
@@ -530,6 +556,16 @@ def _is_credit(value: Any) -> bool:
 
 def _is_names(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value)
+
+
+def _is_origins(value: Any) -> bool:
+    # A string is a sequence of strings too, and "*" alone would even be one.
+    if not isinstance(value, list | tuple):
+        return False
+    try:
+        return all(isinstance(origin, str) and normal_origin(origin) for origin in value)
+    except ValueError:
+        return False
 
 
 def _is_time(value: Any) -> bool:

@@ -319,6 +319,9 @@ class MemoryConnection:
     def stats(self) -> EngineStats:
         return EngineStats(rtt=0.01, cwnd=12000, packets_sent=10, packets_received=self.received)
 
+    def peer_certificates(self) -> list[bytes]:
+        return []
+
     def export_keying_material(
         self, session_id: int, label: bytes, context: bytes, length: int
     ) -> bytes:

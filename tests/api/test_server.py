@@ -308,9 +308,13 @@ async def test_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ServerError, match="not been activated"):
         await limiter(session=one)
     async with limiter:
-        assert [await limiter(session=one) for _ in range(3)] == [True, True, False]
-        now += 59
-        assert not await limiter(session=one)
+        assert [await limiter(session=one) for _ in range(2)] == [True, True]
+        for wait in ("60", "1"):
+            with pytest.raises(MiddlewareRejected) as rejected:
+                await limiter(session=one)
+            assert rejected.value.status_code == 429
+            assert rejected.value.headers == {"retry-after": wait}
+            now += 59 if wait == "60" else 0
         now += 1
         assert await limiter(session=one)
         nobody: Any = Request({})

@@ -146,19 +146,21 @@ async def test_second_connection_resumes_the_first(
     lab = Lab(server_config(certfile=chain), client_config())
     await lab.listen()
     received = []
-    for _ in range(2):
+    for _ in range(4):
         client = await lab.connect()
         await echo_once(client, await lab.accepted.get())
         received.append(client.stats().bytes_received)
         client.close(code=0x100, reason="")
         await client.wait_closed()
-    assert received[0] > received[1] + 9 * 300, received
+    # A machine under load repeats packets.
+    resumed = min(received[1:])
+    assert received[0] > resumed + 9 * 300, received
     # Another certificate to trust makes another client, which has to look at everything.
     stranger = Lab(server_config(), client_config(server_certificate_hashes=[certificate.sha256]))
     stranger.engine, stranger.listener = lab.engine, lab.listener
     client = await stranger.connect()
     await echo_once(client, await lab.accepted.get())
-    assert client.stats().bytes_received > received[1] + 9 * 300
+    assert client.stats().bytes_received > resumed + 9 * 300
     await lab.listener.close()
 
 

@@ -280,6 +280,51 @@ async def test_cancelled_close_of_a_listener_tells_everybody(lab: Lab) -> None:
     assert far.connection.stats().packets_sent > 0
 
 
+class Keeping(Observer):
+    """Takes what a session has left when it ends, as the facade does."""
+
+    def __init__(self, connection: EngineConnection) -> None:
+        self.left: dict[int, bytes] = {}
+        self.datagrams: list[bytes] = []
+        super().__init__(connection)
+
+    def session_closed(self, session_id: int, code: int, reason: str, by: str) -> None:
+        for _, stream_id in self.of("stream_opened"):
+            self.left[stream_id] = b""
+            while data := self.connection.stream_read(stream_id, 1000):
+                self.left[stream_id] += data
+        self.datagrams = self.connection.receive_datagrams(session_id, 1000)
+        super().session_closed(session_id, code, reason, by)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_what_came_before_the_end_can_be_read_in_it_also_by_who_listens_late(
+    lab: Lab, is_late: bool
+) -> None:
+    client = await lab.connect()
+    near = None if is_late else Keeping(client)
+    far = await lab.accepted.get()
+    session_id = client.open_session(authority="localhost", path="/", headers={})
+    await far.next("session_requested")
+    far.connection.accept_session(session_id)
+    streams = [await far.open(session_id, True) for _ in range(2)]
+    for stream_id in streams:
+        await far.write(stream_id, bytes([stream_id]) * 5000, fin=True)
+    far.connection.send_datagram(session_id, b"datagram")
+    far.connection.close_session(session_id, code=3, reason="")
+    await far.next("session_closed")
+    far.connection.close(code=0x100, reason="")
+    await far.closed_with()
+    near = near or Keeping(client)
+    assert await near.next("session_closed") == (session_id, 3, "", "remote")
+    assert near.left == {each: bytes([each]) * 5000 for each in streams}
+    assert near.datagrams == [b"datagram"]
+    assert not near.of("stream_reset")
+    # Nothing is kept for who does not come for it then.
+    assert client.receive_datagrams(session_id, 10) == []
+    assert client.stream_read(streams[0], -1) == b""
+
+
 async def test_closed_connections_leave_nothing_without_the_collector(lab: Lab) -> None:
     await lab.session()
     left: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -52,7 +52,7 @@ class Laboratory:
             keyfile=keyfile,
             bind_host="127.0.0.1",
             bind_port=port,
-            **self._options,
+            **{"allowed_origins": ["*", "null"]} | self._options,
         )
         app = ServerApp(config=config)
         app.add_middleware(middleware=self.watch)

@@ -8,21 +8,17 @@ are accepted while little enough is unsent, datagrams wait in bounded queues.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from pywebtransport._engine.aioquic_buffers import StreamBuffers, WaitsFor
 from pywebtransport._engine.aioquic_loop import LoopConnection
-from pywebtransport._engine.aioquic_quic import exporter_context
 from pywebtransport._engine.base import (
     EngineClosed,
     SessionRefused,
     StreamFinished,
 )
-from pywebtransport._native import CoreError, CorePanic, CoreSessionError
+from pywebtransport._native import CoreError, CorePanic, CoreSessionError, exporter_context_encode
 from pywebtransport.exceptions import datagram_too_large, no_datagrams
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["AioquicConnection"]
 
@@ -38,13 +34,10 @@ class AioquicConnection(LoopConnection):
     def export_keying_material(
         self, session_id: int, label: bytes, context: bytes, length: int
     ) -> bytes:
-        if len(label) > 255 or len(context) > 255:
-            raise ValueError("label and context are limited to 255 bytes each")
+        exporter_context = exporter_context_encode(session_id, label, context)
         if self._is_gone:
             raise EngineClosed("the connection is closed")
-        return self._quic.export_keying_material(
-            EXPORTER_LABEL, exporter_context(session_id, label, context), length
-        )
+        return self._quic.export_keying_material(EXPORTER_LABEL, exporter_context, length)
 
     def _call(self, verb: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Run a verb of the core, with its errors in the words of the seam."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aioquic.quic import events
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pywebtransport._engine.addresses import plain_address
 from pywebtransport._engine.aioquic_endpoint import Endpoint
@@ -21,7 +22,7 @@ from pywebtransport._engine.aioquic_inbound import Inbound, Limits
 from pywebtransport._engine.aioquic_quic import Quic
 from pywebtransport._engine.base import CloseInfo, ConnectionSink, EngineClosed, EngineStats
 from pywebtransport._engine.driver import Driver
-from pywebtransport._engine.rules import keep_alive_interval
+from pywebtransport._engine.rules import LINGER, keep_alive_interval
 from pywebtransport._native import CoreClosed, CoreConfig, CoreError
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import wrong_loop, wrong_thread
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopConnection"]
 
-EMPTY_CONNECTION_TIMEOUT = 1.0
-"""Seconds after the peer's last FIN until a server closes the connection. Browsers just leave it;
-and they send that FIN before the page has been told, so that a CONNECTION_CLOSE close behind takes
-code and reason from the page."""
 HTTP_UNAVAILABLE = 503
 
 logger = logging.getLogger(__name__)
@@ -136,6 +133,10 @@ class LoopConnection:
         if self._last_facts is not None:
             return self._last_facts.peer_certificate
         return self._quic.peer_certificate()
+
+    def peer_certificates(self) -> list[bytes]:
+        certificate = self.peer_certificate
+        return [] if certificate is None else [certificate.public_bytes(Encoding.DER)]
 
     def stats(self) -> EngineStats:
         if self._last_facts is not None:
@@ -384,7 +385,7 @@ class LoopConnection:
         """
         now = self._loop.time()
         self._quic.delay_ack(now)
-        return now + EMPTY_CONNECTION_TIMEOUT
+        return now + LINGER
 
     def _close_quic(self, code: int, reason: str) -> None:
         self._quic.close(error_code=code, reason_phrase=reason)

@@ -18,7 +18,6 @@ All of this overrides private methods; pyproject.toml bounds the version of aioq
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -121,6 +120,9 @@ class Quic(PacketWriter):
 
     def come_apart(self) -> None:
         """Nobody uses it any more, and its parts refer to each other in many ways."""
+        for space in self._spaces.values():
+            # A packet in flight knows whom to tell of its fate, which knows the packets.
+            space.sent_packets.clear()
         vars(self).clear()
 
     # streams
@@ -357,8 +359,3 @@ class Quic(PacketWriter):
             algorithm, self._exporter_secret, label, digest(b""), algorithm.digest_size
         )
         return tls.hkdf_expand_label(algorithm, secret, b"exporter", digest(context), length)
-
-
-def exporter_context(session_id: int, label: bytes, context: bytes) -> bytes:
-    """webtrans-http3-16 §4.9: what one session puts into the exporter's context."""
-    return struct.pack("!QB", session_id, len(label)) + label + bytes([len(context)]) + context

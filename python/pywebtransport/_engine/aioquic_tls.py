@@ -93,6 +93,12 @@ def server_configuration(
             config_key="verify_mode",
             config_value=config.verify_mode,
         )
+    if config.verify_mode == ssl.CERT_OPTIONAL and config.ca_certs:
+        logger.warning(
+            "the aioquic engine asks no client for a certificate: ca_certs=%s has no effect;"
+            " use engine='native'",
+            config.ca_certs,
+        )
     quic = _configuration(config, is_client=False, key_log=key_log)
     _load_certificate(quic, certfile=certfile, keyfile=keyfile)
     return quic

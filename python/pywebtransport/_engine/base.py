@@ -129,7 +129,10 @@ class ConnectionSink(Protocol):
         """DRAIN capsule or GOAWAY; the session stays usable."""
 
     def session_closed(self, session_id: int, code: int, reason: str, by: str) -> None:
-        """The session ended, exactly once; its streams have been told before."""
+        """The session ended, exactly once; its streams have been told before, but for receiving
+        sides that had come whole. These, and datagrams, can be read while this runs, and may be
+        gone afterwards.
+        """
 
     def streams_available(self, session_id: int, unidirectional: bool) -> None:
         """open_stream may succeed again."""
@@ -228,6 +231,9 @@ class EngineConnection(Protocol):
 
     def stats(self) -> EngineStats:
         """Figures as they are now, or were at the end."""
+
+    def peer_certificates(self) -> list[bytes]:
+        """What the peer showed, in DER, leaf first; EngineClosed at the end."""
 
     def export_keying_material(
         self, session_id: int, label: bytes, context: bytes, length: int

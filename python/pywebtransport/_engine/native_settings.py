@@ -12,6 +12,7 @@ from pywebtransport._engine.rules import (
     CONNECT_STREAMS,
     CRITICAL_STREAMS,
     HANDSHAKE_TIMEOUT,
+    LINGER,
     client_verify_mode,
     keep_alive_interval,
     key_log_file,
@@ -126,6 +127,7 @@ def transport(config: BaseConfig) -> EndpointTransport:
         mtu_discovery=config.mtu_discovery,
         incoming_datagrams=config.max_incoming_datagrams,
         outgoing_datagrams=config.max_outgoing_datagrams,
+        linger=LINGER,
         close_timeout=config.close_timeout,
     )
 

@@ -24,6 +24,7 @@ __all__ = [
     "CONNECT_STREAMS",
     "CRITICAL_STREAMS",
     "HANDSHAKE_TIMEOUT",
+    "LINGER",
     "client_verify_mode",
     "connect_error",
     "connect_timed_out",
@@ -40,6 +41,11 @@ CRITICAL_STREAMS = 8
 """Unidirectional streams allowed beside those of the application: control, QPACK, GREASE."""
 HANDSHAKE_TIMEOUT = 10.0
 """How long a client may take to complete its handshake with a server."""
+
+LINGER = 1.0
+"""Seconds after the peer's last FIN until a server closes the connection. Browsers just leave it;
+and they send that FIN before the page has been told, so that a CONNECTION_CLOSE close behind takes
+code and reason from the page."""
 
 CONNECTION_REFUSED = 0x02
 """QUIC: the server takes no more connections (RFC 9000 §20.1)."""

@@ -32,6 +32,7 @@ class Link:
         "create_future",
         "engine",
         "loop",
+        "max_stream_buffer_size",
         "reads",
         "sessions",
         "streams",
@@ -48,7 +49,9 @@ class Link:
         write_timeout: float | None,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.connection = connection
+        self.connection: ConnectionSide | None = connection
+        """Until the end: a connection that its link held would wait for the collector."""
+        self.max_stream_buffer_size = connection.config.max_stream_buffer_size
         self.engine = engine
         self.loop = loop
         self.time = loop.time
@@ -68,7 +71,8 @@ class Link:
     # ConnectionSink
 
     def session_requested(self, request: SessionRequest) -> None:
-        self.connection._session_requested(request)
+        if self.connection is not None:
+            self.connection._session_requested(request)
 
     def session_established(
         self, session_id: int, protocol: str | None, headers: Mapping[str, str]
@@ -130,4 +134,5 @@ class Link:
             session._on_datagrams_readable()
 
     def closed(self, info: CloseInfo) -> None:
-        self.connection._on_closed(info)
+        if self.connection is not None:
+            self.connection._on_closed(info)

@@ -15,6 +15,9 @@ __all__ = ["WebTransportBrowser"]
 
 logger = get_logger(name=__name__)
 
+MAX_HISTORY = 1000
+"""URLs that are remembered; then the oldest is forgotten."""
+
 
 class WebTransportBrowser:
     """Goes to URLs, back and forward; use it with ``async with``.
@@ -66,6 +69,7 @@ class WebTransportBrowser:
             if not is_here:
                 del self._history[self._index + 1 :]
                 self._history.append(url)
+                del self._history[:-MAX_HISTORY]
                 self._index = len(self._history) - 1
             return await self._go(url)
 

@@ -270,6 +270,7 @@ class WebTransportClient(EventEmitter):
     ) -> WebTransportSession:
         if self._session_factory is None:
             session = connection._sessions.get(session_id) or connection._established
+            connection._established = None
             assert isinstance(session, WebTransportSession)
             return session
         session = await self._session_factory(

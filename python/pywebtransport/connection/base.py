@@ -62,6 +62,7 @@ class ConnectionBase(Ending, EventEmitter):
         self._config = config
         self._handle = next(HANDLES)
         self._connection_id: str | None = None
+        self._peer_certificate: bytes | None = None
         self._state = ConnectionState.IDLE
         self._link: Link | None = None
         self._sessions: dict[SessionId, WebTransportSession] = {}
@@ -203,7 +204,8 @@ class ConnectionBase(Ending, EventEmitter):
                 session._reject(500, {})
 
     def _session_ready(self, session: SessionBase) -> None:
-        self._established = session
+        if self.is_client and not session._waits_for_answer:
+            self._established = session
         wake(self._session_waiters)
 
     def _session_ended(self, session: SessionBase) -> None:
@@ -276,6 +278,7 @@ class ConnectionBase(Ending, EventEmitter):
             session._on_closed(0, info.reason or f"connection closed, code {info.code:#x}", info.by)
         for stream in list(link.streams.values()):
             stream._lose()
+        link.connection = None
         wake(self._session_waiters)
         wake(self._ready_waiters)
         if self._on_end is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -221,6 +222,18 @@ class WebTransportConnection(ConnectionBase):
         return None
 
     @property
+    def peer_certificate(self) -> bytes | None:
+        """The certificate that the peer showed in the handshake, in DER; None: it showed none.
+
+        On a server it has been checked against ``config.ca_certs``. Once the connection has ended
+        only what was read before is known.
+        """
+        if self._peer_certificate is None and self._link is not None:
+            with contextlib.suppress(EngineClosed):
+                self._peer_certificate = next(iter(self._link.engine.peer_certificates()), None)
+        return self._peer_certificate
+
+    @property
     def state(self) -> ConnectionState:
         """Idle, connecting, connected, closing or closed."""
         return self._state
@@ -402,6 +415,7 @@ class WebTransportConnection(ConnectionBase):
                 raise ClientError(f"Session closed before ready: {refusal}")
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             await wait_among(self._session_waiters, future)
+        self._established = None
         return session_id
 
     # Life and end.

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pywebtransport.utils import get_logger, get_timestamp
 
-logger = get_logger(name="monitor")
+logger = get_logger(name="pywebtransport.monitor")
 
 METRICS_HISTORY = 120
 """Samples kept."""

@@ -1,5 +1,7 @@
 """Reuse of connections, sessions and streams, bounded in number."""
 
-from pywebtransport.pool.pools import ConnectionPool, SessionPool, StreamPool
+from pywebtransport.pool.connection import ConnectionPool
+from pywebtransport.pool.session import SessionPool
+from pywebtransport.pool.stream import StreamPool
 
 __all__ = ["ConnectionPool", "SessionPool", "StreamPool"]

@@ -289,6 +289,9 @@ def _call(kind: type, strict: bool) -> Convert:
         if value is None and not strict:
             return None
         try:
+            if isinstance(value, int) and issubclass(kind, (bytes, bytearray)):
+                # As of bytes itself: the number would be the size.
+                raise TypeError("bytes are not made of a number")
             return value if isinstance(value, kind) else kind(value)
         except SerializationError:
             raise
@@ -334,7 +337,7 @@ def _apart(values: Iterable[Any]) -> Sequence[Any]:
     kinds = set(map(type, found))
     if kinds <= SEEDED or len(found) <= MAX_EQUAL_HASHES:
         return found
-    if kinds == {int} and -HASH_MODULUS < min(found) and max(found) < HASH_MODULUS:
+    if kinds == {int} and min(found) > -HASH_MODULUS and max(found) < HASH_MODULUS:
         return found  # each is its own hash
     by_hash: dict[int, list[Any]] = {}
     for value in found:

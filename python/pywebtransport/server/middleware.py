@@ -6,12 +6,15 @@ else answers 403; raising ``MiddlewareRejected`` chooses the answer.
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import time
 from collections import OrderedDict, deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pywebtransport._words import peer_path
+from pywebtransport._sparse_log import SparseLog
+from pywebtransport._words import peer_path, peer_text
 from pywebtransport.exceptions import MiddlewareRejected, ServerError
 from pywebtransport.types import AuthHandlerProtocol, MiddlewareProtocol
 from pywebtransport.utils import get_logger
@@ -32,6 +35,7 @@ __all__ = [
 logger = get_logger(name=__name__)
 
 MAX_TRACKED_ADDRESSES = 10_000
+TOO_MANY_REQUESTS = 429
 
 
 class MiddlewareManager:
@@ -72,16 +76,21 @@ class MiddlewareManager:
 
 
 class RateLimiter:
-    """Middleware: a sliding window of requests per client address.
+    """Middleware: a sliding window of requests per client; one too many is answered with 429.
 
-    A session whose peer has no known address passes. It must be entered, which
-    ``ServerApp.add_middleware`` does.
+    The answer says in Retry-After, in seconds, when the next request is welcome. A client is an
+    IPv4 address, or an IPv6 network of 64 bits, which is what one customer has. A session whose
+    peer has no known address passes. It must be entered, which ``ServerApp.add_middleware`` does.
+
+    Handshakes are not counted here; ``ServerConfig.max_connections_per_address`` bounds those.
 
     Args:
-        max_requests: Requests of one address within the window.
+        max_requests: Requests of one client within the window.
         window_seconds: The window.
-        cleanup_interval: Seconds between two searches for addresses that have become quiet.
-        max_tracked_ips: Addresses that are remembered; the longest quiet ones are forgotten first.
+        cleanup_interval: Seconds between two searches for clients that have become quiet.
+        max_tracked_ips: Clients that are remembered. The longest quiet ones are forgotten first,
+            those that were refused within the window not at all: while nobody else is left, new
+            clients pass uncounted.
     """
 
     def __init__(
@@ -97,8 +106,12 @@ class RateLimiter:
         self._cleanup_interval = cleanup_interval
         self._max_tracked = max_tracked_ips
         self._requests: OrderedDict[str, deque[float]] = OrderedDict()
+        """When each client asked; the longest quiet one comes first."""
+        self._refused: dict[str, deque[float]] = {}
+        """The same for those that were refused and may not be forgotten yet."""
         self._is_active = False
         self._cleaned_at = 0.0
+        self._refusals = SparseLog(logger)
 
     async def __aenter__(self) -> Self:
         self._is_active = True
@@ -113,11 +126,13 @@ class RateLimiter:
     ) -> None:
         self._is_active = False
         self._requests.clear()
+        self._refused.clear()
 
     async def __call__(self, *, session: WebTransportSession) -> bool:
-        """Whether the peer of ``session`` may make another request now.
+        """True: the peer of ``session`` may make another request now.
 
         Raises:
+            MiddlewareRejected: It may not; status 429 with Retry-After.
             ServerError: The limiter was not entered.
         """
         if not self._is_active:
@@ -128,26 +143,64 @@ class RateLimiter:
         now = time.monotonic()
         if now - self._cleaned_at >= self._cleanup_interval:
             self._clean(now)
-        host = address[0]
-        requests = self._requests.pop(host, None)
+        client = _client_of(address[0])
+        requests = self._requests_of(client, now)
         if requests is None:
-            requests = deque()
-            while len(self._requests) >= self._max_tracked:
-                self._requests.popitem(last=False)
-        self._requests[host] = requests
+            return True
         while requests and requests[0] <= now - self._window:
             requests.popleft()
-        if len(requests) >= self._max_requests:
-            logger.warning("%s made more than %d requests", host, self._max_requests)
-            return False
-        requests.append(now)
-        return True
+        if len(requests) < self._max_requests:
+            requests.append(now)
+            self._requests[client] = requests
+            return True
+        self._refused[client] = requests
+        wait = math.ceil(requests[0] + self._window - now) if requests else self._window
+        self._refusals.warning(
+            "%s made more than %d requests within %d s",
+            client,
+            self._max_requests,
+            self._window,
+        )
+        raise MiddlewareRejected(
+            status_code=TOO_MANY_REQUESTS, headers={"retry-after": str(max(1, wait))}
+        )
+
+    def _requests_of(self, client: str, now: float) -> deque[float] | None:
+        """Taken out of where they are; None when there is no room for another client."""
+        requests = self._refused.pop(client, None) or self._requests.pop(client, None)
+        if requests is not None:
+            return requests
+        if len(self._requests) + len(self._refused) >= self._max_tracked:
+            if not self._requests:
+                self._clean(now)
+            if not self._requests:
+                return None
+            self._requests.popitem(last=False)
+        return deque()
 
     def _clean(self, now: float) -> None:
         self._cleaned_at = now
-        for host, requests in list(self._requests.items()):
-            if not requests or requests[-1] <= now - self._window:
-                del self._requests[host]
+        quiet_since = now - self._window
+        for client, requests in list(self._refused.items()):
+            # The last request that was let on; until then the refusals counted from it.
+            if not requests or requests[-1] <= quiet_since:
+                del self._refused[client]
+        for client, requests in list(self._requests.items()):
+            if not requests or requests[-1] <= quiet_since:
+                del self._requests[client]
+
+
+def _client_of(host: str) -> str:
+    """Whose requests are counted together."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 4:
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address), 64), strict=False))
 
 
 def create_rate_limit_middleware(
@@ -157,7 +210,7 @@ def create_rate_limit_middleware(
     cleanup_interval: int = 300,
     max_tracked_ips: int = MAX_TRACKED_ADDRESSES,
 ) -> RateLimiter:
-    """Middleware that limits how many sessions one address may request; see RateLimiter."""
+    """Middleware that limits how many sessions one client may request; see RateLimiter."""
     return RateLimiter(
         max_requests=max_requests,
         window_seconds=window_seconds,
@@ -176,17 +229,23 @@ def create_auth_middleware(*, auth_handler: AuthHandlerProtocol) -> MiddlewarePr
 
 
 def create_cors_middleware(*, allowed_origins: list[str]) -> MiddlewareProtocol:
-    """Middleware that lets requests of these origins on; ``"*"``: of any.
+    """Middleware that lets only browsers on, from pages of these origins.
 
-    A request without an Origin, which is one that comes from no browser, is rejected.
+    It compares the Origin field as it stands, and answers 403 to everything else: a request without
+    an Origin, which comes from no browser, is rejected whatever the list says. ``"*"`` stands for
+    every origin, ``"null"`` included. ``ServerConfig.allowed_origins`` is what protects pages'
+    users without shutting programs out; this works on top of it. There is nothing of CORS in it:
+    WebTransport has no preflight, and a browser reads no answer but the status.
     """
     allowed = frozenset(allowed_origins)
+    refusals = SparseLog(logger)
 
     async def check_origin(*, session: Any) -> bool:
         origin = session.headers.get("origin")
         if origin is not None and (origin in allowed or "*" in allowed):
             return True
-        logger.warning("origin %r is not allowed", origin)
+        shown = "none" if origin is None else peer_text(origin)
+        refusals.warning("a request is rejected for its origin: %s", shown)
         return False
 
     return check_origin

@@ -21,7 +21,7 @@ class RequestRouter:
     """Exact paths first, then patterns in the order of registration, then the default handler.
 
     A route with a query matches that query only; one without matches any query. Patterns match the
-    whole path.
+    whole path without its query, which is the client's to choose.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class RequestRouter:
         if handler is not None:
             return handler
         for pattern, candidate in self._patterns:
-            match = pattern.fullmatch(path) or pattern.fullmatch(whole)
+            match = pattern.fullmatch(path)
             if match is not None:
                 session.path_params = match.groups()
                 return candidate

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pywebtransport._engine.base import CloseInfo, EngineConnection, EngineListener
 from pywebtransport._engine.select import get_engine
+from pywebtransport._origins import Origins
+from pywebtransport._sparse_log import SparseLog
 from pywebtransport._waiting import where
 from pywebtransport._words import peer_path, peer_text
 from pywebtransport.config import ServerConfig
@@ -46,6 +48,7 @@ __all__ = [
 # One line when a session opens and one when it closes go to this logger.
 logger = logging.getLogger("pywebtransport.server")
 
+FORBIDDEN = 403
 NOT_FOUND = 404
 TOO_MANY_REQUESTS = 429
 INTERNAL_SERVER_ERROR = 500
@@ -92,6 +95,9 @@ class WebTransportServer(EventEmitter):
         """Who answers requests instead of listeners: a ServerApp."""
         self._tasks: set[asyncio.Task[None]] = set()
         """Handlers of sessions, in all their stages."""
+        self._origins = Origins(self._config.allowed_origins)
+        self._strangers = SparseLog(logger)
+        self._crowds = SparseLog(logger)
         self._unanswered = Unanswered(self._config.request_timeout)
         self._idle: asyncio.Event | None = None
         """Set when no session and no handler is left; for a server that waits for that."""
@@ -375,7 +381,7 @@ class WebTransportServer(EventEmitter):
             return None
         if self._connections >= self._config.max_connections:
             self._stats.connections_rejected += 1
-            logger.warning(
+            self._crowds.warning(
                 "connection from %s refused: max_connections=%d are open",
                 engine.remote_address,
                 self._config.max_connections,
@@ -393,7 +399,7 @@ class WebTransportServer(EventEmitter):
         except ConnectionError as error:
             self._connections -= 1
             self._stats.connection_errors += 1
-            logger.warning("connection from %s: %s", engine.remote_address, error)
+            self._crowds.warning("connection from %s: %s", engine.remote_address, error)
             engine.close(code=ErrorCodes.H3_EXCESSIVE_LOAD, reason=str(error))
             return None
         connection._start(engine)
@@ -408,12 +414,21 @@ class WebTransportServer(EventEmitter):
             session._reject(SERVICE_UNAVAILABLE, {})
             return
         if self._sessions > self._config.max_sessions:
-            logger.warning(
+            self._crowds.warning(
                 "session from %s rejected: max_sessions=%d are open",
                 session.remote_address,
                 self._config.max_sessions,
             )
             session._reject(TOO_MANY_REQUESTS, {})
+            return
+        fields = session._headers or {}
+        if not self._origins.allow(fields.get("origin"), fields.get(":authority")):
+            self._strangers.warning(
+                "session from %s rejected: the page's origin %s is none of allowed_origins",
+                _peer(session),
+                peer_text(fields["origin"]),
+            )
+            session._reject(FORBIDDEN, {})
             return
         is_heard = self._has_listeners(EventType.SESSION_REQUEST)
         self._unanswered.add(session)
@@ -436,7 +451,7 @@ class WebTransportServer(EventEmitter):
         try:
             await self._session_manager.add_session(session=session)
         except SessionError as error:
-            logger.warning("session from %s rejected: %s", session.remote_address, error)
+            self._crowds.warning("session from %s rejected: %s", session.remote_address, error)
             session._reject(TOO_MANY_REQUESTS, {})
             return
         assert self._session_handler is not None

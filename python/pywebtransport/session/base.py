@@ -313,6 +313,7 @@ class SessionBase(Ending, EventEmitter):
                 stream._lose()
         for opener in self._openers or ():
             opener.end()
+        self._stream_manager = None
         if self._datagrams is not None:
             self._datagrams._close(self._end_text())
         waiters, self._ready_waiters = self._ready_waiters, None

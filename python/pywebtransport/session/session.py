@@ -155,6 +155,11 @@ class WebTransportSession(SessionBase):
         return None
 
     @property
+    def peer_certificate(self) -> bytes | None:
+        """As of the connection: the certificate that the peer showed, in DER; None: none."""
+        return self._connection.peer_certificate
+
+    @property
     def remote_address(self) -> Address | None:
         """Where the peer is now."""
         return self._connection.remote_address
@@ -174,6 +179,8 @@ class WebTransportSession(SessionBase):
         """A manager with the session's present streams; None before :meth:`initialize`."""
         if self._link is None:
             return None
+        if self._state == SessionState.CLOSED:
+            return SessionStreams(session=self)
         if self._stream_manager is None:
             self._stream_manager = SessionStreams(session=self)
         return self._stream_manager

@@ -181,7 +181,7 @@ class WebTransportSendStream(StreamBase):
         if self._backlog is None:
             self._backlog = deque()
         if not wait:
-            limit = link.connection.config.max_stream_buffer_size
+            limit = link.max_stream_buffer_size
             wait = self._backlog_size() + len(data) - accepted > limit
         view = memoryview(data if wait else bytes(data))[accepted:]
         chunk = Chunk(view, fin, accepted > 0, link.create_future() if wait else None)

@@ -132,6 +132,7 @@ impl Connection {
             return;
         }
         self.phase = Phase::Closed;
+        self.leave_all();
         self.core.handle_closed(code, &close.reason);
         while self.core.poll_action().is_some() {}
         self.take_events();

@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 
 use crate::close::Phase;
 use crate::datagram::{DatagramDrops, DatagramLimits, Outbox, Share};
+use crate::leaving::Left;
 use crate::session::Session;
 use crate::stream::{Owner, Stream};
 use crate::Notification;
@@ -82,12 +83,27 @@ pub struct ConnectionStats {
     pub datagrams: DatagramDrops,
 }
 
+/// How many things a connection keeps for the application and its peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Streams of sessions, or not known to be of one.
+    pub streams: usize,
+    /// Sessions that have not ended.
+    pub sessions: usize,
+    /// Ended sessions with something left to read.
+    pub left: usize,
+    /// Datagrams to send.
+    pub outgoing_datagrams: usize,
+}
+
 /// One connection of an [`crate::Endpoint`].
 pub struct Connection {
     pub(crate) quic: pywt_quic::Connection,
     pub(crate) core: pywt_core::Connection,
     pub(crate) streams: FxHashMap<StreamId, Stream>,
     pub(crate) sessions: FxHashMap<SessionId, Session>,
+    /// Of ended sessions that the application has not been told of.
+    pub(crate) left: FxHashMap<SessionId, Left>,
     /// Sessions with more writers than credit.
     pub(crate) sessions_in_line: Vec<SessionId>,
     pub(crate) outbox: Outbox,
@@ -131,6 +147,7 @@ impl Connection {
             core: pywt_core::Connection::new(options.core.clone()),
             streams: FxHashMap::default(),
             sessions: FxHashMap::default(),
+            left: FxHashMap::default(),
             sessions_in_line: Vec::new(),
             outbox: Outbox::default(),
             share: Share::default(),
@@ -183,6 +200,20 @@ impl Connection {
             quic: self.quic.stats(),
             core: self.core.stats(),
             datagrams: self.drops,
+        }
+    }
+
+    /// How many things of each kind are kept: for tests of what is forgotten.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            streams: self
+                .streams
+                .values()
+                .filter(|stream| stream.owner != Owner::Core)
+                .count(),
+            sessions: self.sessions.len(),
+            left: self.left.len(),
+            outgoing_datagrams: self.outbox.len(&self.sessions),
         }
     }
 
@@ -492,6 +523,10 @@ impl Connection {
             }
             CoreEvent::StreamReset { stream, code, .. } => {
                 if let Some(entry) = self.streams.get_mut(&stream) {
+                    if entry.is_left {
+                        // It had come whole.
+                        return;
+                    }
                     entry.receiving = false;
                     entry.reset_untold = true;
                     entry.head = Bytes::new();

@@ -49,6 +49,14 @@ impl DatagramQueue {
         Some(data)
     }
 
+    /// Up to `max` of the oldest.
+    pub(crate) fn take(&mut self, max: usize) -> Vec<Bytes> {
+        let count = self.len().min(max);
+        let taken: Vec<Bytes> = self.items.drain(..count).collect();
+        self.bytes -= taken.iter().map(Bytes::len).sum::<usize>();
+        taken
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.items.len()
     }
@@ -63,12 +71,14 @@ pub struct DatagramDrops {
     pub unsendable: u64,
     /// The session's incoming queue was full, and newer ones took their place.
     pub receive_queue: u64,
+    /// The session ended before they were read.
+    pub ended: u64,
 }
 
 impl DatagramDrops {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.send_queue + self.unsendable + self.receive_queue
+        self.send_queue + self.unsendable + self.receive_queue + self.ended
     }
 }
 
@@ -223,6 +233,11 @@ impl Outbox {
             .into_iter()
             .map(|data| self.left.push(data, limits))
             .sum()
+    }
+
+    pub(crate) fn len(&self, sessions: &FxHashMap<SessionId, Session>) -> usize {
+        let waiting = self.turns.iter().filter_map(|id| sessions.get(id));
+        self.left.len() + waiting.map(|entry| entry.outgoing.len()).sum::<usize>()
     }
 
     fn pop(&mut self, sessions: &mut FxHashMap<SessionId, Session>) -> Option<Bytes> {

@@ -18,6 +18,7 @@ mod connection;
 mod datagram;
 mod endpoint;
 mod error;
+mod leaving;
 mod notification;
 mod reactor;
 mod session;
@@ -25,7 +26,7 @@ mod stream;
 mod turn;
 
 pub use audience::Audience;
-pub use connection::{Connection, ConnectionOptions, ConnectionStats};
+pub use connection::{Connection, ConnectionOptions, ConnectionStats, Kept};
 pub use datagram::DatagramDrops;
 pub use endpoint::{ConnectionKey, Endpoint, ServerSetup};
 pub use error::Error;

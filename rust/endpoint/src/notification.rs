@@ -28,7 +28,8 @@ pub enum Notification {
     Connected,
     /// `receive_datagram` will return something.
     DatagramsReadable(SessionId),
-    /// The session ended; its streams were told before.
+    /// The session ended; its streams were told before, but for those that had come whole. They,
+    /// and datagrams, can be read until [`crate::Connection::forget_ended`] is called.
     SessionClosed {
         /// Which.
         session: SessionId,

@@ -173,6 +173,9 @@ impl Connection {
     /// The session has ended.
     pub(crate) fn forget_session(&mut self, session: SessionId) {
         if let Some(entry) = self.sessions.remove(&session) {
+            if entry.datagrams.len() > 0 {
+                self.left.entry(session).or_default().datagrams = entry.datagrams;
+            }
             let limits = self.options.outgoing_datagrams;
             self.drops.send_queue += self.outbox.inherit(session, entry.outgoing, limits);
         }
@@ -302,7 +305,9 @@ impl Connection {
     /// Takes the oldest received datagram. `None`: `DatagramsReadable` follows, unless the session
     /// has ended.
     pub fn receive_datagram(&mut self, session: SessionId) -> Option<Bytes> {
-        let entry = self.sessions.get_mut(&session)?;
+        let Some(entry) = self.sessions.get_mut(&session) else {
+            return self.left.get_mut(&session)?.datagrams.pop();
+        };
         let data = entry.datagrams.pop();
         entry.datagram_wanted = data.is_none();
         data
@@ -312,12 +317,10 @@ impl Connection {
     /// unless the session has ended.
     pub fn receive_datagrams(&mut self, session: SessionId, max: usize) -> Vec<Bytes> {
         let Some(entry) = self.sessions.get_mut(&session) else {
-            return Vec::new();
+            let left = self.left.get_mut(&session);
+            return left.map_or_else(Vec::new, |left| left.datagrams.take(max));
         };
-        let count = entry.datagrams.len().min(max);
-        let taken: Vec<Bytes> = std::iter::from_fn(|| entry.datagrams.pop())
-            .take(count)
-            .collect();
+        let taken = entry.datagrams.take(max);
         entry.datagram_wanted = taken.is_empty() && max > 0;
         taken
     }

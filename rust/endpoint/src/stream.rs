@@ -47,6 +47,10 @@ pub(crate) struct Stream {
     pub(crate) stop_untold: bool,
     /// Payload that came with the header.
     pub(crate) head: Bytes,
+    /// Payload after it that QUIC does not have any more: the session has ended.
+    pub(crate) rest: VecDeque<Bytes>,
+    /// The session has ended, and the stream had come whole: it can still be read.
+    pub(crate) is_left: bool,
     /// Session credit granted and not used.
     credit: u64,
     /// Payload bytes handed to QUIC, as far as [`BURST`] cares.
@@ -144,6 +148,8 @@ impl Stream {
             reset_untold: false,
             stop_untold: false,
             head: Bytes::new(),
+            rest: VecDeque::new(),
+            is_left: false,
             credit: 0,
             written: 0,
             beginning: Beginning::default(),
@@ -184,11 +190,7 @@ impl Connection {
             stream.read_wanted = true;
             return Read::Nothing;
         }
-        let head = stream.head.split_to(stream.head.len().min(max));
-        let mut taken = head.len();
-        if taken > 0 {
-            chunks.push(head);
-        }
+        let mut taken = stream.take_kept(max, chunks);
         let mut fresh = 0;
         let mut fin = false;
         if taken < max && !stream.ended {
@@ -389,6 +391,10 @@ impl Connection {
 
     /// Carries out the core's wish, which is told when and how large the stream ended.
     pub(crate) fn stop_in_quic(&mut self, id: StreamId, code: u64) {
+        if self.leave(id) {
+            // Everything is here, and nothing is to be stopped.
+            return;
+        }
         let stopped = self.quic.stop(id, code);
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.stopping = stopped == Stopped::Sent;

@@ -100,7 +100,7 @@ impl EndpointConnection {
         drop(before);
         let mut told = Ok(());
         for notification in missed {
-            told = told.and(sink.tell(py, seam, notification));
+            told = told.and(self.deliver(py, seam, &sink, notification));
         }
         told
     }
@@ -432,7 +432,7 @@ impl EndpointConnection {
         };
         let heard = self.audience().hear(notification);
         let told = match heard {
-            Some((sink, notification)) => sink.tell(py, seam, notification),
+            Some((sink, notification)) => self.deliver(py, seam, &sink, notification),
             None => Ok(()),
         };
         match lost {
@@ -440,6 +440,25 @@ impl EndpointConnection {
             Some(lost) => told.and(object.call_method1(intern!(py, "lost"), lost).map(drop)),
             None => told,
         }
+    }
+
+    /// While the sink is told the end of a session it can read what had arrived.
+    fn deliver(
+        &self,
+        py: Python<'_>,
+        seam: &EndpointSeam,
+        sink: &Sink,
+        notification: Notification,
+    ) -> PyResult<()> {
+        let ended = match &notification {
+            Notification::SessionClosed { session, .. } => Some(*session),
+            _ => None,
+        };
+        let told = sink.tell(py, seam, notification);
+        if let Some(session) = ended {
+            self.read(py, |connection, _| connection.forget_ended(session))?;
+        }
+        told
     }
 
     /// What is known of the connection while it lives, or was when it ended. From any thread.

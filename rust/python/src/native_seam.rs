@@ -148,6 +148,7 @@ impl EndpointSeam {
         extra.set_item("datagrams_dropped_send_queue", datagrams.send_queue)?;
         extra.set_item("datagrams_dropped_unsendable", datagrams.unsendable)?;
         extra.set_item("datagrams_dropped_receive_queue", datagrams.receive_queue)?;
+        extra.set_item("datagrams_dropped_ended", datagrams.ended)?;
         extra.set_item("datagrams_dropped_protocol", core.datagrams_dropped)?;
         extra.set_item("datagrams_received", core.datagrams_received)?;
         extra.set_item("unknown_skipped", core.unknown_skipped)?;

@@ -90,6 +90,32 @@ pub struct Stats {
     pub packets_lost: u64,
     /// Congestion events.
     pub congestion_events: u64,
+    /// Datagrams that left in packets. The others, of those that were taken, wait or became too
+    /// large for the path.
+    pub datagrams_sent: u64,
+    /// Datagrams of those whose packets the peer acknowledged.
+    pub datagrams_acknowledged: u64,
+    /// Datagrams of those whose packets were declared lost.
+    pub datagrams_lost: u64,
+    /// Datagrams that were taken and became too large for the path.
+    pub datagrams_too_large: u64,
+    /// Datagrams that came.
+    pub datagrams_received: u64,
+    /// Datagrams of those that were dropped because too many waited to be taken.
+    pub datagrams_overflown: u64,
+}
+
+/// What quinn does not count.
+#[derive(Clone, Copy, Debug, Default)]
+struct DatagramCounts {
+    /// Handed to quinn.
+    given: u64,
+    /// Of those, dropped when the path shrank.
+    too_large: u64,
+    /// Fetched from quinn.
+    taken: u64,
+    /// Dropped by quinn before they were.
+    overflown: u64,
 }
 
 /// One QUIC connection.
@@ -110,6 +136,7 @@ pub struct Connection {
     acknowledged: (u64, u64),
     /// Size of the MTU probe that was not sent; 0 before.
     withheld_probe: u64,
+    datagrams: DatagramCounts,
     /// How much QUIC's empty queue of outgoing datagrams takes.
     datagram_room: usize,
 }
@@ -135,6 +162,7 @@ impl Connection {
             flow_control: false,
             acknowledged: (0, 0),
             withheld_probe: 0,
+            datagrams: DatagramCounts::default(),
         }
     }
 
@@ -191,6 +219,14 @@ impl Connection {
         let stats = self.inner.stats();
         if stats.frame_rx.acks != self.acknowledged.0 {
             self.acknowledged = (stats.frame_rx.acks, stats.frame_tx.stream);
+        }
+        let counts = self.datagrams;
+        if stats.frame_rx.datagram > counts.taken {
+            // Whoever was told of datagrams has taken all there were.
+            self.datagrams.overflown = stats.frame_rx.datagram - counts.taken;
+        }
+        if counts.given > stats.frame_tx.datagram && self.unsent_datagrams() == 0 {
+            self.datagrams.too_large = counts.given - stats.frame_tx.datagram;
         }
     }
 
@@ -260,16 +296,18 @@ impl Connection {
         if self.max_datagram_size().is_some_and(|max| data.len() > max) {
             return Err(DatagramRefused::TooLarge);
         }
-        self.inner
-            .datagrams()
-            .send(data, false)
-            .map_err(|error| match error {
-                SendDatagramError::Blocked(data) => DatagramRefused::Full(data),
-                SendDatagramError::TooLarge => DatagramRefused::TooLarge,
-                SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled => {
-                    DatagramRefused::Unsupported
-                }
-            })
+        let sent = self.inner.datagrams().send(data, false);
+        if sent.is_ok() {
+            self.datagrams.given += 1;
+            self.sideband.set_sends_datagrams();
+        }
+        sent.map_err(|error| match error {
+            SendDatagramError::Blocked(data) => DatagramRefused::Full(data),
+            SendDatagramError::TooLarge => DatagramRefused::TooLarge,
+            SendDatagramError::UnsupportedByPeer | SendDatagramError::Disabled => {
+                DatagramRefused::Unsupported
+            }
+        })
     }
 
     /// Bytes of datagrams, and of what keeps them, that wait to be packed. QUIC packs them before
@@ -291,7 +329,9 @@ impl Connection {
 
     /// Takes the oldest received datagram.
     pub fn receive_datagram(&mut self) -> Option<Bytes> {
-        self.inner.datagrams().recv()
+        let datagram = self.inner.datagrams().recv()?;
+        self.datagrams.taken += 1;
+        Some(datagram)
     }
 
     /// CONNECTION_CLOSE with an application code.
@@ -394,6 +434,7 @@ impl Connection {
         let stats = self.inner.stats();
         let flight = flight(self.inner.congestion_state());
         let is_sending = stats.frame_tx.stream != self.acknowledged.1;
+        let (datagrams_acknowledged, datagrams_lost) = self.sideband.datagrams_arrived_and_lost();
         Stats {
             bytes_in_flight: flight.after_ack + if is_sending { flight.since } else { 0 },
             rtt: stats.path.rtt,
@@ -406,6 +447,12 @@ impl Connection {
             packets_received: stats.udp_rx.datagrams,
             packets_lost: stats.path.lost_packets,
             congestion_events: stats.path.congestion_events,
+            datagrams_sent: stats.frame_tx.datagram,
+            datagrams_acknowledged,
+            datagrams_lost,
+            datagrams_too_large: self.datagrams.too_large,
+            datagrams_received: stats.frame_rx.datagram,
+            datagrams_overflown: self.datagrams.overflown,
         }
     }
 }

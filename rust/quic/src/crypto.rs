@@ -371,11 +371,10 @@ struct ShownKey {
 
 impl PacketKey for ShownKey {
     fn encrypt(&self, packet: u64, buffer: &mut [u8], header_len: usize) {
+        let end = buffer.len() - self.inner.tag_len();
         let room = self.sideband.room();
-        if room > 0 {
-            let end = buffer.len() - self.inner.tag_len();
-            self.sideband.sending(&mut buffer[header_len..end], room);
-        }
+        self.sideband
+            .sending(packet, &mut buffer[header_len..end], room);
         PacketKey::encrypt(&self.inner, packet, buffer, header_len);
     }
 

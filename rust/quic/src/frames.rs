@@ -5,6 +5,8 @@
 //! and tells final sizes. Until then the walk must agree with quinn about every frame. Where it
 //! stops, at a frame that neither knows, nothing is lost: quinn ends the connection there.
 
+use std::ops::RangeInclusive;
+
 /// How a stream of the peer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamEnd {
@@ -26,10 +28,19 @@ pub(crate) enum How {
 
 /// Reports the ends of streams in the frames of a received packet, and turns what quinn does not
 /// know into what it does: RESET_STREAM_AT is to the stream's state what FIN is ("Size Known"), so
-/// an empty STREAM frame with FIN takes its place, and PADDING the rest.
-pub(crate) fn translate(payload: &mut [u8], mut report: impl FnMut(StreamEnd)) {
+/// an empty STREAM frame with FIN takes its place, and PADDING the rest. `acked` is told which
+/// packets the peer has.
+pub(crate) fn translate(
+    payload: &mut [u8],
+    mut report: impl FnMut(StreamEnd),
+    mut acked: impl FnMut(RangeInclusive<u64>),
+) {
     let mut walk = Walk::default();
     while let Some(frame) = walk.next(payload) {
+        if let Body::Ack = frame.body {
+            acked_ranges(&payload[frame.body_start..frame.end], &mut acked);
+            continue;
+        }
         let Some((end, parts)) = frame.end() else {
             continue;
         };
@@ -113,6 +124,32 @@ pub(crate) fn attach(buffer: &mut [u8], room: usize, prefixes: &[Prefix]) {
     buffer[..left].fill(PADDING as u8);
 }
 
+/// How many DATAGRAM frames there are.
+pub(crate) fn count_datagrams(payload: &[u8]) -> usize {
+    let mut walk = Walk::default();
+    while walk.next(payload).is_some() {}
+    walk.datagrams
+}
+
+/// RFC 9000 §19.3.1. Ranges that reach below 0 are quinn's to complain of.
+fn acked_ranges(ack: &[u8], acked: &mut impl FnMut(RangeInclusive<u64>)) -> Option<()> {
+    let mut cursor = Cursor {
+        payload: ack,
+        at: 0,
+    };
+    let mut largest = cursor.varint()?;
+    cursor.varint()?;
+    let more = cursor.varint()?;
+    let mut smallest = largest.checked_sub(cursor.varint()?)?;
+    acked(smallest..=largest);
+    for _ in 0..more {
+        largest = smallest.checked_sub(cursor.varint()? + 2)?;
+        smallest = largest.checked_sub(cursor.varint()?)?;
+        acked(smallest..=largest);
+    }
+    Some(())
+}
+
 #[derive(Clone, Copy, Default)]
 struct Part {
     start: usize,
@@ -128,6 +165,7 @@ struct Parts {
 
 #[derive(Clone, Copy)]
 enum Body {
+    Ack,
     Fin {
         id: u64,
         final_size: u64,
@@ -160,6 +198,7 @@ impl Frame {
     /// What it means, and where its fields are if quinn does not know it.
     fn end(&self) -> Option<(StreamEnd, Option<Parts>)> {
         let (id, final_size, how, parts) = match self.body {
+            Body::Ack => return None,
             Body::Fin {
                 id,
                 final_size,
@@ -209,10 +248,11 @@ impl Frame {
 #[derive(Default)]
 struct Walk {
     at: usize,
+    datagrams: usize,
 }
 
 impl Walk {
-    /// The next frame that ends a stream; `None` when there are no more, or none that is known.
+    /// The next frame that matters; `None` when there are no more, or none that is known.
     fn next(&mut self, payload: &[u8]) -> Option<Frame> {
         loop {
             let start = self.at;
@@ -222,7 +262,7 @@ impl Walk {
             let body = match kind {
                 PADDING => {
                     let rest = payload.get(body_start..)?;
-                    cursor.at += rest.iter().position(|byte| *byte != 0)?;
+                    cursor.at += padding(rest);
                     None
                 }
                 PING | HANDSHAKE_DONE | IMMEDIATE_ACK => None,
@@ -236,7 +276,7 @@ impl Walk {
                     if kind == ACK_ECN {
                         cursor.varints(3)?;
                     }
-                    None
+                    Some(Body::Ack)
                 }
                 RESET_STREAM => {
                     let id = cursor.varint()?;
@@ -280,11 +320,13 @@ impl Walk {
                 }
                 DATAGRAM => {
                     cursor.at = payload.len();
+                    self.datagrams += 1;
                     None
                 }
                 NEW_TOKEN | DATAGRAM_WITH_LENGTH => {
                     let len = cursor.varint()?;
                     cursor.skip(len)?;
+                    self.datagrams += usize::from(kind == DATAGRAM_WITH_LENGTH);
                     None
                 }
                 CRYPTO => {
@@ -381,6 +423,14 @@ impl Cursor<'_> {
         self.at += count as usize;
         Some(())
     }
+}
+
+/// How many bytes of PADDING there are at the front. MTU probes and first packets are full of it.
+fn padding(bytes: &[u8]) -> usize {
+    let (wide, _) = bytes.as_chunks::<16>();
+    let skipped = 16 * wide.iter().take_while(|bytes| **bytes == [0; 16]).count();
+    let rest = bytes.get(skipped..).unwrap_or_default();
+    skipped + rest.iter().take_while(|byte| **byte == 0).count()
 }
 
 /// Takes a variable-length integer off the front (RFC 9000 §16).

@@ -26,6 +26,7 @@ mod endpoint;
 mod error;
 mod exporter;
 mod frames;
+mod in_flight;
 mod key_log;
 mod sideband;
 mod socket;

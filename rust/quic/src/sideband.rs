@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::certificate::CertificateFault;
 use crate::frames::{self, How, Prefix, StreamEnd};
+use crate::in_flight::DatagramsInFlight;
 
 /// Shared by a connection, its TLS session and its packet keys. All of it happens on one thread;
 /// the locks only say so to the compiler, and the flags keep most packets from taking them.
@@ -19,6 +20,10 @@ pub(crate) struct Sideband {
     /// Bytes kept free in every packet for `prefixes`.
     room: AtomicUsize,
     prefixes: Mutex<Vec<Prefix>>,
+    /// The connection has sent datagrams.
+    sends_datagrams: AtomicBool,
+    has_datagrams_in_flight: AtomicBool,
+    datagrams: Mutex<DatagramsInFlight>,
     certificate_fault: Mutex<Option<CertificateFault>>,
 }
 
@@ -34,14 +39,35 @@ impl Sideband {
     /// A packet has been decrypted.
     pub(crate) fn received(&self, payload: &mut [u8]) {
         let wants_every = self.wants_every_end.load(Ordering::Relaxed);
-        frames::translate(payload, |end| {
+        let wants_acks = self.has_datagrams_in_flight.load(Ordering::Relaxed);
+        let report = |end: StreamEnd| {
             // What came whole is read whole: its end is never in doubt.
             if end.how == (How::Fin { whole: true }) && !wants_every {
                 return;
             }
             lock(&self.ends).push(end);
             self.has_ends.store(true, Ordering::Relaxed);
-        });
+        };
+        if !wants_acks {
+            frames::translate(payload, report, |_| ());
+            return;
+        }
+        let mut datagrams = lock(&self.datagrams);
+        frames::translate(payload, report, |range| datagrams.acked(&range));
+        datagrams.declare_lost();
+        self.has_datagrams_in_flight
+            .store(!datagrams.is_empty(), Ordering::Relaxed);
+    }
+
+    /// From now on packets may have datagrams.
+    pub(crate) fn set_sends_datagrams(&self) {
+        self.sends_datagrams.store(true, Ordering::Relaxed);
+    }
+
+    /// Datagrams whose packets were acknowledged, and those whose packets were lost.
+    pub(crate) fn datagrams_arrived_and_lost(&self) -> (u64, u64) {
+        let datagrams = lock(&self.datagrams);
+        (datagrams.delivered, datagrams.lost)
     }
 
     /// Ends that packets have told of since the last call.
@@ -62,8 +88,17 @@ impl Sideband {
     }
 
     /// A packet is about to be encrypted, whose last bytes are the room.
-    pub(crate) fn sending(&self, payload: &mut [u8], room: usize) {
-        frames::attach(payload, room, &lock(&self.prefixes));
+    pub(crate) fn sending(&self, packet: u64, payload: &mut [u8], room: usize) {
+        if room > 0 {
+            frames::attach(payload, room, &lock(&self.prefixes));
+        }
+        if self.sends_datagrams.load(Ordering::Relaxed) {
+            let count = frames::count_datagrams(payload);
+            if count > 0 {
+                lock(&self.datagrams).sent(packet, count);
+                self.has_datagrams_in_flight.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The resets of a stream get a prefix. Not while quinn builds packets.

@@ -172,6 +172,54 @@ fn datagrams_arrive_and_oversize_ones_are_refused() {
 }
 
 #[test]
+fn every_datagram_is_accounted_for() {
+    let transport = TransportOptions {
+        datagram_receive_buffer: 20_000,
+        ..TransportOptions::default()
+    };
+    let mut pair = Pair::connected_with(transport);
+    let mut number = common::random(5);
+    pair.drop_if = Box::new(move |_| number().is_multiple_of(4));
+    let mut given = 0;
+    let mut taken = 0;
+    for round in 0..50 {
+        for _ in 0..20 {
+            let data = vec![7; 500 + round];
+            given += u64::from(pair.client.only().send_datagram(data.into()).is_ok());
+        }
+        pair.advance(Duration::from_millis(20));
+        // Now and then too many wait.
+        if round % 7 < 3 {
+            while pair.server.only().receive_datagram().is_some() {
+                taken += 1;
+            }
+        }
+    }
+    pair.drop_if = Box::new(|_| false);
+    for _ in 0..3 {
+        // What follows tells what was lost.
+        pair.client.only().ping();
+        pair.advance(Duration::from_secs(2));
+    }
+    while pair.server.only().receive_datagram().is_some() {
+        taken += 1;
+    }
+    pair.settle();
+    let (sent, received) = (pair.client.only().stats(), pair.server.only().stats());
+    assert_eq!(sent.datagrams_sent + sent.datagrams_too_large, given);
+    assert_eq!(
+        sent.datagrams_acknowledged + sent.datagrams_lost,
+        sent.datagrams_sent
+    );
+    assert_eq!(received.datagrams_received, sent.datagrams_acknowledged);
+    assert_eq!(
+        received.datagrams_overflown + taken,
+        received.datagrams_received
+    );
+    assert!(sent.datagrams_lost > 0 && received.datagrams_overflown > 0 && taken > 0);
+}
+
+#[test]
 fn a_full_datagram_buffer_gives_the_datagram_back_and_unblocks() {
     let transport = TransportOptions {
         datagram_send_buffer: 2_000,

@@ -101,6 +101,13 @@ impl Side {
         }
     }
 
+    /// Streams that the endpoint keeps for sessions, and sessions.
+    pub fn kept(&mut self) -> usize {
+        let connection = self.endpoint.connection(self.key.unwrap()).unwrap();
+        let kept = connection.kept();
+        kept.streams + kept.sessions + kept.left
+    }
+
     pub fn drops(&mut self) -> DatagramDrops {
         self.call(|connection| Ok(connection.stats().datagrams))
             .unwrap()

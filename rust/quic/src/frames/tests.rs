@@ -74,7 +74,7 @@ fn reset_at(id: u64, code: u64, final_size: u64, reliable_size: u64) -> Payload 
 fn translated(payload: &Payload) -> (Vec<u8>, Vec<StreamEnd>) {
     let mut bytes = payload.0.clone();
     let mut ends = Vec::new();
-    translate(&mut bytes, |end| ends.push(end));
+    translate(&mut bytes, |end| ends.push(end), |_| ());
     assert_eq!(bytes.len(), payload.0.len());
     (bytes, ends)
 }
@@ -303,4 +303,24 @@ fn without_room_a_reset_stays_plain_and_the_rest_of_the_packet_whole() {
     let short = frames(&[RESET_STREAM, 6, CODE, 3]);
     let expected = Payload::default().bytes(&[0; 40]).with(&short).0;
     assert_eq!(attached(&short, 40, &prefixes), expected);
+}
+
+#[test]
+fn acknowledged_packets_and_datagrams_are_seen() {
+    let acked = |payload: &Payload| {
+        let mut ranges = Vec::new();
+        translate(&mut payload.0.clone(), |_| (), |range| ranges.push(range));
+        ranges
+    };
+    assert_eq!(acked(&frames(&[ACK, 9, 0, 0, 3])), [6..=9]);
+    let many = frames(&[PING, ACK_ECN, 1000, 5, 2, 0, 0, 9, 88, 100, 1, 2, 3, PING]);
+    assert_eq!(acked(&many), [1000..=1000, 989..=998, 799..=899]);
+    // Below 0.
+    assert_eq!(acked(&frames(&[ACK, 9, 0, 1, 3, 5, 0])), [6..=9]);
+    let datagrams = frames(&[DATAGRAM_WITH_LENGTH, 2])
+        .bytes(&[0x31; 2])
+        .varints(&[PING, DATAGRAM_WITH_LENGTH, 0, DATAGRAM])
+        .bytes(&[0x30; 9]);
+    assert_eq!(count_datagrams(&datagrams.0), 3);
+    assert_eq!(count_datagrams(&many.0), 0);
 }

@@ -1,0 +1,127 @@
+"""What is closed is freed at once: the collector has nothing to do with it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.behaviour.conftest import MakeSite
+from tests.behaviour.site import Site, within
+
+CONNECTIONS = 1000
+NOISE = 200
+"""Objects of one kind that may come and go with the loop itself: its cancelled timers."""
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def use(site: Site) -> None:
+    """One connection with a stream each way, datagrams and an event; closed by the client."""
+    pair = await site.pair()
+    near, far = await pair.stream()
+    await near.write_all(data=b"request")
+    assert await within(far.read_all()) == b"request"
+    await far.write_all(data=b"answer")
+    assert await within(near.read_all()) == b"answer"
+    arrivals = await pair.server.create_datagram_transport()
+    await pair.client.send_datagram(data=b"x")
+    await within(arrivals.receive())
+    for end in (pair.client, pair.server):
+        end.on_any(handler=lambda event: None)
+    await pair.client.close()
+    for end in (pair.client, pair.server):
+        await within(end.connection.wait_closed())
+        await within(end.wait_closed())
+
+
+def census() -> Counter[str]:
+    return Counter(
+        f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects()
+    )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("no_collector")
+async def test_closed_connections_leave_nothing(site: MakeSite) -> None:
+    here = await site()
+    for _ in range(5):
+        await use(here)
+    await asyncio.sleep(0.1)
+    before = census()
+    for _ in range(CONNECTIONS):
+        await use(here)
+    assert await growth(before, at_least=5) == {}
+    grown = {kind: count - before[kind] for kind, count in census().items()}
+    assert {kind: more for kind, more in grown.items() if more > NOISE} == {}
+
+
+async def growth(before: Counter[str], *, at_least: int) -> dict[str, int]:
+    """What of ours is left once the last connections have drained (RFC 9000 §10.2)."""
+    for _ in range(50):
+        await asyncio.sleep(0.1)
+        grown = {kind: count - before[kind] for kind, count in census().items()}
+        if not (left := ours(grown, at_least=at_least)):
+            break
+    return left
+
+
+def ours(grown: dict[str, int], *, at_least: int) -> dict[str, int]:
+    names = ("pywebtransport.", "builtins.Native", "builtins.Endpoint", "builtins.Core", "aioquic.")
+    return {k: more for k, more in grown.items() if k.startswith(names) and more >= at_least}
+
+
+WAYS = ["streams open", "unread", "server closes", "connection closes", "second session", "manager"]
+
+
+async def misuse(site: Site, way: str) -> None:
+    pair = await site.pair()
+    near, _ = await pair.stream()
+    connection = pair.client.connection
+    if way == "unread":
+        await near.write(data=bytes(1000))
+        await pair.client.send_datagram(data=b"x")
+        await pair.client.create_unidirectional_stream()
+    elif way == "server closes":
+        reading = asyncio.ensure_future(near.read())
+        await pair.server.close(code=7, reason="go")
+        await asyncio.wait([reading])
+        assert reading.exception() is not None
+    elif way == "connection closes":
+        await connection.close(reason="now")
+    elif way == "second session":
+        other = connection.create_session_optimistic(authority="127.0.0.1", path="/")
+        await (await other).close()
+    elif way == "manager":
+        manager = pair.client.stream_manager
+        assert manager is not None
+        assert await manager.get_all_resources()
+    await pair.client.close()
+    await connection.close()
+    for end in (pair.client, pair.server):
+        await within(end.connection.wait_closed())
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("way", WAYS)
+async def test_ends_of_every_kind_leave_nothing(site: MakeSite, way: str) -> None:
+    here = await site(
+        initial_max_data=1 << 20, initial_max_streams_bidi=9, initial_max_streams_uni=9
+    )
+    count = 10
+    for _ in range(2):
+        await misuse(here, way)
+    await asyncio.sleep(0.1)
+    before = census()
+    for _ in range(count):
+        await misuse(here, way)
+    assert await growth(before, at_least=count // 2) == {}
