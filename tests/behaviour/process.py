@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pywebtransport import ServerApp, ServerConfig
+from pywebtransport.connection import WebTransportConnection
 from pywebtransport.exceptions import StreamError
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
@@ -42,6 +43,13 @@ async def read_slowly(stream: WebTransportReceiveStream, until: float = inf) -> 
         due += len(data) / SLOW_RATE
         await asyncio.sleep(due - loop.time())
     return round((due - started) * SLOW_RATE)
+
+
+async def closes(session: WebTransportSession) -> None:
+    """End it at once."""
+    await session.close(code=7, reason="x" * 1000, close_connection=False)
+    if session.connection is not None:
+        await session.connection.wait_closed()
 
 
 async def slow(session: WebTransportSession) -> None:
@@ -78,6 +86,7 @@ async def echo(session: WebTransportSession) -> None:
 def tables(app: ServerApp, asking: WebTransportSession) -> dict[str, int]:
     """How much there is of everything that grows with use, the asking session left out."""
     gc.collect()
+    connections = [each for each in gc.get_objects() if isinstance(each, WebTransportConnection)]
     return {
         "tasks": len(asyncio.all_tasks()),
         "connections": len(app.server.connection_manager),
@@ -89,6 +98,13 @@ def tables(app: ServerApp, asking: WebTransportSession) -> dict[str, int]:
         "stream objects": sum(
             isinstance(each, WebTransportReceiveStream) for each in gc.get_objects()
         ),
+        # What the engines themselves keep, which no object of the API may stand for.
+        "protocol streams": sum(
+            connection._engine_stats().extra.get("streams", 0)
+            for connection in connections
+            if connection is not asking.connection
+        ),
+        "aioquic streams": sum(type(each).__name__ == "QuicStream" for each in gc.get_objects()),
     }
 
 
@@ -110,7 +126,7 @@ async def serve(engine: str, certfile: str, keyfile: str, options: dict[str, Any
         await stream.write_all(data=json.dumps(tables(app, session)))
         await session.wait_closed()
 
-    for handler in (silent, slow, pour, echo, report):
+    for handler in (silent, closes, slow, pour, echo, report):
         app.route(path=f"/{handler.__name__}")(handler)
     async with app:
         await app.server.listen()
