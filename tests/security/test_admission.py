@@ -7,11 +7,14 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
 
+from pywebtransport import ServerApp, ServerConfig
+from tests.support.certificate import Certificate
+from tests.support.laboratory import free_port
 from tests.support.raw_initial import (
     crypto_frame,
     frames_of,
@@ -24,6 +27,9 @@ from tests.support.raw_peer import PATIENCE, RawPeer, raw_client
 from .conftest import Serve
 from .target import MIB, Target
 from .vectors import vector
+
+IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3
+"""Of Linux; Python has no names for them."""
 
 
 @contextmanager
@@ -48,20 +54,21 @@ async def flood(sender: socket.socket, packets: list[bytes]) -> None:
 
 async def first_flight() -> tuple[bytes, bytes]:
     """The source id and the frames of a real client's first packet."""
-    sent: list[bytes] = []
+    sent: asyncio.Queue[bytes] = asyncio.Queue()
 
     class Catch(asyncio.DatagramProtocol):
         def datagram_received(self, data: bytes, addr: Any) -> None:
-            sent.append(data)
+            sent.put_nowait(data)
 
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(Catch, local_addr=("127.0.0.1", 0))
-    async with raw_client(transport.get_extra_info("sockname")[1], handshake=False):
-        async with asyncio.timeout(PATIENCE):
-            while not sent:
-                await asyncio.sleep(0.01)
+    async with (
+        raw_client(transport.get_extra_info("sockname")[1], handshake=False),
+        asyncio.timeout(PATIENCE),
+    ):
+        first = await sent.get()
     transport.close()
-    return source_of(sent[0]), frames_of(sent[0])
+    return source_of(first), frames_of(first)
 
 
 @vector("CVE-2026-14456")
@@ -78,9 +85,9 @@ async def test_first_flights_without_end(serve: Serve) -> None:
 
 @vector("CVE-2025-54939")
 async def test_first_flights_with_garbage(serve: Serve) -> None:
-    """3,000 datagrams: an Initial packet of nothing that is cut, and garbage behind it.
-    Memory: 12 MiB. Processor: 8 s."""
-    target = await serve()
+    """3,500 datagrams, Initial packets that are cut, with garbage inside or behind, to a server of
+    at most 100 connections. Memory: 12 MiB. Processor: 8 s."""
+    target = await serve(max_connections=100)
     packets = []
     for _ in range(3_000):
         packet = bytearray(initial(random_id(), b"\x01"))
@@ -94,9 +101,9 @@ async def test_first_flights_with_garbage(serve: Serve) -> None:
 
 @vector("aioquic-501")
 async def test_handshake_data_far_away(serve: Serve) -> None:
-    """2,000 Initial packets of one connection whose CRYPTO data has gaps, out to a gigabyte.
-    Memory: 12 MiB. Processor: 8 s."""
-    target = await serve()
+    """2,000 Initial packets of one connection whose CRYPTO data has gaps, and 200 of others with
+    a gap of a gigabyte, to a server of at most 100 connections. Memory: 12 MiB. Processor: 8 s."""
+    target = await serve(max_connections=100)
     destination = random_id()
     packets = [
         initial(destination, crypto_frame(2_000 * at + 1, bytes(900)), number=at)
@@ -168,9 +175,10 @@ async def test_connections_that_ask_for_nothing(serve: Serve) -> None:
 
         async def ping_only() -> None:
             async with target.attacker() as attacker:
+                # A round trip takes a moment, so that these are some thousands.
                 async with asyncio.timeout(5):
                     while await attacker.pause():
-                        await asyncio.sleep(0.05)
+                        pass
 
         await asyncio.gather(*(ping_only() for _ in range(20)))
 
@@ -205,3 +213,40 @@ async def test_packets_from_port_0(serve: Serve) -> None:
                 raw.sendto(udp_from_port_0(target.port, packet), ("127.0.0.1", 0))
                 if at % 20 == 19:
                     await asyncio.sleep(0.001)
+
+
+def udp_sockets(port: int) -> list[socket.socket]:
+    """Copies of this process's UDP sockets on a port."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            copy = socket.socket(fileno=os.dup(int(name)))
+            if copy.type == socket.SOCK_DGRAM and copy.getsockname()[1] == port:
+                found.append(copy)
+            else:
+                copy.close()
+    return found
+
+
+@vector("CVE-2024-53259")
+async def test_path_mtu_is_not_what_icmp_says(engine: str, certificate: Certificate) -> None:
+    """Whoever can guess a port can forge a packet-too-big. The kernel is told to leave packet
+    sizes to QUIC's own probes (RFC 8899) and to ignore what ICMP says of them."""
+    site = ServerApp(
+        config=ServerConfig(
+            engine=engine,
+            certfile=certificate.certfile,
+            keyfile=certificate.keyfile,
+            bind_host="127.0.0.1",
+            bind_port=free_port(),
+        )
+    )
+    async with site:
+        await site.server.listen()
+        address = site.server.local_address
+        assert address is not None
+        sockets = udp_sockets(address[1])
+        assert sockets
+        for copy in sockets:
+            with copy:
+                assert copy.getsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER) == IP_PMTUDISC_PROBE

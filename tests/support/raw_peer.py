@@ -197,6 +197,8 @@ class RawPeer:
         """How many of our PINGs the peer has acknowledged."""
         self.is_mute = False
         """What this peer would send is lost, for as long as this is set; acknowledgements too."""
+        self.socket: Any = None
+        """A client's own."""
         self._transmit = transmit
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -483,6 +485,7 @@ async def raw_client(
 
     transport, _ = await loop.create_datagram_endpoint(Endpoint, remote_addr=(host, port))
     peer = RawPeer(_quic(is_client=True, **options), lambda data, _to: transport.sendto(data))
+    peer.socket = transport.get_extra_info("socket")
     peer.quic.connect((host, port), now=loop.time())
     peer.flush()
     try:

@@ -49,6 +49,16 @@ BATCH_SIZE = 64
 MAX_PACKET_SIZE = 65535
 SOCKET_BUFFER_SIZE = 4 << 20
 """Asked of the kernel, which may give less."""
+NEVER_FRAGMENT = (
+    {
+        socket.AF_INET: [(socket.IPPROTO_IP, 10, 3)],
+        socket.AF_INET6: [(socket.IPPROTO_IPV6, 23, 3), (socket.IPPROTO_IP, 10, 3)],
+    }
+    if sys.platform == "linux"
+    else {}
+)
+"""IP_MTU_DISCOVER and IPV6_MTU_DISCOVER as PROBE, for which Python has no names: packets are not
+fragmented (RFC 9000 §14), and whoever forges a packet-too-big changes nothing."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +73,9 @@ def open_socket(
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_SIZE)
+        for level, option, value in NEVER_FRAGMENT.get(socket.AddressFamily(family), ()):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(level, option, value)
         if bind is not None:
             if family == socket.AF_INET6:
                 dual_stack = bind[0] in ("", "::")

@@ -9,6 +9,7 @@ What differs from aioquic 1.7:
 * Pacing knows how coarse the timers of event loops are (:mod:`.aioquic_recovery`).
 * Each session has a queue of its own for the datagrams it sends (:mod:`.aioquic_datagrams`).
 * RESET_STREAM_AT is announced, received and sent (:mod:`.aioquic_reset`).
+* A stream with too many gaps ends the connection; aioquic's cost for them grows with their square.
 * The TLS exporter secret is kept, for ``export_keying_material``.
 * :attr:`Quic.close_event` says at once that CONNECTION_CLOSE arrived; aioquic reports it after
   the draining period.
@@ -25,10 +26,12 @@ from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic import events
 from aioquic.quic.connection import (
+    QuicConnectionError,
     QuicConnectionState,
     QuicReceiveContext,
     stream_is_unidirectional,
 )
+from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.packet_builder import (
     QuicDeliveryState,
 )
@@ -42,6 +45,8 @@ from pywebtransport._engine.aioquic_stream import Stream
 __all__ = ["Quic"]
 
 NO_SESSION = -1
+MAX_GAPS = 1024
+"""Pieces of one stream that may wait for what is missing between them, as on the native engine."""
 
 
 @dataclass
@@ -254,7 +259,17 @@ class Quic(PacketWriter):
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
     ) -> None:
         reported = len(self._events)
+        start = buf.tell()
+        stream_id = buf.pull_uint_var()
+        buf.seek(start)
         super()._handle_stream_frame(context, frame_type, buf)
+        received = self._streams.get(stream_id)
+        if received is not None and len(received.receiver._ranges) > MAX_GAPS:
+            raise QuicConnectionError(
+                error_code=QuicErrorCode.INTERNAL_ERROR,
+                frame_type=frame_type,
+                reason_phrase=f"stream {stream_id} has more than {MAX_GAPS} gaps",
+            )
         if len(self._events) > reported:
             event = cast(events.StreamDataReceived, self._events[-1])
             stream = self._streams[event.stream_id]

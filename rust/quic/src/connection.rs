@@ -192,6 +192,8 @@ impl Connection {
                 quinn_proto::Event::HandshakeDataReady => continue,
                 quinn_proto::Event::Connected => Event::Connected,
                 quinn_proto::Event::ConnectionLost { reason } => {
+                    // Where a peer broke a rule of QUIC, it is quinn that closes.
+                    lift(self.inner.congestion_state());
                     let mut close = Close::from(reason);
                     close.certificate = self.sideband.take_certificate_fault();
                     Event::Closed(close)
