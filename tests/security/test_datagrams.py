@@ -53,24 +53,24 @@ async def in_a_train(attacker: Attacker, queue: Callable[[], None]) -> None:
 
 @vector("small payloads")
 async def test_small_datagrams_keep_nothing_large(serve: Serve) -> None:
-    """300 datagrams of 16 bytes that wait to be read, each at the end of 45 kB: with those they
-    would be 13 MiB. Memory: 6 MiB."""
+    """150 datagrams of 16 bytes that wait to be read, each at the end of 45 kB: with those they
+    would be 6.5 MiB. Memory: 4 MiB."""
     target = await serve(max_incoming_datagrams=1_000)
     async with target.attacker() as attacker:
         session = await attacker.session()
-        async with target.bounded(memory=6 * MIB, cpu=5):
-            for _ in range(300):
+        async with target.bounded(memory=4 * MIB, cpu=5):
+            for _ in range(150):
                 data = h3.datagram(session, bytes(16))
                 await in_a_train(attacker, lambda data=data: attacker.peer.datagram(data))
 
 
 @vector("small payloads")
 async def test_small_stream_chunks_keep_nothing_large(serve: Serve) -> None:
-    """300 chunks of 10 bytes of a stream that nobody reads, likewise. Memory: 6 MiB."""
+    """150 chunks of 10 bytes of a stream that nobody reads, likewise. Memory: 4 MiB."""
     target = await serve()
     async with target.attacker() as attacker:
         session = await attacker.session()
         stream = attacker.bidi(h3.bidi_header(session))
-        async with target.bounded(memory=6 * MIB, cpu=5):
-            for _ in range(300):
+        async with target.bounded(memory=4 * MIB, cpu=5):
+            for _ in range(150):
                 await in_a_train(attacker, lambda: attacker.peer.send(stream, bytes(10)))

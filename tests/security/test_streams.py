@@ -31,7 +31,7 @@ async def many(attacker: Attacker, count: int, one: Callable[[], int]) -> int:
 
 
 @vector("CVE-2023-44487")
-async def test_rapid_reset_is_ended(serve: Serve) -> None:
+async def test_rapid_reset_is_bounded(serve: Serve) -> None:
     """CONNECT and reset at line rate: within `Limits::resets` (20,000, then 2,000/s) it is work,
     beyond it H3_EXCESSIVE_LOAD. Memory: 24 MiB. Processor: 20 s."""
     target = await serve()
@@ -47,7 +47,7 @@ async def test_rapid_reset_is_ended(serve: Serve) -> None:
 
         await many(attacker, 100, open_and_reset)
         async with target.bounded(memory=24 * MIB, cpu=20):
-            assert await many(attacker, 3_000, open_and_reset) == 3_000
+            assert await many(attacker, 2_000, open_and_reset) == 2_000
 
 
 @vector("CVE-2026-21438")
@@ -78,10 +78,6 @@ def malformed(attacker: Attacker, session: int) -> int:
     return attacker.bidi(h3.headers_frame([(":method", "CONNECT"), ("X", "y")]))
 
 
-def malformed_with_fin(attacker: Attacker, session: int) -> int:
-    return attacker.bidi(h3.headers_frame([(":method", "CONNECT"), ("X", "y")]), fin=True)
-
-
 def refused_by_the_application(attacker: Attacker, session: int) -> int:
     return attacker.bidi(h3.connect_frame(path="/nowhere"), fin=True)
 
@@ -98,7 +94,6 @@ def plain_request(attacker: Attacker, session: int) -> int:
 REFUSALS: list[Opening] = [
     grease,
     malformed,
-    malformed_with_fin,
     refused_by_the_application,
     of_an_ended_session,
     plain_request,
@@ -135,7 +130,7 @@ async def cost_of_a_session(target: Target, streams: int) -> float:
         other = await attacker.session()
         await many(attacker, streams, lambda: attacker.bidi(h3.bidi_header(other) + b"x"))
         spent = target.cpu()
-        for _ in range(200):
+        for _ in range(100):
             session = await attacker.session()
             attacker.peer.send(session, fin=True)
             await attacker.peer.until(lambda id=session: attacker.peer.streams[id].is_ended)
@@ -144,16 +139,16 @@ async def cost_of_a_session(target: Target, streams: int) -> float:
 
 @vector("session end")
 async def test_the_end_of_a_session_costs_what_it_has(serve: Serve) -> None:
-    """200 short sessions beside 2,000 streams of another cost at most twice (and 0.3 s more) what
+    """100 short sessions beside 2,000 streams of another cost at most twice (and 0.2 s more) what
     they cost beside none."""
     target = await serve(quic_max_concurrent_bidi_streams=10_000)
     await cost_of_a_session(target, 0)
     alone = await cost_of_a_session(target, 0)
     crowded = await cost_of_a_session(target, 2_000)
     print(
-        f"{target.engine}: 200 sessions: {alone:.2f} s alone, {crowded:.2f} s beside 2,000 streams"
+        f"{target.engine}: 100 sessions: {alone:.2f} s alone, {crowded:.2f} s beside 2,000 streams"
     )
-    assert crowded <= 2 * alone + 0.3
+    assert crowded <= 2 * alone + 0.2
 
 
 @vector("GOAWAY flood")
@@ -201,10 +196,10 @@ async def test_requests_that_wait_are_bounded(serve: Serve) -> None:
         large = [(f"x-{i}", "y" * 500) for i in range(100)]
         request = h3.connect_frame(path="/silent", extra=large)
         for _ in range(1_000 // BATCH):
-            for _ in range(BATCH):
-                peer.send(peer.open(), request + bytes(12_000))
-            await peer.round_trip()
-            if peer.closed:
+            streams = [peer.open() for _ in range(BATCH)]
+            for stream in streams:
+                peer.send(stream, request + bytes(12_000))
+            if not await Attacker(peer, -1).taken(*streams):
                 break
 
 
