@@ -11,6 +11,7 @@ class Register(Protocol):
     """Has members until they end."""
 
     def _member_ended(self, member: Any) -> None: ...
+    def _member_replaced(self, member: Any) -> None: ...
 
 
 class Ending:
@@ -26,6 +27,12 @@ class Ending:
     def _leave(self, register: Register) -> None:
         if self._registers is not None and register in self._registers:
             self._registers.remove(register)
+
+    def _replace(self, previous: Ending) -> None:
+        """Be where ``previous``, another object for the same thing, has been."""
+        self._registers, previous._registers = previous._registers, None
+        for register in self._registers or ():
+            register._member_replaced(self)
 
     def _leave_all(self) -> None:
         """It has ended."""

@@ -69,7 +69,6 @@ class ConnectionBase(Ending, EventEmitter):
         self._on_request: Callable[[WebTransportSession], None] | None = None
         """Who answers requests, on a server; without it they are SESSION_REQUEST events."""
         self._on_session_end: Callable[[SessionBase], None] | None = None
-        self._on_end: Callable[[ConnectionBase], None] | None = None
         self._registers: list[Register] | None = None
         self._refusal: str | None = None
         """Why the last session that never became ready ended."""
@@ -281,8 +280,6 @@ class ConnectionBase(Ending, EventEmitter):
         link.connection = None
         wake(self._session_waiters)
         wake(self._ready_waiters)
-        if self._on_end is not None:
-            self._on_end(self)
         self._leave_all()
         data = {"connection_id": self.connection_id, "code": info.code, "reason": info.reason}
         kinds = [EventType.CONNECTION_CLOSED]

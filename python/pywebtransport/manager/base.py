@@ -175,6 +175,11 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
             self._total_closed += 1
         return member
 
+    def _member_replaced(self, member: MemberT) -> None:
+        member_id = self._id_of(member)
+        if self._members is not None and member_id in self._members:
+            self._members[member_id] = member
+
     def _member_ended(self, member: MemberT) -> None:
         self._remove(self._id_of(member))
 

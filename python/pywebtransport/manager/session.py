@@ -38,6 +38,9 @@ class SessionManager(ResourceManager[SessionId, "WebTransportSession"]):
 
         Raises SessionError before entering and at the limit.
         """
+        return self._add(session)
+
+    def _add(self, session: WebTransportSession) -> SessionId:
         session_id = session.session_id
         if session_id not in self._active_members():
             self._check_limit()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +17,7 @@ from pywebtransport._sparse_log import SparseLog
 from pywebtransport._waiting import where
 from pywebtransport._words import peer_path, peer_text
 from pywebtransport.config import ServerConfig
-from pywebtransport.connection.base import ConnectionBase, request_data
+from pywebtransport.connection.base import request_data
 from pywebtransport.connection.connection import WebTransportConnection
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.events import Event, EventEmitter
@@ -89,9 +89,9 @@ class WebTransportServer(EventEmitter):
         self._is_draining = False
         """Connections and requests that come now are refused."""
         self._is_closing = False
-        self._connections = 0
-        self._sessions = 0
-        self._session_handler: Callable[[WebTransportSession], Awaitable[None]] | None = None
+        self._session_handler: Callable[[WebTransportSession], Coroutine[Any, Any, None]] | None = (
+            None
+        )
         """Who answers requests instead of listeners: a ServerApp."""
         self._tasks: set[asyncio.Task[None]] = set()
         """Handlers of sessions, in all their stages."""
@@ -105,7 +105,7 @@ class WebTransportServer(EventEmitter):
 
     def __repr__(self) -> str:
         where = self.local_address if self.is_serving else "not serving"
-        return f"<{type(self).__name__} {where}, {self._connections} connections>"
+        return f"<{type(self).__name__} {where}, {len(self._connection_manager)} connections>"
 
     async def __aenter__(self) -> Self:
         await self._connection_manager.__aenter__()
@@ -302,13 +302,13 @@ class WebTransportServer(EventEmitter):
         connections = await self._connection_manager.get_all_resources()
         for connection in connections:
             connection._begin_drain()
-        if not self._tasks and not self._sessions:
+        if not self._tasks and not self._session_manager:
             return
         self._idle = asyncio.Event()
         logger.info(
             "told %d connections to end their %d sessions; %d handlers have %g s",
             len(connections),
-            self._sessions,
+            len(self._session_manager),
             len(self._tasks),
             grace,
         )
@@ -343,7 +343,7 @@ class WebTransportServer(EventEmitter):
             logger.error("a handler ignores its cancellation and is left running: %s", where(task))
 
     def _look_idle(self) -> None:
-        if self._idle is not None and not self._tasks and self._sessions == 0:
+        if self._idle is not None and not self._tasks and not self._session_manager:
             self._idle.set()
 
     async def diagnostics(self) -> ServerDiagnostics:
@@ -379,7 +379,7 @@ class WebTransportServer(EventEmitter):
             logger.info("connection from %s refused: going away", engine.remote_address)
             engine.close(code=ErrorCodes.H3_NO_ERROR, reason=GOING_AWAY)
             return None
-        if self._connections >= self._config.max_connections:
+        if len(self._connection_manager) >= self._config.max_connections:
             self._stats.connections_rejected += 1
             self._crowds.warning(
                 "connection from %s refused: max_connections=%d are open",
@@ -389,15 +389,12 @@ class WebTransportServer(EventEmitter):
             engine.close(code=ErrorCodes.H3_EXCESSIVE_LOAD, reason="too many connections")
             return None
         self._stats.connections_accepted += 1
-        self._connections += 1
         connection = WebTransportConnection(config=self._config)
         connection._on_request = self._requested
         connection._on_session_end = self._session_ended
-        connection._on_end = self._connection_ended
         try:
             self._connection_manager._add(connection)
         except ConnectionError as error:
-            self._connections -= 1
             self._stats.connection_errors += 1
             self._crowds.warning("connection from %s: %s", engine.remote_address, error)
             engine.close(code=ErrorCodes.H3_EXCESSIVE_LOAD, reason=str(error))
@@ -405,15 +402,13 @@ class WebTransportServer(EventEmitter):
         connection._start(engine)
         return connection
 
-    def _connection_ended(self, connection: ConnectionBase) -> None:
-        self._connections -= 1
-
     def _requested(self, session: WebTransportSession) -> None:
-        self._sessions += 1
         if self._is_draining:
             session._reject(SERVICE_UNAVAILABLE, {})
             return
-        if self._sessions > self._config.max_sessions:
+        try:
+            self._session_manager._add(session)
+        except SessionError:
             self._crowds.warning(
                 "session from %s rejected: max_sessions=%d are open",
                 session.remote_address,
@@ -437,7 +432,7 @@ class WebTransportServer(EventEmitter):
             if self._session_handler is None:
                 self._unanswered.handle(session, listener)
         if self._session_handler is not None:
-            self._unanswered.handle(session, self._spawn(self._handle(session)))
+            self._unanswered.handle(session, self._spawn(self._session_handler(session)))
         elif not is_heard:
             session._reject(NOT_FOUND, {})
 
@@ -447,18 +442,7 @@ class WebTransportServer(EventEmitter):
             event_type=EventType.SESSION_REQUEST, data=request_data(session), source=self
         )
 
-    async def _handle(self, session: WebTransportSession) -> None:
-        try:
-            await self._session_manager.add_session(session=session)
-        except SessionError as error:
-            self._crowds.warning("session from %s rejected: %s", session.remote_address, error)
-            session._reject(TOO_MANY_REQUESTS, {})
-            return
-        assert self._session_handler is not None
-        await self._session_handler(session)
-
     def _session_ended(self, session: SessionBase) -> None:
-        self._sessions -= 1
         if self._unanswered.discard(session) and session._status is None:
             self._stats.requests_abandoned += 1
         if self._idle is not None:

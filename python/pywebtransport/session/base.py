@@ -182,6 +182,7 @@ class SessionBase(Ending, EventEmitter):
             *("_waits_for_answer", "_wt_protocol", "_wt_available_protocols"),
         ):
             setattr(self, name, getattr(previous, name))
+        self._replace(previous)
         self._path = previous._path if self._path is None else self._path
         self._headers = previous._headers if self._headers is None else self._headers
         for stream in link.streams.values():
@@ -321,9 +322,9 @@ class SessionBase(Ending, EventEmitter):
             if not ready.done():
                 ready.set_result(None)
         data = {"session_id": self._session_id, "code": code, "reason": reason}
+        self._leave_all()
         self._connection._session_ended(self)
         self._connection._note(EventType.SESSION_CLOSED, data)
-        self._leave_all()
         if self._has_listeners(EventType.SESSION_CLOSED):
             self._announcement = asyncio.ensure_future(self._announce_closed(data))
         else:
