@@ -18,12 +18,7 @@ from tests.support.raw_peer import RawServer
 from .conftest import MakeSite
 from .site import Site, within
 
-CREDIT = {
-    "initial_max_data": 1 << 20,
-    "initial_max_streams_bidi": 100,
-    "initial_max_streams_uni": 100,
-}
-SHARING: dict[str, Any] = {"client": {"allow_pooling": True}, **CREDIT}
+SHARING: dict[str, Any] = {"client": {"allow_pooling": True}}
 SERVER = h3.SETTINGS_OF["15"] | {h3.ENABLE_CONNECT_PROTOCOL: 1}
 ONE_SESSION = SERVER
 SEVERAL = SERVER | dict.fromkeys(
@@ -155,9 +150,7 @@ async def test_an_answer_is_no_reason_to_ask_elsewhere(
 
 
 def sharing(engine: str, certificate: Certificate) -> WebTransportClient:
-    config = ClientConfig(
-        engine=engine, ca_certs=certificate.certfile, allow_pooling=True, **CREDIT
-    )
+    config = ClientConfig(engine=engine, ca_certs=certificate.certfile, allow_pooling=True)
     return WebTransportClient(config=config)
 
 

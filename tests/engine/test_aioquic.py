@@ -21,6 +21,7 @@ from pywebtransport._engine.aioquic_tls import KeyLog
 from pywebtransport._engine.driver import Driver
 from pywebtransport._native import CoreConfig, CorePanic
 from pywebtransport.exceptions import InvalidStateError
+from tests.support import raw_http3 as h3
 from tests.support.certificate import Certificate
 
 CLIENT, SERVER = ("192.0.2.1", 1111), ("192.0.2.2", 4433)
@@ -394,3 +395,33 @@ async def test_calls_from_another_thread_are_refused_and_change_nothing(connect:
     await pair.client.write(stream_id, b"the only bytes", fin=True)
     await pair.server.next("stream_opened")
     assert await pair.server.read_all(stream_id) == b"the only bytes"
+
+
+def test_refused_requests_leave_nothing_in_any_driver() -> None:
+    """Their end comes with their data, or before they are refused, and QUIC says no more."""
+    quic = Nobody()
+    quic.peer_resets_at, quic.max_datagram_size = False, 1200  # type: ignore[attr-defined]
+    quic.get_next_available_stream_id = lambda _unidirectional: 3  # type: ignore[attr-defined]
+    driver = Driver(
+        quic=quic,  # type: ignore[arg-type]
+        config=CoreConfig(is_client=False),
+        owner=Nobody(),  # type: ignore[arg-type]
+        max_datagram_frame_size=65536,
+    )
+    driver.handle_event(events.HandshakeCompleted("h3", False, False), 0.0)
+    settings = h3.control_stream(h3.SETTINGS_OF["15"])
+    driver.handle_event(events.StreamDataReceived(settings, False, 2), 0.0)
+    before = driver.core.stats()["streams"]
+    whole = h3.connect_frame(token="webtransport-h3")
+    malformed = h3.headers_frame([(":method", "CONNECT"), (":protocol", "webtransport-h3")])
+    for number in range(0, 600, 3):
+        now = number / 1000
+        bad, ended, ending = (4 * (number + i) for i in range(3))
+        driver.handle_event(events.StreamDataReceived(malformed, True, bad), now)
+        driver.handle_event(events.StreamDataReceived(whole, True, ended), now)
+        driver.reject_session(ended, status=404, headers={}, now=now)
+        driver.handle_event(events.StreamDataReceived(whole, False, ending), now)
+        driver.reject_session(ending, status=404, headers={}, now=now)
+        driver.handle_event(events.StreamDataReceived(b"", True, ending), now)
+    assert driver.core.stats()["streams"] == before
+    assert "close" not in [name for name, _ in quic.calls]

@@ -198,7 +198,7 @@ async def test_closed_connection_refuses_every_verb(connect: Connect) -> None:
     connection.close(code=0x100, reason="")
     await connection.wait_closed()
     connection.close(code=0x100, reason="again")
-    assert pair.client.of("session_closed") == [(session_id, 0x100, "", "local")]
+    assert pair.client.of("session_closed") == [(session_id, 0, "", "local")]
     assert connection.stream_read(4, -1) == b""
     for verb in (
         lambda: connection.open_session(authority="localhost", path="/", headers={}),

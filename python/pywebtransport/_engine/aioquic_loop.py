@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopConnection"]
 
-HTTP_UNAVAILABLE = 503
 
 logger = logging.getLogger(__name__)
 
@@ -324,19 +323,10 @@ class LoopConnection:
             self._close_quic(code, reason)
             return
         self._close_deadline = self._loop.time() + self._limits.close_timeout
-        now = self._loop.time()
-        for session_id in (*self._inbound.requests, *self._inbound.sessions):
-            try:
-                if session_id in self._inbound.requests and not self.is_client:
-                    self._driver.reject_session(
-                        session_id, status=HTTP_UNAVAILABLE, headers={}, now=now
-                    )
-                else:
-                    self._driver.close_session(
-                        session_id, code=code & 0xFFFF_FFFF, reason=reason, now=now
-                    )
-            except CoreError as error:
-                logger.debug("session %d ended by itself: %s", session_id, error)
+        try:
+            self._driver.close_all(code=code, reason=reason, now=self._loop.time())
+        except CoreError as error:
+            logger.debug("the sessions have ended by themselves: %s", error)
         self._flush_soon()
 
     def refuse(self) -> None:
