@@ -83,7 +83,6 @@ async def test_one_session_cannot_push_out_the_datagrams_of_another(serve):
         assert [data for data in peer.datagrams if data in wanted] == wanted
 
 
-@pytest.mark.parametrize("engine", ["aioquic"], indirect=True)
 async def test_every_datagram_of_a_burst_is_accounted_for(serve):
     site = await serve(max_outgoing_datagrams=1000)
     async with raw_client(site.port) as peer:

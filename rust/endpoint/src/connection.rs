@@ -12,7 +12,7 @@ use pywt_quic::{CloseBy, CloseKind, Event, Side, Transmit};
 use rustc_hash::FxHashMap;
 
 use crate::close::Phase;
-use crate::datagram::{DatagramDrops, DatagramLimits, Outbox, Share};
+use crate::datagram::{kept, DatagramDrops, DatagramLimits, Outbox, Share};
 use crate::leaving::Left;
 use crate::session::Session;
 use crate::stream::{Owner, Stream};
@@ -81,6 +81,25 @@ pub struct ConnectionStats {
     pub core: pywt_core::Stats,
     /// Datagrams dropped here, by place.
     pub datagrams: DatagramDrops,
+    /// Datagrams that wait to leave, here and in QUIC.
+    pub datagrams_waiting: u64,
+}
+
+impl ConnectionStats {
+    /// Datagrams of the application that never left.
+    pub fn datagrams_dropped_outgoing(&self) -> u64 {
+        let DatagramDrops {
+            send_queue,
+            unsendable,
+            ..
+        } = self.datagrams;
+        send_queue + unsendable + self.quic.datagrams_too_large
+    }
+
+    /// Datagrams that came, for a session, and that the application did not get.
+    pub fn datagrams_dropped_incoming(&self) -> u64 {
+        self.datagrams.receive_queue + self.datagrams.ended + self.quic.datagrams_overflown
+    }
 }
 
 /// How many things a connection keeps for the application and its peer.
@@ -196,10 +215,12 @@ impl Connection {
 
     /// Counters.
     pub fn stats(&self) -> ConnectionStats {
+        let quic = self.quic.stats();
         ConnectionStats {
-            quic: self.quic.stats(),
+            quic,
             core: self.core.stats(),
             datagrams: self.drops,
+            datagrams_waiting: quic.datagrams_waiting + self.outbox.len(&self.sessions) as u64,
         }
     }
 
@@ -430,7 +451,9 @@ impl Connection {
                 let Some(entry) = self.sessions.get_mut(&session) else {
                     return;
                 };
-                let dropped = entry.datagrams.push(data, self.options.incoming_datagrams);
+                let dropped = entry
+                    .datagrams
+                    .push(kept(data), self.options.incoming_datagrams);
                 entry.datagrams_dropped += dropped;
                 self.drops.receive_queue += dropped;
                 if !std::mem::take(&mut entry.datagram_wanted) {

@@ -12,6 +12,19 @@ use rustc_hash::FxHashMap;
 use crate::connection::Connection;
 use crate::session::Session;
 
+/// What is worth keeping of a received datagram: a small one would keep its whole packet, and what
+/// counts for the bound is its length.
+pub(crate) fn kept(data: Bytes) -> Bytes {
+    if data.len() < WORTH_SHARING {
+        Bytes::copy_from_slice(&data)
+    } else {
+        data
+    }
+}
+
+/// Bytes from which on a datagram is most of its packet.
+const WORTH_SHARING: usize = 1024;
+
 /// A queue bounded by count and bytes.
 #[derive(Debug, Default)]
 pub(crate) struct DatagramQueue {
@@ -73,13 +86,6 @@ pub struct DatagramDrops {
     pub receive_queue: u64,
     /// The session ended before they were read.
     pub ended: u64,
-}
-
-impl DatagramDrops {
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.send_queue + self.unsendable + self.receive_queue + self.ended
-    }
 }
 
 /// How stream data and datagrams share what may be sent. QUIC packs every datagram it has before

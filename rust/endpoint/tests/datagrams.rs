@@ -241,3 +241,16 @@ fn a_flood_of_datagrams_leaves_streams_their_share_and_has_its_own() {
         "{received} in datagrams, {alone} alone"
     );
 }
+
+#[test]
+fn a_small_datagram_that_is_kept_keeps_nothing_else() {
+    let mut pair = Pair::with_session(&Setup::default());
+    for size in [1, 16, 1_000] {
+        let sent = pair.client.call(|c| c.send_datagram(0, &vec![7; size]));
+        assert_eq!(sent, Ok(true));
+        pair.settle();
+        let got = pair.server.call(|c| Ok(c.receive_datagram(0)));
+        let got = got.unwrap().unwrap().try_into_mut().unwrap();
+        assert_eq!((got.len(), got.capacity()), (size, size));
+    }
+}

@@ -116,11 +116,9 @@ impl EndpointSeam {
         py: Python<'py>,
         stats: &ConnectionStats,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let ConnectionStats {
-            quic,
-            core,
-            datagrams,
-        } = stats;
+        let ConnectionStats { quic, core, .. } = stats;
+        let dropped_outgoing = stats.datagrams_dropped_outgoing();
+        let dropped_incoming = stats.datagrams_dropped_incoming();
         let fields = PyDict::new(py);
         fields.set_item("rtt", quic.rtt.as_secs_f64())?;
         fields.set_item("cwnd", quic.cwnd)?;
@@ -130,7 +128,7 @@ impl EndpointSeam {
         fields.set_item("packets_sent", quic.packets_sent)?;
         fields.set_item("packets_received", quic.packets_received)?;
         fields.set_item("packets_lost", quic.packets_lost)?;
-        let dropped = datagrams.total() + core.datagrams_dropped;
+        let dropped = dropped_outgoing + dropped_incoming + core.datagrams_dropped;
         fields.set_item("datagrams_dropped", dropped)?;
         let extra = PyDict::new(py);
         extra.set_item("min_rtt", quic.min_rtt.as_secs_f64())?;
@@ -145,11 +143,12 @@ impl EndpointSeam {
         extra.set_item("streams_opened", core.streams_opened)?;
         extra.set_item("streams_accepted", core.streams_accepted)?;
         extra.set_item("streams_rejected", core.streams_rejected)?;
-        extra.set_item("datagrams_dropped_send_queue", datagrams.send_queue)?;
-        extra.set_item("datagrams_dropped_unsendable", datagrams.unsendable)?;
-        extra.set_item("datagrams_dropped_receive_queue", datagrams.receive_queue)?;
-        extra.set_item("datagrams_dropped_ended", datagrams.ended)?;
-        extra.set_item("datagrams_dropped_protocol", core.datagrams_dropped)?;
+        extra.set_item("datagrams_sent", quic.datagrams_sent)?;
+        extra.set_item("datagrams_lost", quic.datagrams_lost)?;
+        extra.set_item("datagrams_waiting", stats.datagrams_waiting)?;
+        extra.set_item("datagrams_dropped_outgoing", dropped_outgoing)?;
+        extra.set_item("datagrams_dropped_incoming", dropped_incoming)?;
+        extra.set_item("datagrams_dropped_early", core.datagrams_dropped)?;
         extra.set_item("datagrams_received", core.datagrams_received)?;
         extra.set_item("unknown_skipped", core.unknown_skipped)?;
         fields.set_item("extra", extra)?;

@@ -90,9 +90,10 @@ pub struct Stats {
     pub packets_lost: u64,
     /// Congestion events.
     pub congestion_events: u64,
-    /// Datagrams that left in packets. The others, of those that were taken, wait or became too
-    /// large for the path.
+    /// Datagrams that left in packets.
     pub datagrams_sent: u64,
+    /// Datagrams that wait to leave.
+    pub datagrams_waiting: u64,
     /// Datagrams of those whose packets the peer acknowledged.
     pub datagrams_acknowledged: u64,
     /// Datagrams of those whose packets were declared lost.
@@ -450,6 +451,9 @@ impl Connection {
             packets_lost: stats.path.lost_packets,
             congestion_events: stats.path.congestion_events,
             datagrams_sent: stats.frame_tx.datagram,
+            datagrams_waiting: self.datagrams.given
+                - self.datagrams.too_large
+                - stats.frame_tx.datagram,
             datagrams_acknowledged,
             datagrams_lost,
             datagrams_too_large: self.datagrams.too_large,
