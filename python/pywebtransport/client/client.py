@@ -20,6 +20,7 @@ from pywebtransport.constants import ErrorCodes
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import ClientError, ConnectionError, WebTransportError
 from pywebtransport.manager import ConnectionManager
+from pywebtransport.manager.connection import NEVER
 from pywebtransport.session.session import WebTransportSession
 from pywebtransport.types import URL, Headers
 from pywebtransport.utils import get_logger
@@ -57,7 +58,7 @@ class WebTransportClient(EventEmitter):
             max_connections=self._config.max_connections,
             connection_cleanup_interval=self._config.connection_cleanup_interval,
             connection_idle_check_interval=self._config.connection_idle_check_interval,
-            connection_idle_timeout=self._config.connection_idle_timeout,
+            connection_idle_timeout=NEVER,
         )
         self._shared = SharedConnections()
         self._default_headers: Headers = {}

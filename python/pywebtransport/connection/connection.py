@@ -159,6 +159,7 @@ class WebTransportConnection(ConnectionBase):
             cwnd=stats.cwnd,
             packets_in_flight=-(-stats.bytes_in_flight // TYPICAL_PACKET),
             packet_loss_rate=stats.packets_lost / stats.packets_sent if stats.packets_sent else 0.0,
+            counters=dict(stats.extra),
         )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pywebtransport.types import Address, ConnectionState
@@ -54,6 +54,8 @@ class ConnectionDiagnostics:
     cwnd: int
     packets_in_flight: int
     packet_loss_rate: float
+    counters: dict[str, Any] = field(default_factory=dict)
+    """What the engine counts beside that: limits that were met, datagrams by their fate."""
 
     @property
     def issues(self) -> list[str]:

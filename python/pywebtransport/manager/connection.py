@@ -19,7 +19,10 @@ from pywebtransport.types import ConnectionId, ConnectionState
 if TYPE_CHECKING:
     from pywebtransport.connection import WebTransportConnection
 
-__all__ = ["ConnectionManager"]
+__all__ = ["NEVER", "ConnectionManager"]
+
+NEVER = 0.0
+"""No connection is closed for being idle: QUIC ends those of a server or client itself."""
 
 
 class ConnectionManager(ResourceManager[ConnectionId, "WebTransportConnection"]):

@@ -170,7 +170,11 @@ class WebTransportProtocolHandler(EventEmitter):
             self._registry.stats["connected_at"] = time.time()
 
     async def handle_quic_event(self, *, event: QuicEvent) -> None:
-        """Process one event of the QUIC connection and emit what follows from it."""
+        """Process one event of the QUIC connection and emit what follows from it.
+
+        Returns when the handlers have run. A handler that waits for the peer, in
+        ``establish_session`` for one, starts a task for that: the answer is a later event.
+        """
         if self._state is ConnectionState.CLOSED:
             return
         now = time.monotonic()

@@ -28,6 +28,7 @@ from pywebtransport.exceptions import (
     WebTransportError,
 )
 from pywebtransport.manager import ConnectionManager, SessionManager
+from pywebtransport.manager.connection import NEVER
 from pywebtransport.server.statistics import ServerDiagnostics, ServerStats
 from pywebtransport.server.unanswered import Unanswered
 from pywebtransport.session.base import SessionBase
@@ -75,7 +76,7 @@ class WebTransportServer(EventEmitter):
             max_connections=self._config.max_connections,
             connection_cleanup_interval=self._config.connection_cleanup_interval,
             connection_idle_check_interval=self._config.connection_idle_check_interval,
-            connection_idle_timeout=self._config.connection_idle_timeout,
+            connection_idle_timeout=NEVER,
         )
         self._session_manager = SessionManager(
             max_sessions=self._config.max_sessions,
