@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from pywebtransport.exceptions import (
         ClientError,
         ConfigurationError,
-        ConnectionError,
         DatagramError,
         ProtocolError,
         ServerError,
         SessionClosedError,
         SessionError,
         StreamError,
-        TimeoutError,
         WebTransportError,
+    )
+    from pywebtransport.exceptions import (
+        ConnectionError as ConnectionError,
+    )
+    from pywebtransport.exceptions import (
+        TimeoutError as TimeoutError,
     )
     from pywebtransport.server import ServerApp, WebTransportServer
     from pywebtransport.session import WebTransportSession
@@ -45,7 +49,6 @@ __all__ = [
     "ClientConfig",
     "ClientError",
     "ConfigurationError",
-    "ConnectionError",
     "DatagramError",
     "ErrorCodes",
     "Event",
@@ -61,7 +64,6 @@ __all__ = [
     "StreamError",
     "StructuredDatagramTransport",
     "StructuredStream",
-    "TimeoutError",
     "WebTransportClient",
     "WebTransportDatagramTransport",
     "WebTransportError",

@@ -392,7 +392,8 @@ class EndpointConnection:
     """One connection of the native engine; the methods of ``EngineConnection``.
 
     Made by ``Endpoint`` through its hooks; subclasses have ``connected()`` and
-    ``lost(code, reason, by, kind)``.
+    ``lost(code, reason, by, kind, fault)``; ``fault`` is what this side has against the peer's
+    certificate, as one word and as text, or None.
     """
 
     def __new__(cls) -> Self: ...

@@ -186,9 +186,16 @@ class BaseConfig:
 
     @classmethod
     def from_dict(cls, *, config_dict: dict[str, Any]) -> Self:
-        """From what :meth:`to_dict` gives; unknown keys are ignored."""
+        """From what :meth:`to_dict` gives.
+
+        Raises:
+            ConfigurationError: There is no field of one of the names, or a value cannot work.
+        """
         known = {f.name for f in fields(cls)}
-        values = {name: value for name, value in config_dict.items() if name in known}
+        for name, value in config_dict.items():
+            if name not in known:
+                raise invalid_config(key=name, value=value, reason="unknown configuration key")
+        values = dict(config_dict)
         mode = values.get("verify_mode")
         if isinstance(mode, str) and mode in ssl.VerifyMode.__members__:
             values["verify_mode"] = ssl.VerifyMode[mode]

@@ -17,7 +17,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, overload
 
 from pywebtransport._event import Event
 from pywebtransport.constants import (
@@ -32,6 +32,7 @@ __all__ = ["Event", "EventEmitter", "EventHandler"]
 logger = logging.getLogger(__name__)
 
 EventHandler: TypeAlias = Callable[[Event], Awaitable[None] | None]
+HandlerT = TypeVar("HandlerT", bound=EventHandler)
 
 BATCH = 64
 """Events delivered in a row without a trip through the loop."""
@@ -99,11 +100,28 @@ class EventEmitter:
 
     # listeners
 
-    def on(self, *, event_type: EventType | str, handler: EventHandler) -> None:
-        """Call ``handler`` at every event of this type, until it is taken off."""
+    @overload
+    def on(self, *, event_type: EventType | str) -> Callable[[HandlerT], HandlerT]: ...
+    @overload
+    def on(self, *, event_type: EventType | str, handler: EventHandler) -> None: ...
+    def on(
+        self, *, event_type: EventType | str, handler: EventHandler | None = None
+    ) -> Callable[[HandlerT], HandlerT] | None:
+        """Call ``handler`` at every event of this type, until it is taken off.
+
+        Without a handler it is a decorator of one.
+        """
+        if handler is None:
+
+            def add(handler: HandlerT) -> HandlerT:
+                self.on(event_type=event_type, handler=handler)
+                return handler
+
+            return add
         if self._handlers is None:
             self._handlers = {}
         self._add(self._handlers.setdefault(event_type, []), handler, event_type)
+        return None
 
     def once(self, *, event_type: EventType | str, handler: EventHandler) -> None:
         """Call ``handler`` at the next event of this type; it is taken off before."""

@@ -7,7 +7,21 @@ WebTransportError
 ├─ StreamError           TimeoutError
 └─ SessionError ── SessionClosedError
 
-``ConnectionError`` and ``TimeoutError`` are not the built-in classes of these names. Each
+``ConnectionError`` and ``TimeoutError`` are also the built-in classes of these names, and no part
+of ``import *``, which would hide those. What goes on
+in a session ends in one of three ways, whatever it is that ends:
+
+================  =====================  =========================  =======================
+what ended        the peer reset it      the session was closed     the connection was lost
+================  =====================  =========================  =======================
+StreamError       StreamResetError       StreamSessionClosedError   StreamLostError
+DatagramError                            DatagramSessionClosedError DatagramLostError
+SessionError                             SessionClosedError         SessionLostError
+in common                                SessionClosedError         ConnectionLostError
+================  =====================  =========================  =======================
+
+What ``WebTransportClient.connect`` raises is a ClientError and of its own kind besides: see
+ConnectFailed and those below it. Each
 exception carries the code that goes (or came) over the wire, a dictionary of details, and the
 ids that its class names. :class:`MiddlewareRejected` stands apart: a server's middleware or
 handler raises it to choose the answer to a request.
@@ -15,6 +29,8 @@ handler raises it to choose the answer to a request.
 
 from __future__ import annotations
 
+import builtins
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from pywebtransport.constants import ErrorCodes
@@ -25,8 +41,15 @@ __all__ = [
     "CertificateError",
     "ClientError",
     "ConfigurationError",
-    "ConnectionError",
+    "ConnectCertificateError",
+    "ConnectConfigurationError",
+    "ConnectFailed",
+    "ConnectHandshakeError",
+    "ConnectTimeoutError",
+    "ConnectionLostError",
     "DatagramError",
+    "DatagramLostError",
+    "DatagramSessionClosedError",
     "FlowControlError",
     "HandshakeError",
     "InvalidStateError",
@@ -36,8 +59,11 @@ __all__ = [
     "ServerError",
     "SessionClosedError",
     "SessionError",
+    "SessionLostError",
     "StreamError",
-    "TimeoutError",
+    "StreamLostError",
+    "StreamResetError",
+    "StreamSessionClosedError",
     "WebTransportError",
     "certificate_not_found",
     "datagram_too_large",
@@ -77,6 +103,11 @@ class WebTransportError(Exception):
     _default_code: ClassVar[int] = ErrorCodes.INTERNAL_ERROR
     _attributes: ClassVar[tuple[str, ...]] = ()
     """What a class adds to message, code and details, in the order of its constructor."""
+
+    def __init_subclass__(cls) -> None:
+        if len(cls.__bases__) > 1 and "_attributes" not in vars(cls):
+            lists = (getattr(base, "_attributes", ()) for base in cls.__bases__)
+            cls._attributes = tuple(dict.fromkeys(name for names in lists for name in names))
 
     def __init__(
         self,
@@ -154,7 +185,7 @@ class AuthenticationError(WebTransportError):
 
     _category = "authentication"
     _default_code = ErrorCodes.APP_AUTHENTICATION_FAILED
-    _attributes = ("auth_method",)
+    _attributes: ClassVar[tuple[str, ...]] = ("auth_method",)
 
     def __init__(
         self,
@@ -173,7 +204,7 @@ class CertificateError(WebTransportError):
 
     _category = "certificate"
     _default_code = ErrorCodes.APP_AUTHENTICATION_FAILED
-    _attributes = ("certificate_path", "certificate_error")
+    _attributes: ClassVar[tuple[str, ...]] = ("certificate_path", "certificate_error")
 
     def __init__(
         self,
@@ -194,7 +225,12 @@ class ClientError(WebTransportError):
 
     _category = "client"
     _default_code = ErrorCodes.APP_INVALID_REQUEST
-    _attributes = ("target_url",)
+    _attributes: ClassVar[tuple[str, ...]] = ("target_url",)
+
+    status_code: int | None = None
+    """The server's answer when it was not 2xx; None: it was none."""
+    headers: Headers = MappingProxyType({})  # type: ignore[assignment]
+    """The fields of that answer."""
 
     def __init__(
         self,
@@ -213,7 +249,7 @@ class ConfigurationError(WebTransportError):
 
     _category = "configuration"
     _default_code = ErrorCodes.APP_INVALID_REQUEST
-    _attributes = ("config_key", "config_value")
+    _attributes: ClassVar[tuple[str, ...]] = ("config_key", "config_value")
 
     def __init__(
         self,
@@ -229,12 +265,12 @@ class ConfigurationError(WebTransportError):
         self.config_value = config_value
 
 
-class ConnectionError(WebTransportError):
+class ConnectionError(WebTransportError, builtins.ConnectionError):
     """A QUIC connection could not be made, or is gone."""
 
     _category = "connection"
     _default_code = ErrorCodes.CONNECTION_REFUSED
-    _attributes = ("remote_address",)
+    _attributes: ClassVar[tuple[str, ...]] = ("remote_address",)
 
     def __init__(
         self,
@@ -252,7 +288,7 @@ class DatagramError(WebTransportError):
     """A datagram cannot be sent or received."""
 
     _category = "datagram"
-    _attributes = ("datagram_size", "max_size")
+    _attributes: ClassVar[tuple[str, ...]] = ("datagram_size", "max_size")
 
     def __init__(
         self,
@@ -273,7 +309,7 @@ class FlowControlError(WebTransportError):
 
     _category = "flow_control"
     _default_code = ErrorCodes.FLOW_CONTROL_ERROR
-    _attributes = ("stream_id", "limit_exceeded", "current_value")
+    _attributes: ClassVar[tuple[str, ...]] = ("stream_id", "limit_exceeded", "current_value")
 
     def __init__(
         self,
@@ -295,7 +331,7 @@ class HandshakeError(WebTransportError):
     """A connection or session ended while it was being set up."""
 
     _category = "handshake"
-    _attributes = ("handshake_stage",)
+    _attributes: ClassVar[tuple[str, ...]] = ("handshake_stage",)
 
     def __init__(
         self,
@@ -321,7 +357,7 @@ class ProtocolError(WebTransportError):
 
     _category = "protocol"
     _default_code = ErrorCodes.PROTOCOL_VIOLATION
-    _attributes = ("frame_type",)
+    _attributes: ClassVar[tuple[str, ...]] = ("frame_type",)
 
     def __init__(
         self,
@@ -339,7 +375,7 @@ class SerializationError(WebTransportError):
     """An object cannot become bytes, or bytes cannot become the object."""
 
     _category = "serialization"
-    _attributes = ("original_exception",)
+    _attributes: ClassVar[tuple[str, ...]] = ("original_exception",)
 
     def __init__(
         self,
@@ -365,7 +401,7 @@ class ServerError(WebTransportError):
 
     _category = "server"
     _default_code = ErrorCodes.APP_SERVICE_UNAVAILABLE
-    _attributes = ("bind_address",)
+    _attributes: ClassVar[tuple[str, ...]] = ("bind_address",)
 
     def __init__(
         self,
@@ -383,7 +419,7 @@ class SessionError(WebTransportError):
     """A session is not in the state that a call needs."""
 
     _category = "session"
-    _attributes = ("session_id", "session_state")
+    _attributes: ClassVar[tuple[str, ...]] = ("session_id", "session_state")
 
     def __init__(
         self,
@@ -403,6 +439,16 @@ class SessionClosedError(SessionError):
     """A session has ended; ``error_code`` is the application's code it was closed with."""
 
     _default_code = ErrorCodes.NO_ERROR
+
+    close_reason: str = ""
+    """The words it was closed with."""
+    closed_by: str = ""
+    """``"local"``, ``"remote"`` or ``"transport"``."""
+
+    @property
+    def close_code(self) -> int:
+        """The same as ``error_code``."""
+        return self.error_code
 
     def __init__(
         self,
@@ -426,7 +472,7 @@ class StreamError(WebTransportError):
 
     _category = "stream"
     _default_code = ErrorCodes.STREAM_STATE_ERROR
-    _attributes = ("stream_id", "stream_state")
+    _attributes: ClassVar[tuple[str, ...]] = ("stream_id", "stream_state")
 
     def __init__(
         self,
@@ -446,12 +492,12 @@ class StreamError(WebTransportError):
         return text if self.stream_id is None else f"{text} (stream_id={self.stream_id})"
 
 
-class TimeoutError(WebTransportError):
+class TimeoutError(WebTransportError, builtins.TimeoutError):
     """Something did not happen in its time."""
 
     _category = "timeout"
     _default_code = ErrorCodes.APP_CONNECTION_TIMEOUT
-    _attributes = ("timeout_duration", "operation")
+    _attributes: ClassVar[tuple[str, ...]] = ("timeout_duration", "operation")
 
     def __init__(
         self,
@@ -467,10 +513,68 @@ class TimeoutError(WebTransportError):
         self.operation = operation
 
 
+class ConnectionLostError(ConnectionError):
+    """The connection below has ended without a word, or with an error."""
+
+
+class SessionLostError(SessionClosedError, ConnectionLostError):
+    """A session has ended because its connection was lost."""
+
+
+class StreamResetError(StreamError):
+    """The peer reset the stream, or asked this side to stop; ``error_code`` is the peer's."""
+
+
+class StreamSessionClosedError(StreamError, SessionClosedError):
+    """A stream has ended because its session was closed, with a code or before its end."""
+
+
+class StreamLostError(StreamError, ConnectionLostError):
+    """A stream has ended because its connection was lost."""
+
+
+class DatagramSessionClosedError(DatagramError, SessionClosedError):
+    """No more datagrams: the session was closed."""
+
+
+class DatagramLostError(DatagramError, ConnectionLostError):
+    """No more datagrams: the connection was lost."""
+
+
+class ConnectFailed(ClientError, ConnectionError):
+    """``connect()`` came to nothing: the server was not reached, or ended it."""
+
+    _default_code = ErrorCodes.CONNECTION_REFUSED
+
+
+class ConnectTimeoutError(ConnectFailed, TimeoutError):
+    """``connect()`` got no answer in time."""
+
+    _default_code = ErrorCodes.APP_CONNECTION_TIMEOUT
+
+
+class ConnectCertificateError(ConnectFailed, CertificateError):
+    """``connect()`` does not trust the server, or the server does not trust this client."""
+
+
+class ConnectHandshakeError(ConnectFailed, HandshakeError):
+    """``connect()`` found a server that does not speak this protocol."""
+
+
+class ConnectConfigurationError(ClientError, ConfigurationError):
+    """``connect()`` was called with an argument or a setting that cannot work."""
+
+
 class MiddlewareRejected(Exception):
-    """Raised by a middleware or a handler: answer the request with this status."""
+    """Raised by a middleware or a handler: answer the request with this status.
+
+    Raises:
+        ValueError: ``status_code`` is not in 300..599.
+    """
 
     def __init__(self, *, status_code: int = 403, headers: Headers | None = None) -> None:
+        if not 300 <= status_code <= 599:
+            raise ValueError(f"status_code must be in 300..599, it is {status_code}")
         super().__init__(f"the request was rejected with status {status_code}")
         self.status_code = status_code
         self.headers: Headers = {} if headers is None else headers

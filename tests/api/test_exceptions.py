@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import pywebtransport.exceptions
 from pywebtransport import exceptions
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import (
@@ -156,9 +157,11 @@ def test_session_closed_error_is_a_session_error() -> None:
     assert SessionClosedError().error_code == ErrorCodes.NO_ERROR
 
 
-def test_names_of_builtins_are_other_classes() -> None:
-    assert not issubclass(ConnectionError, builtins.ConnectionError)
-    assert not issubclass(TimeoutError, builtins.TimeoutError)
+def test_names_of_builtins_are_subclasses_and_not_for_star_import() -> None:
+    assert issubclass(ConnectionError, builtins.ConnectionError)
+    assert issubclass(TimeoutError, builtins.TimeoutError)
+    for module in (pywebtransport, pywebtransport.exceptions):
+        assert not {"ConnectionError", "TimeoutError"} & set(module.__all__)
 
 
 def test_from_cause_takes_over_code_and_details() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
@@ -12,6 +13,13 @@ from tests.support.certificate import Certificate
 from tests.support.laboratory import free_port
 
 PATIENCE = 10.0
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Let the event loop run until something has happened."""
+    async with asyncio.timeout(PATIENCE):
+        while not is_so():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 class Place:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -43,7 +44,7 @@ class Authority:
         self.certfile = self._write("root.pem", root.public_bytes(PEM))
 
     def issue(self, name: str) -> Certificate:
-        """A certificate for a client."""
+        """A certificate for a client, or for a server on this machine."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = self._sign(subject, key.public_key(), ca=False)
@@ -70,6 +71,9 @@ class Authority:
             .not_valid_after(now + timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         )
+        if not ca:
+            here = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+            builder = builder.add_extension(x509.SubjectAlternativeName(here), critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
     def _write(self, name: str, text: bytes) -> str:

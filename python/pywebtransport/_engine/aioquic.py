@@ -31,6 +31,7 @@ from pywebtransport._engine.aioquic_inbound import Limits
 from pywebtransport._engine.aioquic_quic import Quic
 from pywebtransport._engine.aioquic_tls import (
     KeyLog,
+    certificate_fault,
     check_pinned,
     client_configuration,
     server_configuration,
@@ -47,9 +48,11 @@ from pywebtransport._engine.rules import (
     connect_timed_out,
 )
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.exceptions import CertificateError, HandshakeError
+from pywebtransport.exceptions import CertificateError, HandshakeError, TimeoutError
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from pywebtransport.config import ClientConfig, ServerConfig
     from pywebtransport.types import Address
 
@@ -107,6 +110,8 @@ class AioquicEngine:
         try:
             async with asyncio.timeout(config.connect_timeout):
                 connection = await first_success(attempt, await resolve(*target))
+        except TimeoutError:
+            raise
         except builtins.TimeoutError as error:
             raise connect_timed_out(target, config.connect_timeout) from error
         if request is not None:
@@ -162,7 +167,12 @@ class _ClientAttempt:
             connection.close(code=ErrorCodes.H3_NO_ERROR, reason="")
             raise
         if connection.close_info is not None:
-            raise _connect_error(connection.close_info, self._address, connection.socket_error)
+            raise _connect_error(
+                connection.close_info,
+                self._address,
+                connection.socket_error,
+                connection.peer_certificate,
+            )
         self._check_pins(connection)
         if connection.alpn_protocol not in self._config.alpn_protocols:
             connection.close(code=ErrorCodes.H3_NO_ERROR, reason="")
@@ -341,7 +351,12 @@ def _bind_error(error: OSError, address: tuple[Any, ...]) -> OSError:
     return OSError(error.errno, f"cannot listen on {address[0]}:{address[1]}: {error.strerror}")
 
 
-def _connect_error(info: CloseInfo, address: tuple[Any, ...], cause: Exception | None) -> Exception:
+def _connect_error(
+    info: CloseInfo,
+    address: tuple[Any, ...],
+    cause: Exception | None,
+    certificate: x509.Certificate | None,
+) -> Exception:
     """Why there is no connection, as the exception that says so."""
     if cause is not None:
         said = getattr(cause, "strerror", None) or str(cause)
@@ -349,6 +364,8 @@ def _connect_error(info: CloseInfo, address: tuple[Any, ...], cause: Exception |
         error.__cause__ = cause
         return error
     reason = info.reason
+    if info.by != "remote" and (fault := certificate_fault(reason, certificate)) is not None:
+        return connect_error(address[:2], info.code, reason, info.by, "tls", fault)
     if info.is_application:
         kind = "application"
     elif CRYPTO_ERROR <= info.code <= CRYPTO_ERROR + MAX_ALERT:

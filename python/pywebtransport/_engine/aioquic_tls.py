@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from pywebtransport._engine.rules import client_verify_mode, key_log_file, open_key_log
@@ -145,22 +145,55 @@ def _load_certificate(quic: QuicConfiguration, *, certfile: str, keyfile: str) -
 
 def check_pinned(certificate: x509.Certificate | None, hashes: Sequence[bytes]) -> None:
     """The rule of ``serverCertificateHashes`` (W3C WebTransport), or CertificateError."""
-    reason = None
+    fault = None
     now = datetime.datetime.now(datetime.UTC)
     if certificate is None:
-        reason = "the server showed no certificate"
-    elif certificate.fingerprint(SHA256()) not in hashes:
-        reason = "it has none of the expected hashes"
-    elif not isinstance(certificate.public_key(), ec.EllipticCurvePublicKey):
-        reason = "its key is not on an elliptic curve"
-    elif not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-        reason = "it is not valid at this time"
-    elif certificate.not_valid_after_utc - certificate.not_valid_before_utc > MAX_PINNED_LIFETIME:
-        reason = "it is valid for more than 14 days"
-    if reason is not None:
+        fault = "none", "the server showed none"
+    elif (actual := certificate.fingerprint(SHA256())) not in hashes:
+        expected = " or ".join(each.hex() for each in hashes)
+        fault = "hash", f"its SHA-256 hash is {actual.hex()}, expected is {expected}"
+    elif not isinstance(key := certificate.public_key(), ec.EllipticCurvePublicKey):
+        kind = "RSA, " if isinstance(key, rsa.RSAPublicKey) else ""
+        fault = "key", f"its key is {kind}not on an elliptic curve"
+    elif now < certificate.not_valid_before_utc:
+        fault = "not_yet_valid", "it is not valid yet"
+    elif now > certificate.not_valid_after_utc:
+        fault = "expired", "it has expired"
+    elif (lifetime := lifetime_of(certificate)) > MAX_PINNED_LIFETIME:
+        days = -(-lifetime // datetime.timedelta(days=1))
+        fault = "lifetime", f"it is valid for {days} days, more than 14"
+    if fault is not None:
         raise CertificateError(
-            f"the server's certificate is not accepted: {reason}", certificate_error=reason
+            f"the server's certificate is not accepted: {fault[1]}", certificate_error=fault[0]
         )
+
+
+def lifetime_of(certificate: x509.Certificate) -> datetime.timedelta:
+    return certificate.not_valid_after_utc - certificate.not_valid_before_utc
+
+
+FAULTS = {
+    "self-signed certificate": ("self_signed", "it is self-signed"),
+    "unable to get local issuer certificate": ("unknown_issuer", "its issuer is unknown"),
+    "self-signed certificate in certificate chain": ("unknown_issuer", "its issuer is unknown"),
+    "Certificate is no longer valid": ("expired", "it has expired"),
+    "certificate has expired": ("expired", "it has expired"),
+    "Certificate is not valid yet": ("not_yet_valid", "it is not valid yet"),
+    "certificate is not yet valid": ("not_yet_valid", "it is not valid yet"),
+}
+"""What aioquic and OpenSSL say, as a word and a text."""
+
+
+def certificate_fault(reason: str, certificate: x509.Certificate | None) -> tuple[str, str] | None:
+    """What a reason of aioquic's says of the server's certificate; None: it is about another."""
+    if "subjectAltName" in reason or ("hostname" in reason and "match" in reason):
+        return "name", f"it is not for this host name: {reason}"
+    fault = FAULTS.get(reason)
+    if fault is not None and fault[0] == "self_signed" and certificate is not None:
+        return fault[
+            0
+        ], f"{fault[1]}, its SHA-256 hash is {certificate.fingerprint(SHA256()).hex()}"
+    return fault
 
 
 def _load_certificates(path: str) -> list[x509.Certificate]:

@@ -41,7 +41,7 @@ from pywebtransport._engine.native_settings import (
 from pywebtransport._engine.rules import connect_timed_out
 from pywebtransport._native import EndpointClient
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.exceptions import ConnectionError
+from pywebtransport.exceptions import ConnectionError, TimeoutError
 
 if TYPE_CHECKING:
     from pywebtransport.config import ClientConfig, ServerConfig
@@ -172,6 +172,8 @@ class NativeEngine:
                 else:
                     connection = await first_success(attempt, addresses)
                 return cast(EngineConnection, connection)
+        except TimeoutError:
+            raise
         except builtins.TimeoutError as error:
             raise connect_timed_out(target, config.connect_timeout) from error
 

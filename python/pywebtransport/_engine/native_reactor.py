@@ -62,10 +62,12 @@ class NativeConnection(EndpointConnection):
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
 
-    def lost(self, code: int, reason: str, by: str, kind: str) -> None:
+    def lost(
+        self, code: int, reason: str, by: str, kind: str, fault: tuple[str, str] | None
+    ) -> None:
         """The endpoint says, once: the connection is gone, and the sink has been told."""
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(connect_error(self._peer, code, reason, by, kind))
+            self._ready.set_exception(connect_error(self._peer, code, reason, by, kind, fault))
         for waiter in self._gone:
             if not waiter.done():
                 waiter.set_result(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pywebtransport._words import peer_text
@@ -17,6 +18,7 @@ from pywebtransport.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from pywebtransport._engine.base import CloseInfo
     from pywebtransport.config import BaseConfig, ClientConfig
     from pywebtransport.types import Address
 
@@ -31,6 +33,8 @@ __all__ = [
     "keep_alive_interval",
     "key_log_file",
     "open_key_log",
+    "refuses_certificate",
+    "remedy",
     "retry_above",
     "settings_timeout",
 ]
@@ -59,6 +63,7 @@ NO_APPLICATION_PROTOCOL = 120
 BAD_CERTIFICATE = "invalid peer certificate"
 """How rustls begins, whatever alert it sends."""
 
+MAX_FINGERPRINTS = 3
 MAX_RETRY_ABOVE = 1_000
 
 logger = logging.getLogger(__name__)
@@ -131,7 +136,14 @@ def connect_timed_out(target: Address, seconds: float) -> TimeoutError:
     )
 
 
-def connect_error(remote: Address, code: int, reason: str, by: str, kind: str) -> WebTransportError:
+def connect_error(
+    remote: Address,
+    code: int,
+    reason: str,
+    by: str,
+    kind: str,
+    fault: tuple[str, str] | None = None,
+) -> WebTransportError:
     """What ended a handshake, in the words of the package.
 
     Args:
@@ -141,8 +153,16 @@ def connect_error(remote: Address, code: int, reason: str, by: str, kind: str) -
         by: As in ``CloseInfo``.
         kind: ``"application"``, ``"quic"``, ``"tls"``, ``"idle"``, ``"reset"``, ``"version"`` or
             ``"unreachable"``.
+        fault: What is wrong with the peer's certificate: one word, which :func:`remedy` knows and
+            which becomes ``certificate_error``, and a text.
     """
     peer = f"{remote[0]}:{remote[1]}"
+    if fault is not None:
+        return CertificateError(
+            f"the certificate of {peer} is not accepted: {fault[1]}",
+            error_code=code,
+            certificate_error=fault[0],
+        )
     if kind == "tls":
         return _tls_error(peer, code, reason, by)
     if kind == "version":
@@ -159,6 +179,55 @@ def connect_error(remote: Address, code: int, reason: str, by: str, kind: str) -
             f"{peer_text(reason) if reason else 'no reason given'}"
         )
     return ConnectionError(text, error_code=code, remote_address=remote)
+
+
+def remedy(error: CertificateError, config: ClientConfig) -> str:
+    """What to do about a server's certificate that was not accepted; "" when nobody knows."""
+    match error.certificate_error:
+        case "self_signed" | "unknown_issuer":
+            words = (
+                "pass ca_certs= with a PEM file that vouches for it, or server_certificate_hashes="
+                " with its SHA-256 hash"
+            )
+            if config.ca_certs:
+                shown = ", ".join(fingerprints(config.ca_certs)) or "no certificate"
+                words = (
+                    f"ca_certs={config.ca_certs} has {shown}: is that another certificate, or was"
+                    f" the server's made anew? Otherwise {words}"
+                )
+            return words
+        case "hash":
+            return "was the server's certificate made anew? certificate_hash(path=...) tells a hash"
+        case "key" | "lifetime":
+            return "generate_self_signed_cert(browser_compatible=True) makes one that can be pinned"
+        case "expired" | "not_yet_valid":
+            return "renew it, or look at this machine's clock"
+        case "name":
+            return "connect to a name or an address that it is for"
+    return ""
+
+
+def fingerprints(path: str) -> list[str]:
+    """SHA-256 of the certificates in a PEM file, when they are few enough for a person."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    try:
+        certificates = x509.load_pem_x509_certificates(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return []
+    if len(certificates) > MAX_FINGERPRINTS:
+        return [f"{len(certificates)} certificates"]
+    return [each.fingerprint(SHA256()).hex() for each in certificates]
+
+
+def refuses_certificate(info: CloseInfo) -> bool:
+    """Whether a server did not accept the certificate of its client, or missed it.
+
+    It says so when the client holds the handshake to be complete (RFC 8446 §4.4.2.4).
+    """
+    alert = info.code - CRYPTO_ERROR
+    return info.by == "remote" and not info.is_application and alert in CERTIFICATE_ALERTS
 
 
 def _tls_error(peer: str, code: int, reason: str, by: str) -> WebTransportError:

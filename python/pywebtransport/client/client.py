@@ -10,15 +10,15 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from pywebtransport._words import redacted
+from pywebtransport._keywords import first_by_position
+from pywebtransport.client.failure import connect_error
 from pywebtransport.client.sharing import SharedConnections
 from pywebtransport.client.statistics import ClientDiagnostics, ClientStats
 from pywebtransport.client.utils import parse_webtransport_url
 from pywebtransport.config import ClientConfig
 from pywebtransport.connection.connection import WebTransportConnection
-from pywebtransport.constants import ErrorCodes
 from pywebtransport.events import EventEmitter
-from pywebtransport.exceptions import ClientError, ConnectionError, WebTransportError
+from pywebtransport.exceptions import ClientError, ConfigurationError
 from pywebtransport.manager import ConnectionManager
 from pywebtransport.manager.connection import NEVER
 from pywebtransport.session.session import WebTransportSession
@@ -66,6 +66,10 @@ class WebTransportClient(EventEmitter):
         self._is_active = False
         self._is_closed = False
 
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "open" if self._is_active else "not entered"
+        return f"<{type(self).__name__} {state}, {len(self._connections)} connections>"
+
     async def __aenter__(self) -> Self:
         if self._is_closed:
             raise ClientError("the client is closed; make a new one")
@@ -100,10 +104,11 @@ class WebTransportClient(EventEmitter):
         """Send these fields with every request, instead of earlier defaults."""
         self._default_headers = dict(headers)
 
+    @first_by_position
     async def connect(
         self,
-        *,
         url: URL,
+        *,
         timeout: float | None = None,
         headers: Headers | None = None,
         wt_available_protocols: list[str] | None = None,
@@ -118,18 +123,25 @@ class WebTransportClient(EventEmitter):
                 ``session.wt_protocol`` has the server's choice.
 
         Raises:
-            ConfigurationError: ``url`` is none of a WebTransport server; the text says why.
-            ConnectionError: The server was not reached, refused the connection, is not trusted,
-                does not speak HTTP/3, or did not answer in time. ``__cause__`` may tell more.
-            ClientError: The server answered with another status than 2xx (the text holds
-                ``HTTP status NNN``), or the client is closed or was not entered.
+            ClientError: Always; the server answered with another status than 2xx
+                (``status_code``, ``headers``), or the client is closed or was not entered.
+            ConnectConfigurationError: ``url`` is none of a WebTransport server, or a header or a
+                setting cannot work; also a ConfigurationError.
+            ConnectFailed: The server was not reached or ended the connection; also a
+                ConnectionError, as are the next three.
+            ConnectTimeoutError: No answer in time; also a TimeoutError.
+            ConnectCertificateError: The server is not trusted, or does not trust this client; also
+                a CertificateError.
+            ConnectHandshakeError: The server does not speak HTTP/3 over QUIC; also a
+                HandshakeError.
         """
         return await self._open(url, timeout, headers, wt_available_protocols)
 
+    @first_by_position
     async def connect_optimistic(
         self,
-        *,
         url: URL,
+        *,
         headers: Headers | None = None,
         wt_available_protocols: list[str] | None = None,
         timeout: float | None = None,
@@ -175,8 +187,12 @@ class WebTransportClient(EventEmitter):
             raise ClientError(
                 "WebTransportClient has not been activated: use `async with`", target_url=url
             )
-        host, port, path = parse_webtransport_url(url=url)
-        config = self._configured(timeout, headers, protocols)
+        try:
+            host, port, path = parse_webtransport_url(url=url)
+            config = self._configured(timeout, headers, protocols)
+        except ConfigurationError as error:
+            failure = connect_error(error, url, seconds=0, is_silent=False)
+            raise failure from failure.__cause__
         timeout = config.connect_timeout
         stats = self._stats
         stats.connections_attempted += 1
@@ -197,22 +213,10 @@ class WebTransportClient(EventEmitter):
             stats.connections_failed += 1
             if connection is not None:
                 await connection.close()
-            if isinstance(error, asyncio.TimeoutError):
-                raise ConnectionError(
-                    str(error) or f"no answer from {redacted(url)} within {timeout} s",
-                    error_code=ErrorCodes.APP_CONNECTION_TIMEOUT,
-                    remote_address=(host, port),
-                ) from error
-            if isinstance(error, ClientError):
-                raise ClientError(
-                    f"{redacted(url)}: {error.message}", error_code=error.error_code, target_url=url
-                ) from error
-            if isinstance(error, ConnectionError) or not isinstance(error, Exception):
+            if not isinstance(error, Exception):
                 raise
-            text = error.message if isinstance(error, WebTransportError) else repr(error)
-            raise ClientError(
-                f"cannot connect to {redacted(url)}: {text}", target_url=url
-            ) from error
+            failure = connect_error(error, url, seconds=timeout, is_silent=connection is None)
+            raise failure from failure.__cause__
         elapsed = time.perf_counter() - started
         stats.connections_successful += 1
         stats.total_connect_time += elapsed

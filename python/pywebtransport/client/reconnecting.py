@@ -11,7 +11,12 @@ from typing import Self
 from pywebtransport._words import redacted
 from pywebtransport.client.client import WebTransportClient
 from pywebtransport.events import EventEmitter
-from pywebtransport.exceptions import ClientError, ConnectionError, TimeoutError
+from pywebtransport.exceptions import (
+    ClientError,
+    ConfigurationError,
+    ConnectionError,
+    TimeoutError,
+)
 from pywebtransport.session.session import WebTransportSession
 from pywebtransport.types import URL, EventType
 from pywebtransport.utils import get_logger
@@ -115,6 +120,9 @@ class ReconnectingClient(EventEmitter):
                 attempt += 1
                 try:
                     self._session = await self._client.connect(url=self._url)
+                except ConfigurationError as error:
+                    logger.error("%s cannot be reached: %s", redacted(self._url), error)
+                    return await self._give_up("not_retriable", error)
                 except (ConnectionError, TimeoutError, ClientError) as error:
                     failures += 1
                     logger.warning("attempt %d to reach %s failed: %s", attempt, self._name, error)

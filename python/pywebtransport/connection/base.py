@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from pywebtransport._engine.base import (
     CloseInfo,
@@ -17,6 +17,7 @@ from pywebtransport._engine.base import (
     SessionRefused,
     SessionRequest,
 )
+from pywebtransport._engine.rules import refuses_certificate
 from pywebtransport._identifiers import random_uuid
 from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
@@ -29,6 +30,7 @@ from pywebtransport.events import Event, EventEmitter
 from pywebtransport.exceptions import (
     ClientError,
     ConfigurationError,
+    ConnectCertificateError,
     ConnectionError,
     SessionError,
     WebTransportError,
@@ -39,6 +41,7 @@ from pywebtransport.types import (
     Address,
     ConnectionState,
     EventType,
+    Headers,
     SessionId,
     SessionState,
 )
@@ -52,6 +55,21 @@ __all__ = ["ConnectionBase", "request_data", "wake"]
 logger = get_logger(name=__name__)
 
 HANDLES = itertools.count(1)
+
+
+class Refusal(NamedTuple):
+    """Why a session never became ready."""
+
+    status: int | None
+    text: str
+    headers: Headers
+
+    @classmethod
+    def of(cls, session: SessionBase) -> Self:
+        text = session._close_reason
+        if session._status is None:
+            text = peer_text(text) if text else session._end_text()
+        return cls(session._status, text, dict(session._response_headers))
 
 
 class ConnectionBase(Ending, EventEmitter):
@@ -70,8 +88,8 @@ class ConnectionBase(Ending, EventEmitter):
         """Who answers requests, on a server; without it they are SESSION_REQUEST events."""
         self._on_session_end: Callable[[SessionBase], None] | None = None
         self._registers: list[Register] | None = None
-        self._refusal: str | None = None
-        """Why the last session that never became ready ended."""
+        self._refusal: Refusal | None = None
+        """Of the last session that ended before it was ready."""
         self._established: SessionBase | None = None
         """The last session that became ready, until somebody has been told.
 
@@ -210,7 +228,7 @@ class ConnectionBase(Ending, EventEmitter):
     def _session_ended(self, session: SessionBase) -> None:
         self._sessions.pop(session._session_id, None)
         if session._stats.ready_at is None:
-            self._refusal = _refusal(session)
+            self._refusal = Refusal.of(session)
         if self._on_session_end is not None:
             self._on_session_end(session)
         wake(self._session_waiters)
@@ -235,6 +253,7 @@ class ConnectionBase(Ending, EventEmitter):
             session_code = ErrorCodes.NO_ERROR if is_clean else ErrorCodes.INTERNAL_ERROR
             for session in list(link.sessions.values()):
                 was_connecting = session._state == SessionState.CONNECTING
+                session._is_cut = True
                 session._close_now(link, session_code, reason, was_connecting)
             self._state = ConnectionState.CLOSING
             link.engine.close(code=code or ErrorCodes.H3_NO_ERROR, reason=reason)
@@ -326,14 +345,32 @@ class ConnectionBase(Ending, EventEmitter):
     def _session_flow(self, control_id: int) -> dict[str, Any]:
         return {} if self._link is None else self._link.engine.session_flow(control_id)
 
-    def _refused(self, session: WebTransportSession) -> WebTransportError:
-        if session._status is None and self.is_closed:
+    def _refused(self, refusal: Refusal) -> WebTransportError:
+        if refusal.status is None and self.is_closed:
             return self._closed_error()
-        return ClientError(f"Session closed before ready: {_refusal(session)}")
+        text = f"Session closed before ready: {refusal.text}"
+        if refusal.status == 0 and self._sessions:
+            text += (
+                f"; {len(self._sessions)} other sessions are open on this connection, and without"
+                " session flow control, which both ends have to offer (initial_max_data and"
+                " initial_max_streams_*), it carries one: open another connection"
+            )
+        error = ClientError(text)
+        error.status_code = refusal.status or None
+        error.headers = refusal.headers
+        return error
 
     def _closed_error(self) -> ConnectionError:
         info = self._close_info
         text = "the connection is closed"
+        if info is not None and self.is_client and refuses_certificate(info):
+            error = ConnectCertificateError(
+                "the server does not accept our certificate, the one of certfile= and keyfile=:"
+                f" {peer_text(info.reason) if info.reason else f'code {info.code:#x}'}",
+                error_code=info.code,
+            )
+            error.certificate_error = "refused"
+            return error
         if info is not None:
             text = f"the connection was closed ({info.by}), code {info.code:#x}"
             if info.reason:
@@ -343,13 +380,6 @@ class ConnectionBase(Ending, EventEmitter):
             error_code=None if info is None else info.code,
             remote_address=self.remote_address,
         )
-
-
-def _refusal(session: SessionBase) -> str:
-    """Why a session never became ready."""
-    if session._status is not None:
-        return session._close_reason
-    return peer_text(session._close_reason) if session._close_reason else session._end_text()
 
 
 def request_data(session: WebTransportSession) -> dict[str, Any]:

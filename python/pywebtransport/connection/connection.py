@@ -14,15 +14,16 @@ from pywebtransport._engine.base import (
     SessionRefused,
     SessionRequest,
 )
+from pywebtransport._engine.rules import remedy
 from pywebtransport._engine.select import get_engine
 from pywebtransport._waiting import wait_among
 from pywebtransport.config import ClientConfig, ServerConfig
-from pywebtransport.connection.base import ConnectionBase
+from pywebtransport.connection.base import ConnectionBase, Refusal
 from pywebtransport.connection.info import ConnectionDiagnostics, ConnectionInfo
 from pywebtransport.constants import DEFAULT_SECURE_PORT, ErrorCodes
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
-    ClientError,
+    CertificateError,
     ConfigurationError,
     ConnectionError,
     SessionError,
@@ -101,6 +102,8 @@ class WebTransportConnection(ConnectionBase):
             *(OSError, NotImplementedError),
         ) as error:
             text = error.message if isinstance(error, WebTransportError) else str(error)
+            if isinstance(error, CertificateError) and (hint := remedy(error, config)):
+                text += f"; {hint}"
             code = error.error_code if isinstance(error, WebTransportError) else None
             raise ConnectionError(
                 f"cannot connect to {host}:{port}: {text}",
@@ -367,7 +370,7 @@ class WebTransportConnection(ConnectionBase):
             await session.ensure_ready()
         except SessionError as error:
             if session._stats.ready_at is None:
-                raise self._refused(session) from error
+                raise self._refused(Refusal.of(session)) from error
         except asyncio.CancelledError:
             await session.close(close_connection=False)
             raise
@@ -409,11 +412,11 @@ class WebTransportConnection(ConnectionBase):
         while (session_id := self.get_ready_session_id()) is None:
             if self._established is not None:
                 return self._established._session_id
-            if self._state == ConnectionState.CLOSED and self._refusal is None:
-                raise self._closed_error()
             if self._refusal is not None:
                 refusal, self._refusal = self._refusal, None
-                raise ClientError(f"Session closed before ready: {refusal}")
+                raise self._refused(refusal)
+            if self._state == ConnectionState.CLOSED:
+                raise self._closed_error()
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             await wait_among(self._session_waiters, future)
         self._established = None

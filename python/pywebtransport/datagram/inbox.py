@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time
+from collections.abc import Callable
 from math import inf
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
@@ -33,7 +34,7 @@ class Inbox:
         "_queue",
         "_times",
         "dropped",
-        "end_text",
+        "ended",
         "errors",
         "is_closed",
         "is_readable",
@@ -60,8 +61,8 @@ class Inbox:
         self.is_readable = link is not None
         """False from the engine's "none" to its notification."""
         self.is_closed = False
-        self.end_text = ""
-        """Why it is closed."""
+        self.ended: Callable[[], DatagramError] = closed_here
+        """What is raised once it is closed and empty."""
         self.limit = limit
         self.dropped = 0
         self.errors = 0
@@ -101,7 +102,7 @@ class Inbox:
 
         Raises:
             TimeoutError: Not within ``timeout`` seconds.
-            DatagramError: The transport is closed.
+            DatagramError: The transport is closed, and nothing is left.
         """
         started = loop.time()
         if timeout is None:
@@ -125,7 +126,7 @@ class Inbox:
     async def _arrival(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._queue and not (self.is_readable and self.pull(BATCH)):
             if self.is_closed:
-                raise DatagramError(self.end_text)
+                raise self.ended()
             future: asyncio.Future[None] = loop.create_future()
             self.receivers.append(future)
             try:
@@ -207,11 +208,16 @@ class Inbox:
         if self._queue or self.is_readable:
             self.wake()
 
-    def close(self, end_text: str) -> None:
-        """Drop everything; whoever waits gets DatagramError with this text."""
+    def close(self, ended: Callable[[], DatagramError] | None = None) -> None:
+        """Nothing more comes; with ``ended`` what is here stays, and then that is raised."""
         if not self.is_closed:
-            self.is_closed, self.end_text = True, end_text
-        self._forget()
+            if ended is not None:
+                self.ended = ended
+                while self.is_readable and self.pull(BATCH):
+                    continue
+            self.is_closed = True
+        if ended is None:
+            self._forget()
         while self.receivers:
             self.wake()
 
@@ -242,3 +248,7 @@ class Inbox:
             self.smallest = smallest
         if largest > self.largest:
             self.largest = largest
+
+
+def closed_here() -> DatagramError:
+    return DatagramError("the datagram transport is closed")

@@ -8,17 +8,22 @@ import json
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._keywords import first_by_position
 from pywebtransport._link.link import Link
 from pywebtransport.datagram.inbox import BATCH, Inbox
 from pywebtransport.datagram.message import DatagramMessage
 from pywebtransport.datagram.outbox import Outbox
 from pywebtransport.datagram.queue import DatagramQueue
 from pywebtransport.datagram.statistics import DatagramStats, DatagramTransportDiagnostics
-from pywebtransport.events import EventEmitter, EventHandler
-from pywebtransport.exceptions import DatagramError
+from pywebtransport.events import EventEmitter, EventHandler, HandlerT
+from pywebtransport.exceptions import (
+    DatagramError,
+    DatagramLostError,
+    DatagramSessionClosedError,
+)
 from pywebtransport.types import Buffer, Data, EventType, SessionId, StreamId
 from pywebtransport.utils import get_logger
 
@@ -104,10 +109,12 @@ class WebTransportDatagramTransport(EventEmitter):
         transport._outbox = Outbox(
             sender=None,
             limit=HIGH_WATER_MARK,
-            max_size=link.engine.max_datagram_size(control_id),
+            max_size=0,
             link=link,
             control_id=control_id,
         )
+        with contextlib.suppress(EngineClosed, SessionRefused):
+            transport._outbox.max_size = link.engine.max_datagram_size(control_id)
         return transport
 
     async def __aenter__(self) -> Self:
@@ -121,6 +128,31 @@ class WebTransportDatagramTransport(EventEmitter):
         exc_tb: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def __aiter__(self) -> Self:
+        """The datagrams that come, until the session or the transport is closed.
+
+        A session that ends with a code, or is lost, raises what :meth:`receive` raises.
+        """
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self.receive()
+        except DatagramSessionClosedError as error:
+            if error.close_code:
+                raise
+        except DatagramLostError:
+            raise
+        except DatagramError:
+            if not self._is_closed:
+                raise
+        raise StopAsyncIteration
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "open"
+        sent, received = self.datagrams_sent, self.datagrams_received
+        return f"<{type(self).__name__} {state}, {sent} sent, {received} received>"
 
     # Facts.
 
@@ -176,8 +208,8 @@ class WebTransportDatagramTransport(EventEmitter):
 
     @property
     def is_readable(self) -> bool:
-        """Whether it is not closed."""
-        return not self._is_closed
+        """Whether it is not closed, or has datagrams all the same."""
+        return not self._is_closed or bool(len(self._inbox))
 
     @property
     def is_writable(self) -> bool:
@@ -224,8 +256,9 @@ class WebTransportDatagramTransport(EventEmitter):
 
     # Sending.
 
+    @first_by_position
     async def send(
-        self, *, data: Data | Buffer, priority: int = 0, ttl: float | None = None
+        self, data: Data | Buffer, *, priority: int = 0, ttl: float | None = None
     ) -> None:
         """Send one datagram; text as UTF-8.
 
@@ -246,8 +279,9 @@ class WebTransportDatagramTransport(EventEmitter):
         if not self._send(data, priority, ttl):
             await asyncio.sleep(CONGESTION_PAUSE)
 
+    @first_by_position
     async def try_send(
-        self, *, data: Data | Buffer, priority: int = 0, ttl: float | None = None
+        self, data: Data | Buffer, *, priority: int = 0, ttl: float | None = None
     ) -> bool:
         """As :meth:`send`, without waiting; False instead of its exceptions.
 
@@ -277,7 +311,8 @@ class WebTransportDatagramTransport(EventEmitter):
                 return count
         return len(datagrams)
 
-    async def send_json(self, *, data: Any, priority: int = 0, ttl: float | None = None) -> None:
+    @first_by_position
+    async def send_json(self, data: Any, *, priority: int = 0, ttl: float | None = None) -> None:
         """Send an object as compact JSON in UTF-8.
 
         Raises:
@@ -326,7 +361,9 @@ class WebTransportDatagramTransport(EventEmitter):
 
         Raises:
             TimeoutError: None came in time.
-            DatagramError: The transport is closed or not initialized.
+            DatagramSessionClosedError, DatagramLostError: The session has ended, and what had
+                arrived before has been received.
+            DatagramError: The transport was closed here, or is not initialized.
         """
         inbox = self._inbox
         link = self._link
@@ -334,9 +371,7 @@ class WebTransportDatagramTransport(EventEmitter):
             link.budget -= 1
             if link.budget < 0:
                 await link.breathe()
-        loop = self._loop
-        if self._is_closed or loop is None:
-            loop = self._open()
+        loop = self._loop or self._initialized()
         data = inbox.take()
         while data is None:
             await inbox.wait(timeout, loop)
@@ -346,13 +381,13 @@ class WebTransportDatagramTransport(EventEmitter):
         return data
 
     async def try_receive(self) -> bytes | None:
-        """Return a datagram that is there; None when there is none or the transport is closed.
+        """Return a datagram that is there; None when there is none.
 
         Raises:
             DatagramError: The transport is not initialized.
         """
         self._initialized()
-        return None if self._is_closed else self._inbox.take()
+        return self._inbox.take()
 
     async def receive_multiple(
         self, *, max_count: int = 10, timeout: float | None = None
@@ -390,7 +425,7 @@ class WebTransportDatagramTransport(EventEmitter):
         The metadata are those of :class:`DatagramMessage` and ``receive_time``, the seconds waited.
         Raises what :meth:`receive` raises.
         """
-        loop = self._open()
+        loop = self._initialized()
         started = time.perf_counter()
         inbox = self._inbox
         if not len(inbox) and not inbox.pull(BATCH):
@@ -433,10 +468,20 @@ class WebTransportDatagramTransport(EventEmitter):
 
     # Listeners want to be told of what the engine still has.
 
-    def on(self, *, event_type: EventType | str, handler: EventHandler) -> None:
+    @overload
+    def on(self, *, event_type: EventType | str) -> Callable[[HandlerT], HandlerT]: ...
+    @overload
+    def on(self, *, event_type: EventType | str, handler: EventHandler) -> None: ...
+    def on(
+        self, *, event_type: EventType | str, handler: EventHandler | None = None
+    ) -> Callable[[HandlerT], HandlerT] | None:
         """As of :class:`EventEmitter`."""
+        if handler is None:
+            # The decorator comes back with its handler.
+            return super().on(event_type=event_type)
         super().on(event_type=event_type, handler=handler)
         self._tell_arrivals()
+        return None
 
     def once(self, *, event_type: EventType | str, handler: EventHandler) -> None:
         """As of :class:`EventEmitter`."""
@@ -460,7 +505,7 @@ class WebTransportDatagramTransport(EventEmitter):
     def _open(self) -> asyncio.AbstractEventLoop:
         loop = self._initialized()
         if self._is_closed:
-            raise DatagramError(self._inbox.end_text)
+            raise self._inbox.ended()
         return loop
 
     def _send(self, data: Data | Buffer, priority: int, ttl: float | None) -> bool:
@@ -526,11 +571,16 @@ class WebTransportDatagramTransport(EventEmitter):
             while datagrams := self._inbox.receive_new():
                 self._arrived(datagrams)
 
-    def _close(self, why: str = "") -> None:
+    def _session_ended(self, ended: Callable[[], DatagramError]) -> None:
+        """What had arrived can still be received; then ``ended`` is raised."""
+        self._tell_arrivals()
+        self._close(ended)
+
+    def _close(self, ended: Callable[[], DatagramError] | None = None) -> None:
         self._engine_drops = self._receive_drops()
         self._is_closed = True
         self._outbox.close()
-        self._inbox.close(f"the datagram transport is closed{why and f': {why}'}")
+        self._inbox.close(ended)
         if self._heartbeat is not None:
             self._heartbeat.cancel()
 

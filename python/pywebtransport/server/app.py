@@ -10,15 +10,17 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from pywebtransport._keywords import first_by_position
 from pywebtransport._waiting import wait_within
 from pywebtransport._words import peer_path
 from pywebtransport.config import ServerConfig
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import MiddlewareRejected, SessionError, WebTransportError
 from pywebtransport.server.middleware import MiddlewareManager
-from pywebtransport.server.router import RequestRouter, SessionHandler
+from pywebtransport.server.router import RequestRouter, SessionHandler, check_handler
 from pywebtransport.server.running import default_logging, refuse_unknown, run_until_signalled
 from pywebtransport.server.server import GOING_AWAY, WebTransportServer
+from pywebtransport.server.streams import StreamHandler, each_stream
 from pywebtransport.session.session import WebTransportSession
 from pywebtransport.types import MiddlewareProtocol, SessionState
 
@@ -45,9 +47,17 @@ class ServerApp:
     and so is its connection, if that was the last session on it.
 
     Use it with ``async with`` and :meth:`serve`, or :meth:`run` it.
+
+    Args:
+        config: The defaults of ServerConfig when it is left out; a certificate is needed.
+        stream_handler: For every path without a handler of its own: called with each stream that a
+            client opens, in a task of its own. When it returns, its stream is ended; when it
+            raises, its stream is aborted with code 1, and no other.
     """
 
-    def __init__(self, *, config: ServerConfig | None = None) -> None:
+    def __init__(
+        self, *, config: ServerConfig | None = None, stream_handler: StreamHandler | None = None
+    ) -> None:
         self._server = WebTransportServer(config=config)
         self._server._session_handler = self._serve_session
         self._router = RequestRouter()
@@ -59,6 +69,9 @@ class ServerApp:
         self._is_shut_down = False
         self._hurry = asyncio.Event()
         """Set when whoever asked for the end asks again."""
+        if stream_handler is not None:
+            check_handler(stream_handler)
+            self._router.set_default_handler(handler=each_stream(stream_handler))
         for middleware in self._server.config.middleware:
             self.add_middleware(middleware=middleware)
 
@@ -93,7 +106,8 @@ class ServerApp:
 
     # What it is made of.
 
-    def add_middleware(self, *, middleware: MiddlewareProtocol) -> None:
+    @first_by_position
+    def add_middleware(self, middleware: MiddlewareProtocol) -> None:
         """Append a middleware; an asynchronous context manager is also entered at startup."""
         self._middleware.add_middleware(middleware=middleware)
         if hasattr(middleware, "__aenter__") and hasattr(middleware, "__aexit__"):
@@ -114,7 +128,8 @@ class ServerApp:
         self._shutdown_handlers.append(handler)
         return handler
 
-    def route(self, *, path: str) -> Callable[[SessionHandler], SessionHandler]:
+    @first_by_position
+    def route(self, path: str) -> Callable[[SessionHandler], SessionHandler]:
         """Decorator: the handler of a path.
 
         Without a query it matches the path with any query, with one only that query.
@@ -126,7 +141,8 @@ class ServerApp:
 
         return add
 
-    def pattern_route(self, *, pattern: str) -> Callable[[SessionHandler], SessionHandler]:
+    @first_by_position
+    def pattern_route(self, pattern: str) -> Callable[[SessionHandler], SessionHandler]:
         """Decorator: the handler of the paths that a regular expression matches whole.
 
         Its groups become ``session.path_params``.
@@ -134,6 +150,16 @@ class ServerApp:
 
         def add(handler: SessionHandler) -> SessionHandler:
             self._router.add_pattern_route(pattern=pattern, handler=handler)
+            return handler
+
+        return add
+
+    def stream_route(self, path: str) -> Callable[[StreamHandler], StreamHandler]:
+        """Decorator: the stream handler of a path; as ``stream_handler``, for this path."""
+
+        def add(handler: StreamHandler) -> StreamHandler:
+            check_handler(handler)
+            self._router.add_route(path=path, handler=each_stream(handler))
             return handler
 
         return add
@@ -278,6 +304,9 @@ class ServerApp:
         except MiddlewareRejected as rejection:
             # The request has been accepted; the code is all that can still be told.
             code, reason = rejection.status_code, str(rejection)
+        except TimeoutError as error:
+            code = ErrorCodes.INTERNAL_ERROR
+            logger.warning("handler of %s gave up: %s", peer_path(session.path), error)
         except Exception as error:
             code = ErrorCodes.INTERNAL_ERROR
             if session.is_closed and _is_ours(error):

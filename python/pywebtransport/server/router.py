@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pywebtransport._keywords import first_by_position
 from pywebtransport.session.session import WebTransportSession
 
 if TYPE_CHECKING:
@@ -49,8 +52,22 @@ class RequestRouter:
                 return candidate
         return self._default_handler
 
-    def add_route(self, *, path: str, handler: SessionHandler) -> None:
-        """Give a path to a handler, also when it has one."""
+    @first_by_position
+    def add_route(self, path: str, *, handler: SessionHandler) -> None:
+        """Give a path to a handler, also when it has one.
+
+        Raises:
+            ValueError: ``path`` does not begin with a slash, or has braces.
+            TypeError: ``handler`` is no coroutine function.
+        """
+        if not path.startswith("/"):
+            raise ValueError(f"a path begins with a slash, this one does not: {path!r}")
+        if "{" in path or "}" in path:
+            raise ValueError(
+                f"a path is taken literally, and {path!r} has braces: pattern_route() takes a"
+                " regular expression, whose groups become session.path_params"
+            )
+        check_handler(handler)
         self._routes[path] = handler
 
     def add_pattern_route(self, *, pattern: str, handler: SessionHandler) -> None:
@@ -58,7 +75,9 @@ class RequestRouter:
 
         Raises:
             re.error: ``pattern`` is not a regular expression.
+            TypeError: ``handler`` is no coroutine function.
         """
+        check_handler(handler)
         self._patterns.append((re.compile(pattern), handler))
 
     def remove_route(self, *, path: str) -> None:
@@ -70,7 +89,12 @@ class RequestRouter:
         self._patterns = [entry for entry in self._patterns if entry[0].pattern != pattern]
 
     def set_default_handler(self, *, handler: SessionHandler) -> None:
-        """Give every other path to a handler."""
+        """Give every other path to a handler.
+
+        Raises:
+            TypeError: ``handler`` is no coroutine function.
+        """
+        check_handler(handler)
         self._default_handler = handler
 
     def get_all_routes(self) -> dict[str, SessionHandler]:
@@ -88,3 +112,24 @@ class RequestRouter:
             "pattern_routes": len(self._patterns),
             "has_default_handler": self._default_handler is not None,
         }
+
+
+def check_handler(handler: object) -> None:
+    """A plain function would only be found out by the first session.
+
+    Raises:
+        TypeError: ``handler`` is no coroutine function.
+    """
+    function = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function):
+        is_plain = not inspect.iscoroutinefunction(inspect.unwrap(function))
+        # What a decorator returns, or what returns an awaitable, cannot be told before the call.
+        is_plain = is_plain and getattr(function, "__name__", "") != "<lambda>"
+        returns = getattr(function, "__annotations__", {}).get("return", "")
+        if is_plain and "Awaitable" not in str(returns) and "Coroutine" not in str(returns):
+            name = getattr(function, "__qualname__", repr(function))
+            raise TypeError(f"a handler must be `async def`, {name} is a plain `def`")
+    elif not callable(function):
+        raise TypeError(f"a handler must be `async def`, it is {handler!r}")

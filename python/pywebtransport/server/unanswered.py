@@ -47,7 +47,9 @@ class Unanswered:
         handler = self._handlers.pop(session, None)
         is_given_up = session._state == SessionState.CLOSED and session._stats.ready_at is None
         if is_given_up and handler is not None and handler is not _current_task():
-            handler.cancel()
+            # What waits for the end of its session sees that first.
+            loop = handler.get_loop()
+            loop.call_soon(lambda: loop.call_soon(handler.cancel))
         # The timer stays: connections come and go faster than it is worth setting.
         return self._deadlines.pop(session, None) is not None
 

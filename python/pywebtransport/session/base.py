@@ -7,6 +7,7 @@ import builtins
 import contextlib
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
@@ -18,10 +19,15 @@ from pywebtransport._words import peer_text
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
+    DatagramError,
+    DatagramLostError,
+    DatagramSessionClosedError,
     SessionClosedError,
     SessionError,
+    SessionLostError,
     StreamError,
     TimeoutError,
+    WebTransportError,
     session_not_ready,
 )
 from pywebtransport.manager.stream import StreamManager
@@ -47,6 +53,10 @@ MAX_REASON = 1024
 DELIVERY_CHECK = (0.001, 0.025)
 """Shortest and longest seconds between two looks at what is in flight."""
 
+MAX_KEPT = 1 << 16
+"""Datagrams taken from the engine when a session ends: its queue is bounded, and smaller."""
+
+AnyError = TypeVar("AnyError", bound=WebTransportError)
 AnyStream = TypeVar("AnyStream", bound=StreamBase)
 
 
@@ -63,9 +73,11 @@ class SessionBase(Ending, EventEmitter):
         "_closed_waiters",
         "_connection",
         "_control_id",
+        "_data",
         "_datagrams",
         "_headers",
         "_incoming",
+        "_is_cut",
         "_link",
         "_local_streams",
         "_max_incoming_streams",
@@ -127,6 +139,7 @@ class SessionBase(Ending, EventEmitter):
         """On streams that have ended."""
         self._incoming: IncomingStreams | None = None
         self._openers: tuple[StreamOpeners, StreamOpeners] | None = None
+        self._data: dict[str, Any] | None = None
         self._datagrams: WebTransportDatagramTransport | None = None
         self._stream_manager: StreamManager | None = None
         self._ready_waiters: list[asyncio.Future[None]] | None = None
@@ -139,6 +152,8 @@ class SessionBase(Ending, EventEmitter):
         self._close_code = 0
         self._close_reason = ""
         self._closed_by = ""
+        self._is_cut = False
+        """This side has closed the connection, and not the session before."""
         self._announcement: asyncio.Task[None] | None = None
 
     def _initialized(self) -> Link:
@@ -310,13 +325,16 @@ class SessionBase(Ending, EventEmitter):
             # Tasks that accept streams run before those that use one: they can end the others.
             if self._incoming is not None:
                 self._incoming.end()
-            for stream in [each for each in link.streams.values() if each._session is self]:
+            streams = [each for each in link.streams.values() if each._session is self]
+            for stream in streams:
+                if by != "local":
+                    stream._take_rest()
                 stream._lose()
+            if self._stats.ready_at is not None:
+                self._keep_datagrams(link, control_id)
         for opener in self._openers or ():
             opener.end()
         self._stream_manager = None
-        if self._datagrams is not None:
-            self._datagrams._close(self._end_text())
         waiters, self._ready_waiters = self._ready_waiters, None
         for ready in waiters or ():
             if not ready.done():
@@ -329,6 +347,24 @@ class SessionBase(Ending, EventEmitter):
             self._announcement = asyncio.ensure_future(self._announce_closed(data))
         else:
             self._wake_closed()
+
+    def _keep_datagrams(self, link: Link, control_id: StreamId) -> None:
+        """What has arrived can be received after the end, also by who has not asked for it yet."""
+        transport = self._datagrams
+        if transport is None:
+            with contextlib.suppress(EngineClosed, SessionRefused):
+                if datagrams := link.engine.receive_datagrams(control_id, MAX_KEPT):
+                    transport = WebTransportDatagramTransport._of_session(
+                        self._session_id, control_id, link
+                    )
+                    transport._inbox.put(datagrams)
+                    self._datagrams = transport
+        if transport is not None:
+            kind = DatagramLostError if self._is_lost() else DatagramSessionClosedError
+            text = f"the datagram transport is closed: {self._end_text()}"
+            # Not a method of this session, which would be in a circle with its transport.
+            end = self._session_id, self._close_code, self._close_reason, self._closed_by
+            transport._session_ended(partial(datagrams_ended, kind, text, *end))
 
     async def _announce_closed(self, data: dict[str, Any]) -> None:
         try:
@@ -443,7 +479,7 @@ class SessionBase(Ending, EventEmitter):
         self._bytes_sent += stream._bytes_sent
         if not stream._is_remote:
             self._local_streams -= 1
-        elif stream._arrival >= 0 and self._incoming is not None:
+        elif stream._arrival >= 0 and self._incoming is not None and stream._receiving != FINISHED:
             self._incoming.discard(stream)  # type: ignore[arg-type]
         if stream._costs is not None:
             stats.stream_errors += stream._costs.read_errors + stream._costs.write_errors
@@ -538,6 +574,9 @@ class SessionBase(Ending, EventEmitter):
     def _close_now(self, link: Link, code: int, reason: str, was_connecting: bool) -> None:
         assert self._control_id is not None
         reason = reason.encode()[:MAX_REASON].decode(errors="ignore")
+        for stream in link.streams.values():
+            if stream._session is self:
+                stream._take_rest()
         try:
             if was_connecting and not self._connection.is_client:
                 link.engine.reject_session(self._control_id, status=503)
@@ -562,10 +601,22 @@ class SessionBase(Ending, EventEmitter):
     def _error(self, message: str) -> SessionError:
         return SessionError(message, session_id=self._session_id, session_state=self._state)
 
+    def _is_lost(self) -> bool:
+        """Whether the connection ended without a word about the session."""
+        return self._closed_by == "transport" and not self._close_code
+
+    def _ended_well(self) -> bool:
+        """Whether one side closed it, with the code that says that all is well."""
+        is_closed = self._state == SessionState.CLOSED and not self._is_cut
+        return is_closed and not self._close_code and self._closed_by != "transport"
+
     def _closed_error(self) -> SessionClosedError:
-        return SessionClosedError(
-            self._end_text(), session_id=self._session_id, error_code=self._close_code
-        )
+        kind = SessionLostError if self._is_lost() else SessionClosedError
+        return self._of_the_end(kind(self._end_text(), error_code=self._close_code))
+
+    def _of_the_end(self, error: AnyError) -> AnyError:
+        """Say in an error how the session ended."""
+        return of_the_end(error, self._session_id, self._close_reason, self._closed_by)
 
     def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
         """Emit an event, if someone listens, without waiting for the handlers."""
@@ -581,3 +632,18 @@ class SessionBase(Ending, EventEmitter):
                 "stream": stream,
             }
             self.emit_nowait(event_type=event_type, data=data, source=self)
+
+
+def datagrams_ended(
+    kind: type[DatagramError], text: str, session_id: SessionId, code: int, reason: str, by: str
+) -> DatagramError:
+    return of_the_end(kind(text, error_code=code), session_id, reason, by)
+
+
+def of_the_end(error: AnyError, session_id: SessionId, reason: str, by: str) -> AnyError:
+    if isinstance(error, SessionClosedError):
+        error.session_id = session_id
+        error.session_state = SessionState.CLOSED
+        error.close_reason = reason
+        error.closed_by = by
+    return error

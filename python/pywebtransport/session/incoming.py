@@ -29,7 +29,7 @@ class IncomingStreams:
         ] = ({}, {})
         self._waiters: list[tuple[bool | None, asyncio.Future[None]]] = []
         self.is_ended = False
-        """The session has ended: nothing more comes, and what is queued is dead."""
+        """The session has ended: nothing more comes. What is queued then had come whole."""
 
     def __len__(self) -> int:
         return len(self._queues[0]) + len(self._queues[1])
@@ -83,10 +83,6 @@ class IncomingStreams:
     def end(self) -> None:
         """Wake everybody; the session has ended."""
         self.is_ended = True
-        for queue in self._queues:
-            for stream in queue.values():
-                stream._arrival = -1
-            queue.clear()
         for _, future in self._waiters:
             if not future.done():
                 future.set_result(None)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Self, cast
+from urllib.parse import parse_qsl
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._keywords import first_by_position
 from pywebtransport._link.sides import Connection
 from pywebtransport._waiting import wait_among
 from pywebtransport._words import peer_path
@@ -24,8 +26,8 @@ from pywebtransport.manager.stream import StreamManager
 from pywebtransport.session.base import SessionBase
 from pywebtransport.session.managed import SessionStreams
 from pywebtransport.session.statistics import SessionDiagnostics, SessionStats
+from pywebtransport.stream.base import check_code
 from pywebtransport.stream.stream import (
-    StreamType,
     WebTransportReceiveStream,
     WebTransportSendStream,
     WebTransportStream,
@@ -46,7 +48,6 @@ __all__ = ["SessionDiagnostics", "SessionStats", "WebTransportSession"]
 
 logger = get_logger(name=__name__)
 
-MAX_CODE = 0xFFFF_FFFF
 MAX_KEYING_MATERIAL = 255 * 32
 """Bytes that can be exported whatever the cipher suite (RFC 5869 §2.3, SHA-256)."""
 STALE_AFTER = 300.0
@@ -95,6 +96,29 @@ class WebTransportSession(SessionBase):
         return f"<WebTransportSession {self._session_id} {peer_path(self._path)} {self._state}>"
 
     # Facts.
+
+    @property
+    def client(self) -> Address | None:
+        """Where the client is now: ``remote_address`` on a server, the local one on a client."""
+        connection = self._connection
+        return connection.local_address if connection.is_client else connection.remote_address
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """For the application: what it wants to remember with the session, such as its user."""
+        if self._data is None:
+            self._data = {}
+        return self._data
+
+    @property
+    def latency(self) -> float:
+        """Seconds of a round trip to the peer, smoothed; 0.0 before the first."""
+        return self._connection.diagnostics.rtt
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query of the path, decoded; of a name that comes twice the last value."""
+        return dict(parse_qsl(self.path.partition("?")[2], keep_blank_values=True))
 
     @property
     def close_code(self) -> int | None:
@@ -242,14 +266,15 @@ class WebTransportSession(SessionBase):
         """
         self._accept()
 
-    async def reject(self, *, status_code: int = 403) -> None:
-        """Server: answer the request with a status that is not 2xx.
+    @first_by_position
+    async def reject(self, status_code: int = 403, *, headers: Headers | None = None) -> None:
+        """Server: answer the request with a status that is not 2xx, and with these fields.
 
         Raises:
             SessionError: The request has been answered, or its sender is gone.
             ValueError: ``status_code`` is not in 300..599.
         """
-        self._reject(status_code, {})
+        self._reject(status_code, headers or {})
 
     # Streams.
 
@@ -295,7 +320,9 @@ class WebTransportSession(SessionBase):
         stream = await self.create_bidirectional_stream(timeout=timeout)
         return StructuredStream(stream=stream, serializer=serializer, registry=registry)
 
-    async def incoming_streams(self) -> AsyncIterator[StreamType]:
+    async def incoming_streams(
+        self,
+    ) -> AsyncGenerator[WebTransportStream | WebTransportReceiveStream, None]:
         """Yield the streams that the peer opens, of both kinds, until the session ends.
 
         Raises:
@@ -343,8 +370,10 @@ class WebTransportSession(SessionBase):
     async def create_datagram_transport(self) -> WebTransportDatagramTransport:
         """Return the session's datagram transport, always the same one.
 
+        After the session's end it still has what had arrived.
+
         Raises:
-            SessionError: The session has ended or is not initialized.
+            SessionError: The session has ended, and no datagram is left; or is not initialized.
         """
         if self._datagrams is None:
             link = self._initialized()
@@ -367,15 +396,17 @@ class WebTransportSession(SessionBase):
             datagram_transport=transport, serializer=serializer, registry=registry
         )
 
-    async def send_datagram(self, *, data: Data | Buffer) -> None:
+    @first_by_position
+    async def send_datagram(self, data: Data | Buffer) -> None:
         """Send one datagram; as ``send`` of the datagram transport."""
         transport = self._datagrams or await self.create_datagram_transport()
         await transport.send(data=data)
 
     # The end.
 
+    @first_by_position
     async def close(
-        self, *, code: int = 0, reason: str = "", close_connection: bool = True
+        self, code: int = 0, *, reason: str = "", close_connection: bool = True
     ) -> None:
         """End the session and tell the peer why.
 
@@ -393,8 +424,7 @@ class WebTransportSession(SessionBase):
         Raises:
             ValueError: ``code`` does not fit into 32 bits.
         """
-        if not 0 <= code <= MAX_CODE:
-            raise ValueError(f"code must be in 0..{MAX_CODE}, it is {code}")
+        check_code("code", code)
         link = self._link
         if link is None:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pywebtransport.stream.broadcaster import StreamBroadcaster
 from pywebtransport.stream.stream import (
     StreamDiagnostics,
     StreamStats,
@@ -13,6 +14,7 @@ from pywebtransport.stream.stream import (
 from pywebtransport.stream.structured import StructuredStream
 
 __all__ = [
+    "StreamBroadcaster",
     "StreamDiagnostics",
     "StreamStats",
     "StreamType",

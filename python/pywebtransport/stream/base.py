@@ -9,14 +9,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
 from pywebtransport._link.sides import Session
 from pywebtransport._waiting import wait_among
 from pywebtransport.events import EventEmitter
-from pywebtransport.exceptions import StreamError
+from pywebtransport.exceptions import (
+    StreamError,
+    StreamLostError,
+    StreamResetError,
+    StreamSessionClosedError,
+    WebTransportError,
+)
 from pywebtransport.stream.statistics import StreamDiagnostics, StreamStats
 from pywebtransport.types import (
     EventType,
@@ -41,6 +47,19 @@ LOST = 5
 """The session or the connection ended first."""
 ABSENT = 6
 """A unidirectional stream has only the other half."""
+
+
+MAX_CODE = 0xFFFF_FFFF
+
+
+def check_code(name: str, code: int) -> None:
+    """Before anything changes.
+
+    Raises:
+        ValueError: It does not fit into 32 bits.
+    """
+    if not isinstance(code, int) or not 0 <= code <= MAX_CODE:
+        raise ValueError(f"{name} must be an integer in 0..{MAX_CODE}, it is {code!r}")
 
 
 class Chunk:
@@ -78,12 +97,19 @@ class Costs:
         self.write_errors = 0
 
 
+AnyError = TypeVar("AnyError", bound=WebTransportError)
+
+
 class Owner(Protocol):
     """What a stream asks of its session."""
 
     _state: SessionState
+    _close_code: int
 
+    def _ended_well(self) -> bool: ...
     def _initialized(self) -> Link: ...
+    def _is_lost(self) -> bool: ...
+    def _of_the_end(self, error: AnyError) -> AnyError: ...
     def _stream_closed(self, stream: Any) -> None: ...
     def _end_text(self) -> str: ...
 
@@ -295,6 +321,27 @@ class StreamBase(Ending, EventEmitter):
             if not future.done():
                 future.set_result(None)
 
+    def _ended_error(self) -> StreamError:
+        """The session has ended before the stream."""
+        session = self._session
+        text = f"stream {self._stream_id} ended: {session._end_text()}"
+        if session._state != SessionState.CLOSED:
+            return self._error(text)
+        is_lost = session._is_lost()
+        error = (StreamLostError if is_lost else StreamSessionClosedError)(
+            text,
+            stream_id=self._stream_id,
+            stream_state=self.state,
+            error_code=None if is_lost else session._close_code,
+        )
+        return session._of_the_end(error)
+
+    def _reset_error(self, message: str) -> StreamError:
+        """The peer has ended it, with its code."""
+        return StreamResetError(
+            message, stream_id=self._stream_id, stream_state=self.state, error_code=self._code
+        )
+
     def _ended_with_session(self) -> bool:
         """Whether a reset or a stop without an application's code was the end of the session."""
         return self._code is None and self._session._state == SessionState.CLOSED
@@ -318,6 +365,9 @@ class StreamBase(Ending, EventEmitter):
         self._wake_reader()
         self._drop_backlog()
         self._close_if_done()
+
+    def _take_rest(self) -> None:
+        """The session is about to end: take what has arrived, and see whether that is all."""
 
     def _drop_backlog(self) -> None:
         backlog, self._backlog = self._backlog, None

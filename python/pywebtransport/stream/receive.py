@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._keywords import first_by_position
 from pywebtransport._link.link import Link
 from pywebtransport.constants import DEFAULT_STREAM_LINE_LIMIT
 from pywebtransport.exceptions import TimeoutError
@@ -20,6 +21,7 @@ from pywebtransport.stream.base import (
     RESET,
     STOPPED,
     StreamBase,
+    check_code,
 )
 from pywebtransport.types import StreamDirection
 
@@ -35,7 +37,8 @@ class WebTransportReceiveStream(StreamBase):
     One task reads at a time. Credit goes back to the peer as the application reads, so a reader
     that stops, stops the sender. Every method can be cancelled and called again; nothing is lost.
 
-    ``async with`` aborts the stream on leaving, unless it has ended. ``async for`` gives chunks.
+    ``async with`` aborts the stream on leaving, unless it has ended. ``async for`` gives chunks,
+    and does not mind silence: no ``read_timeout`` applies to it.
     """
 
     __slots__ = ()
@@ -60,10 +63,14 @@ class WebTransportReceiveStream(StreamBase):
         return self
 
     async def __anext__(self) -> bytes:
-        data = await self.read()
-        if not data:
-            raise StopAsyncIteration
-        return data
+        while True:
+            try:
+                data = await self.read()
+            except TimeoutError:
+                continue  # Keep-alive tells when the peer is gone; silence ends no iteration.
+            if not data:
+                raise StopAsyncIteration
+            return data
 
     @property
     def is_readable(self) -> bool:
@@ -77,7 +84,8 @@ class WebTransportReceiveStream(StreamBase):
         """The same as ``is_readable``."""
         return self.is_readable
 
-    async def read(self, *, size: int = 8192) -> bytes:
+    @first_by_position
+    async def read(self, size: int = 8192) -> bytes:
         """Return up to ``size`` bytes as soon as there are any; ``b""`` at the end of the data.
 
         Args:
@@ -88,6 +96,7 @@ class WebTransportReceiveStream(StreamBase):
             StreamError: The peer reset the stream (``error_code`` is its code), this side has
                 stopped reading, or the session has ended.
             TimeoutError: Nothing came within ``config.read_timeout`` (60 s).
+            ValueError: ``size`` is below -1.
         """
         link = self._link or self._linked()
         link.budget -= 1
@@ -97,7 +106,8 @@ class WebTransportReceiveStream(StreamBase):
             if size == 0:
                 await self._fill(link)
                 return b""
-            size = -1
+            if size < -1:
+                raise ValueError(f"size must be -1 for everything, or not negative, it is {size}")
         if self._pending:
             return self._take(size)
         while True:
@@ -121,7 +131,8 @@ class WebTransportReceiveStream(StreamBase):
                 self._readable = False
             await self._wait_readable(link)
 
-    async def read_all(self, *, max_size: int | None = None) -> bytes:
+    @first_by_position
+    async def read_all(self, max_size: int | None = None) -> bytes:
         """Return everything up to the end of the data.
 
         Args:
@@ -147,7 +158,8 @@ class WebTransportReceiveStream(StreamBase):
                         f"stream {self._stream_id} carries more than max_size={max_size} bytes"
                     )
                 if self._receiving != OPEN:
-                    self._ended()
+                    if self._receiving != FINISHED:
+                        self._fail()
                     return parts[0] if len(parts) == 1 else b"".join(parts)
                 if self._readable:
                     room = -1 if max_size is None else max_size - total + 1
@@ -177,12 +189,19 @@ class WebTransportReceiveStream(StreamBase):
     async def read_iter(self, *, chunk_size: int = 8192) -> AsyncIterator[bytes]:
         """Yield chunks of up to ``chunk_size`` bytes until the end of the data.
 
-        Raises what :meth:`read` raises.
+        Raises what :meth:`read` raises but TimeoutError: silence ends no iteration.
         """
-        while data := await self.read(size=chunk_size):
+        while True:
+            try:
+                data = await self.read(size=chunk_size)
+            except TimeoutError:
+                continue
+            if not data:
+                return
             yield data
 
-    async def readexactly(self, *, n: int) -> bytes:
+    @first_by_position
+    async def readexactly(self, n: int) -> bytes:
         """Return exactly ``n`` bytes.
 
         Raises:
@@ -224,7 +243,8 @@ class WebTransportReceiveStream(StreamBase):
         self._probe()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def readline(self, *, limit: int = DEFAULT_STREAM_LINE_LIMIT) -> bytes:
+    @first_by_position
+    async def readline(self, limit: int = DEFAULT_STREAM_LINE_LIMIT) -> bytes:
         """Return one line with its ``\\n``, or what is left at the end of the data.
 
         Args:
@@ -236,7 +256,8 @@ class WebTransportReceiveStream(StreamBase):
         """
         return await self.readuntil(separator=b"\n", limit=limit)
 
-    async def readuntil(self, *, separator: bytes = b"\n", limit: int | None = None) -> bytes:
+    @first_by_position
+    async def readuntil(self, separator: bytes = b"\n", *, limit: int | None = None) -> bytes:
         """Return the data up to and with ``separator``, or what is left at the end of the data.
 
         Args:
@@ -290,11 +311,16 @@ class WebTransportReceiveStream(StreamBase):
             else:
                 self._probe()
 
-    async def stop_receiving(self, *, error_code: int = 0) -> None:
+    @first_by_position
+    async def stop_receiving(self, error_code: int = 0) -> None:
         """Ask the peer to stop sending, with a 32-bit application code, and drop what is unread.
 
         Nothing happens when the data has ended already.
+
+        Raises:
+            ValueError: ``error_code`` does not fit into 32 bits.
         """
+        check_code("error_code", error_code)
         link = self._linked()
         if self._receiving != OPEN:
             return
@@ -308,7 +334,8 @@ class WebTransportReceiveStream(StreamBase):
         self._wake_reader()
         self._close_if_done()
 
-    async def abort(self, *, code: int = 0) -> None:
+    @first_by_position
+    async def abort(self, code: int = 0) -> None:
         """End the stream at once, with a 32-bit application code for the peer (STOP_SENDING)."""
         await self.stop_receiving(error_code=code)
 
@@ -373,6 +400,8 @@ class WebTransportReceiveStream(StreamBase):
         """
         if self._receiving != OPEN or self._sending in (OPEN, FINISHING) or self._pending:
             return
+        if self._arrival >= 0:
+            return  # It counts against the peer's limit until it is accepted.
         if self._link is not None and self._readable and self._reader is None:
             self._look()
 
@@ -401,21 +430,42 @@ class WebTransportReceiveStream(StreamBase):
         """What a read returns, or raises, when the engine has no more."""
         if self._pending:
             return self._take(-1)
-        if self._receiving != FINISHED:
+        if self._receiving != FINISHED and not self._ended_well():
             self._fail()
         return b""
+
+    def _ended_well(self) -> bool:
+        """Whether it ended by a close of the session that says that all is well."""
+        is_cut = self._receiving in (LOST, RESET) and self._code is None
+        return is_cut and self._session._ended_well()
+
+    def _take_rest(self) -> None:
+        link = self._link
+        if link is None or self._receiving != OPEN:
+            return
+        parts = [self._pending[self._offset :]]
+        data: bytes | None = b""
+        try:
+            while data := link.engine.stream_read(self._stream_id, -1):
+                self._bytes_received += len(data)
+                parts.append(data)
+        except (EngineClosed, SessionRefused):
+            data = None
+        self._pending, self._offset = b"".join(parts), 0
+        if data is not None:
+            self._receiving = FINISHED
 
     def _fail(self) -> NoReturn:
         self._count().read_errors += 1
         stream_id = self._stream_id
         if self._receiving == RESET and not self._ended_with_session():
             code = "" if self._code is None else f" with code {self._code}"
-            raise self._error(f"the peer reset stream {stream_id}{code}")
+            raise self._reset_error(f"the peer reset stream {stream_id}{code}")
         if self._receiving == STOPPED:
             raise self._error(f"stream {stream_id} is not readable: this side stopped receiving")
         if self._receiving == ABSENT:
             raise self._error(f"stream {stream_id} is send only")
-        raise self._error(f"stream {stream_id} ended: {self._session._end_text()}")
+        raise self._ended_error()
 
     async def _wait_readable(self, link: Link) -> None:
         """Until the engine notifies; the caller looks again at what there is."""
@@ -441,7 +491,8 @@ class WebTransportReceiveStream(StreamBase):
             costs.read_errors += 1
             raise TimeoutError(
                 f"nothing to read on stream {self._stream_id} within"
-                f" read_timeout={waits.timeout:g} s",
+                f" read_timeout={waits.timeout:g} s; with read_timeout=None in the configuration a"
+                " read waits for as long as the session lives",
                 timeout_duration=waits.timeout,
                 operation="read",
             )

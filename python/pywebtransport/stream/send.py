@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused, StreamFinished
+from pywebtransport._keywords import first_by_position
 from pywebtransport._link.link import Link
 from pywebtransport.exceptions import StreamError, TimeoutError
 from pywebtransport.stream.base import (
@@ -19,6 +20,7 @@ from pywebtransport.stream.base import (
     STOPPED,
     Chunk,
     StreamBase,
+    check_code,
 )
 from pywebtransport.types import Buffer, Data, StreamDirection
 
@@ -47,7 +49,12 @@ class WebTransportSendStream(StreamBase):
         exc_tb: TracebackType | None,
     ) -> None:
         if exc_type is None:
-            await self.close()
+            try:
+                await self.close()
+            except TimeoutError:
+                # The peer takes nothing: what was begun cannot be ended in another way.
+                await self.abort()
+                raise
         elif not self.is_closed:
             await self.abort()
 
@@ -61,8 +68,9 @@ class WebTransportSendStream(StreamBase):
         """The same as ``is_writable``."""
         return self._sending == OPEN
 
+    @first_by_position
     async def write(
-        self, *, data: Data | Buffer, end_stream: bool = False, wait_flush: bool = True
+        self, data: Data | Buffer, *, end_stream: bool = False, wait_flush: bool = True
     ) -> None:
         """Hand ``data`` over for sending; wait while the peer gives no credit.
 
@@ -115,8 +123,9 @@ class WebTransportSendStream(StreamBase):
                 return
         await self._queue_write(link, data, accepted, end_stream, wait_flush)
 
+    @first_by_position
     async def write_all(
-        self, *, data: Data | Buffer, chunk_size: int = 8192, end_stream: bool = True
+        self, data: Data | Buffer, *, chunk_size: int = 8192, end_stream: bool = True
     ) -> None:
         """Write everything and, unless ``end_stream`` is False, the end of the stream.
 
@@ -154,11 +163,16 @@ class WebTransportSendStream(StreamBase):
             # The stream has ended in another way meanwhile, which is what was asked for.
             return
 
-    async def reset(self, *, error_code: int = 0) -> None:
+    @first_by_position
+    async def reset(self, error_code: int = 0) -> None:
         """Drop what is unsent and tell the peer a 32-bit application code (RESET_STREAM).
 
         Nothing happens when this half has ended already.
+
+        Raises:
+            ValueError: ``error_code`` does not fit into 32 bits.
         """
+        check_code("error_code", error_code)
         link = self._linked()
         if self._sending not in (OPEN, FINISHING):
             return
@@ -170,7 +184,8 @@ class WebTransportSendStream(StreamBase):
         self._drop_backlog()
         self._close_if_done()
 
-    async def abort(self, *, code: int = 0) -> None:
+    @first_by_position
+    async def abort(self, code: int = 0) -> None:
         """End the stream at once, with a 32-bit application code for the peer (RESET_STREAM)."""
         await self.reset(error_code=code)
 
@@ -254,9 +269,9 @@ class WebTransportSendStream(StreamBase):
         stream_id = self._stream_id
         if self._sending == STOPPED and not self._ended_with_session():
             code = "" if self._code is None else f" with code {self._code}"
-            raise self._error(f"the peer asked to stop sending on stream {stream_id}{code}")
+            raise self._reset_error(f"the peer asked to stop sending on stream {stream_id}{code}")
         if self._sending in (STOPPED, LOST):
-            raise self._error(f"stream {stream_id} ended: {self._session._end_text()}")
+            raise self._ended_error()
         if self._sending == ABSENT:
             raise self._error(f"stream {stream_id} is receive only")
         what = "reset" if self._sending == RESET else "ended"
@@ -284,7 +299,8 @@ class WebTransportSendStream(StreamBase):
                 if chunk.future is not None and not chunk.future.done():
                     chunk.future.set_result(False)
                 if chunk.fin:
-                    self._backlog = None
+                    # What is left are those who wait until everything was handed over.
+                    self._drop_backlog()
                     self._finish_sending()
                     return
         except StreamFinished:

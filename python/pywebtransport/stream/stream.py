@@ -6,6 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
+from pywebtransport._keywords import first_by_position
 from pywebtransport.stream.base import OPEN
 from pywebtransport.stream.receive import WebTransportReceiveStream
 from pywebtransport.stream.send import WebTransportSendStream
@@ -56,8 +57,13 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         """Send the end of the stream; reading goes on. Does nothing when it is not writable."""
         await WebTransportSendStream.close(self)
 
-    async def abort(self, *, code: int = 0) -> None:
-        """End both directions at once, with a 32-bit application code for the peer."""
+    @first_by_position
+    async def abort(self, code: int = 0) -> None:
+        """End both directions at once, with a 32-bit application code for the peer.
+
+        Raises:
+            ValueError: ``code`` does not fit into 32 bits.
+        """
         await self.reset(error_code=code)
         await self.stop_receiving(error_code=code)
 

@@ -11,7 +11,12 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from pywebtransport.constants import DEFAULT_MAX_MESSAGE_SIZE
-from pywebtransport.exceptions import ConfigurationError, SerializationError, StreamError
+from pywebtransport.exceptions import (
+    ConfigurationError,
+    SerializationError,
+    StreamError,
+    TimeoutError,
+)
 
 if TYPE_CHECKING:
     from pywebtransport.stream.stream import WebTransportStream
@@ -23,8 +28,14 @@ HEADER = struct.Struct("!HI")
 MAX_TYPE_ID = 0xFFFF
 
 
+class EndOfMessages(StreamError):
+    """The stream ended between two messages."""
+
+
 class StructuredStream:
     """Sends and receives objects of registered classes; iterating receives until the end.
+
+    Iteration ends quietly where the data ends after a whole message; everything else raises.
 
     Args:
         stream: The bidirectional stream below.
@@ -66,10 +77,14 @@ class StructuredStream:
         return self
 
     async def __anext__(self) -> Any:
-        try:
-            return await self.receive_obj()
-        except StreamError:
-            raise StopAsyncIteration from None
+        while True:
+            try:
+                return await self.receive_obj()
+            except EndOfMessages:
+                raise StopAsyncIteration from None
+            except TimeoutError:
+                if self._is_within_message():
+                    raise
 
     async def send_obj(self, *, obj: Any) -> None:
         """Send one object.
@@ -112,14 +127,17 @@ class StructuredStream:
             payload = await stream.readexactly(n=size)
             self._header = None
         except asyncio.IncompleteReadError as error:
-            raise StreamError(
-                f"the stream ended within a message, {len(error.partial)} of {error.expected} bytes"
-                if error.partial or self._header is not None
-                else "the stream ended",
-                stream_id=stream.stream_id,
-                stream_state=stream.state,
-            ) from error
+            is_whole = not error.partial and self._header is None
+            kind: type[StreamError] = EndOfMessages
+            text = "the stream ended"
+            if not is_whole:
+                kind = StreamError
+                text += f" within a message, {len(error.partial)} of {error.expected} bytes"
+            raise kind(text, stream_id=stream.stream_id, stream_state=stream.state) from error
         return self._serializer.deserialize(data=payload, obj_type=cls)
+
+    def _is_within_message(self) -> bool:
+        return self._header is not None or self._stream.diagnostics.read_buffer_size > 0
 
     async def close(self) -> None:
         """Send the end of the stream below."""

@@ -23,7 +23,8 @@ use crate::native_seam::{by, kind, EndpointSeam};
 use crate::native_sink::Sink;
 
 /// One QUIC connection with its HTTP/3 and WebTransport state. Made by `Endpoint`; meant to be
-/// subclassed with the methods `connected()` and `lost(code, reason, by, kind)`.
+/// subclassed with the methods `connected()` and `lost(code, reason, by, kind,
+/// fault)`; `fault` is name and text of what this side has against the peer's certificate.
 #[pyclass(frozen, subclass, weakref, module = "pywebtransport._native")]
 pub(crate) struct EndpointConnection {
     place: OnceLock<Place>,
@@ -427,6 +428,10 @@ impl EndpointConnection {
                 close.reason.clone(),
                 by(close.by),
                 kind(close.kind),
+                close
+                    .certificate
+                    .as_ref()
+                    .map(|fault| (fault.name(), fault.to_string())),
             )),
             _ => None,
         };

@@ -53,7 +53,10 @@ pub enum CertificateFault {
     /// Its validity has not begun.
     NotYetValid,
     /// It is its own issuer, and not among the trusted ones.
-    SelfSigned,
+    SelfSigned {
+        /// SHA-256 of what the peer showed.
+        actual: [u8; 32],
+    },
     /// Its issuer is not trusted.
     UnknownIssuer,
     /// It is for other names.
@@ -71,7 +74,7 @@ impl CertificateFault {
             Self::Lifetime { .. } => "lifetime",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
-            Self::SelfSigned => "self_signed",
+            Self::SelfSigned { .. } => "self_signed",
             Self::UnknownIssuer => "unknown_issuer",
             Self::Name => "name",
             Self::Other(_) => "other",
@@ -120,7 +123,10 @@ impl fmt::Display for CertificateFault {
             }
             Self::Expired => f.write_str("it has expired"),
             Self::NotYetValid => f.write_str("it is not valid yet"),
-            Self::SelfSigned => f.write_str("it is self-signed"),
+            Self::SelfSigned { actual } => {
+                f.write_str("it is self-signed, its SHA-256 hash is ")?;
+                write_hex(f, actual)
+            }
             Self::UnknownIssuer => f.write_str("its issuer is unknown"),
             Self::Name => f.write_str("it is not for this host name"),
             Self::Other(reason) => f.write_str(reason),

@@ -228,7 +228,10 @@ impl ServerCertVerifier for Chain {
             let is_self_issued =
                 Certificate::parse(leaf).is_some_and(|certificate| certificate.is_self_issued);
             return Err(if is_self_issued && is_untrusted(&refused) {
-                CertificateFault::SelfSigned.into()
+                CertificateFault::SelfSigned {
+                    actual: sha256(leaf),
+                }
+                .into()
             } else {
                 refused
             });
@@ -278,10 +281,10 @@ impl ServerCertVerifier for PinnedHashes {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let hash = ring::digest::digest(&ring::digest::SHA256, leaf);
-        if !self.hashes.iter().any(|pinned| pinned == hash.as_ref()) {
+        let actual = sha256(leaf);
+        if !self.hashes.contains(&actual) {
             return Err(CertificateFault::Hash {
-                actual: hash.as_ref().try_into().unwrap_or_default(),
+                actual,
                 expected: self.hashes.clone(),
             }
             .into());
@@ -402,6 +405,11 @@ impl Signatures {
     fn schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
+}
+
+fn sha256(leaf: &CertificateDer<'_>) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
+    digest.as_ref().try_into().unwrap_or_default()
 }
 
 /// Whether the chain ends nowhere, as against a wrong name or date.
