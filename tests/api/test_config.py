@@ -305,7 +305,9 @@ def test_dictionary_and_back(config: type[BaseConfig]) -> None:
     values = original.to_dict()
     assert set(values) == {f.name for f in dataclasses.fields(config)}
     assert values["verify_mode"] == original.verify_mode.name  # type: ignore[attr-defined]
-    assert config.from_dict(config_dict={**values, "colour": "red"}) == original
+    assert config.from_dict(config_dict=values) == original
+    with pytest.raises(ConfigurationError, match="colour"):
+        config.from_dict(config_dict={**values, "colour": "red"})
 
 
 def test_dictionary_keeps_the_proxy() -> None:

@@ -233,7 +233,7 @@ async def test_datagram_of_nested_json(engine: str, certificate: Certificate) ->
 
         @place.app.route("/")
         async def nest(session: WebTransportSession) -> None:
-            await session.send_datagram(b"[" * 1100)
+            await session.send_datagram(b"[" * 1020)
             await session.wait_closed()
 
         transport = await (await place.connect()).create_datagram_transport()

@@ -72,6 +72,10 @@ def network_of(host: str) -> Network:
     return str(mapped) if mapped is not None else int(address) >> IPV6_NETWORK_BITS
 
 
+LOCAL_NAME = "localhost"
+LOOPBACK = "127.0.0.1", "::1"
+
+
 async def resolve(host: str, port: int) -> list[SocketAddress]:
     """The addresses of a peer, in the order of preference, none twice.
 
@@ -96,6 +100,10 @@ async def resolve_local(host: str, port: int) -> list[SocketAddress]:
     """
     if host in ANY_HOST:
         host = "::" if _has_ipv6() else "0.0.0.0"
+    if host == LOCAL_NAME:
+        # Browsers take the name for both, whatever the machine's files say (RFC 6761 §6.3).
+        hosts = LOOPBACK if _has_ipv6() else LOOPBACK[:1]
+        return [address for each in hosts for address in await _lookup(each, port)]
     try:
         return await _lookup(host, port)
     except (OSError, UnicodeError) as error:
