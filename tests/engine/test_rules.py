@@ -125,7 +125,7 @@ async def test_success_in_the_turn_of_a_cancellation_has_no_owner_and_is_closed(
         made.append(Attempt())
         return made[-1]
 
-    task = asyncio.ensure_future(first_success(attempt, numbered(1)))
+    task = asyncio.ensure_future(first_success(attempt, numbered(2)))
     for _ in range(5):
         await asyncio.sleep(0)
     go.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -112,12 +112,14 @@ async def resolve_local(host: str, port: int) -> list[SocketAddress]:
 
 
 async def first_success(
-    attempt: Callable[[SocketAddress], Awaitable[C]], addresses: Iterable[SocketAddress]
+    attempt: Callable[[SocketAddress], Awaitable[C]], addresses: Sequence[SocketAddress]
 ) -> C:
     """The first connection, each attempt started when the one before has failed or is slow.
 
     Attempts that are not needed any more are cancelled, and have ended when this returns.
     """
+    if len(addresses) == 1:
+        return await attempt(addresses[0])
     running: set[asyncio.Task[C]] = set()
     failure: BaseException | None = None
     untried = iter(addresses)

@@ -166,11 +166,7 @@ class NativeEngine:
 
         try:
             async with asyncio.timeout(config.connect_timeout):
-                addresses = await resolve(*target)
-                if len(addresses) == 1:
-                    connection = await attempt(addresses[0])
-                else:
-                    connection = await first_success(attempt, addresses)
+                connection = await first_success(attempt, await resolve(*target))
                 return cast(EngineConnection, connection)
         except TimeoutError:
             raise
