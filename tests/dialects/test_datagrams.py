@@ -51,7 +51,6 @@ async def test_never_more_than_the_peer_takes(serve, limit: int):
         assert set(range(limit - 16)) <= set(taken)
 
 
-@pytest.mark.parametrize("engine", ["aioquic"], indirect=True)
 @pytest.mark.parametrize("how", ["parameter", "setting"])
 async def test_a_peer_without_datagrams_is_told_apart(serve, how: str):
     site = await serve()

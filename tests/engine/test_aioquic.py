@@ -15,6 +15,7 @@ from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicErrorCode
 
+from pywebtransport._engine.aioquic_datagrams import OutgoingDatagrams
 from pywebtransport._engine.aioquic_quic import Quic
 from pywebtransport._engine.aioquic_recovery import MAX_BURST, Pacer
 from pywebtransport._engine.aioquic_tls import KeyLog
@@ -425,3 +426,50 @@ def test_refused_requests_leave_nothing_in_any_driver() -> None:
         driver.handle_event(events.StreamDataReceived(b"", True, ending), now)
     assert driver.core.stats()["streams"] == before
     assert "close" not in [name for name, _ in quic.calls]
+
+
+def test_a_flood_of_datagrams_leaves_streams_their_share(certificate: Certificate) -> None:
+    """Packet by packet the other kind goes first, whatever is queued."""
+    wire = Wire(certificate)
+    size, flood = 1 << 19, bytes(1000)
+    wire.client.send_stream_data(2, bytes(size))
+    received = 0
+    while received < size:
+        while len(wire.client.outgoing) < 60:
+            wire.client.outgoing.push(0, flood)
+        if not wire.step():
+            wire.tick()
+        for event in wire.take(wire.server, events.StreamDataReceived):
+            received += len(event.data)
+            wire.server.stream_consumed(2, len(event.data))
+    assert size >= wire.client.datagrams_sent * len(flood) / 2
+
+
+def test_a_datagram_that_fits_no_more_holds_nobody_up(certificate: Certificate) -> None:
+    """The path, or the peer's connection id, has changed since it was given."""
+    wire = Wire(certificate)
+    largest = wire.client.max_datagram_payload()
+    wire.client.outgoing.push(0, bytes(largest))
+    wire.client.outgoing.push(0, b"small")
+    wire.client._max_datagram_size -= 100
+    wire.settle()
+    arrived = wire.take(wire.server, events.DatagramFrameReceived)
+    assert [event.data for event in arrived] == [b"small"]
+    assert (wire.client.outgoing.dropped, len(wire.client.outgoing)) == (1, 0)
+
+
+def test_datagrams_of_sessions_are_bounded_together_and_served_in_turn() -> None:
+    queue = OutgoingDatagrams(4)
+    for number in range(3):
+        assert queue.push(0, b"a%d" % number)
+    assert queue.push(4, b"b0")
+    assert not queue.push(4, b"b1"), "one past the limit"
+    assert queue.dropped == 1
+    sent = []
+    while queue:
+        sent.append(queue.first())
+        queue.pop()
+    assert sent == [b"a1", b"b0", b"a2", b"b1"]
+    queue.push(0, b"x")
+    queue.end_session(0)
+    assert (len(queue), queue.dropped) == (0, 2)
