@@ -529,6 +529,11 @@ impl Connection {
                 if let Some(entry) = self.streams.get_mut(&stream) {
                     entry.head = data;
                     entry.ended |= fin;
+                    if let (true, Owner::Session(session)) = (fin, entry.owner) {
+                        if let Some(session) = self.sessions.get_mut(&session) {
+                            session.unended.insert(stream);
+                        }
+                    }
                     if std::mem::take(&mut entry.read_wanted) {
                         self.notifications
                             .push(Notification::StreamReadable(stream));

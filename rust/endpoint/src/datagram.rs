@@ -151,8 +151,8 @@ impl Connection {
                 self.share.note_sent(0, transmit.size);
                 return Some(transmit);
             }
-            // Streams have nothing to send, or nothing may be sent now: one packet tells.
-            due = mtu;
+            // Streams have nothing to send, or nothing may be sent now: one datagram tells.
+            due = 1;
         }
         self.give_datagrams(due.saturating_sub(waiting));
         waiting = self.quic.unsent_datagrams();

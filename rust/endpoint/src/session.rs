@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use pywt_core::wire::codes::error::H3_REQUEST_CANCELLED;
 use pywt_core::{ClosedBy, Dir, OpenError, Request, Response, SessionId, StreamId};
+use rustc_hash::FxHashSet;
 
 use crate::close::Phase;
 use crate::connection::{quic_dir, Connection};
@@ -24,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) datagram_wanted: bool,
     /// An open failed, by `Dir as usize`.
     pub(crate) stream_wanted: [bool; 2],
+    /// Streams whose end has been seen here and not read: the core has done with them.
+    pub(crate) unended: FxHashSet<StreamId>,
     /// Streams whose write fell short of session credit, each once, in turn.
     pub(crate) writers: VecDeque<StreamId>,
     /// Datagrams to send.
@@ -175,6 +178,9 @@ impl Connection {
         if let Some(entry) = self.sessions.remove(&session) {
             if entry.datagrams.len() > 0 {
                 self.left.entry(session).or_default().datagrams = entry.datagrams;
+            }
+            for id in entry.unended {
+                self.leave(id);
             }
             let limits = self.options.outgoing_datagrams;
             self.drops.send_queue += self.outbox.inherit(session, entry.outgoing, limits);

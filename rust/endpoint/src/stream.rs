@@ -213,6 +213,16 @@ impl Connection {
             0 => Read::Nothing,
             _ => Read::Data(taken),
         };
+        if stream.ended {
+            if let Owner::Session(session) = stream.owner {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    match outcome {
+                        Read::End => session.unended.remove(&id),
+                        _ => session.unended.insert(id),
+                    };
+                }
+            }
+        }
         stream.receiving = outcome != Read::End;
         stream.read_wanted = outcome == Read::Nothing;
         let time = self.time(now);
@@ -383,6 +393,11 @@ impl Connection {
         };
         stream.receiving = false;
         stream.head = Bytes::new();
+        if let Owner::Session(session) = stream.owner {
+            if let Some(session) = self.sessions.get_mut(&session) {
+                session.unended.remove(&id);
+            }
+        }
         self.core.stop_stream(id, code);
         self.settle(now);
         self.forget_if_over(id);

@@ -229,9 +229,16 @@ fn stream_bytes(with_flood: bool) -> (usize, usize) {
 
 #[test]
 fn a_flood_of_datagrams_leaves_streams_their_share_and_has_its_own() {
-    let (alone, _) = stream_bytes(false);
-    let (streamed, received) = stream_bytes(true);
-    assert!(alone > 300_000, "{alone}");
+    // Which packets are lost is luck.
+    let sum = |with_flood| {
+        (0..4).fold((0, 0), |(streams, datagrams), _| {
+            let (streamed, received) = stream_bytes(with_flood);
+            (streams + streamed, datagrams + received)
+        })
+    };
+    let (alone, _) = sum(false);
+    let (streamed, received) = sum(true);
+    assert!(alone > 1_000_000, "{alone}");
     assert!(
         streamed * 3 > alone,
         "{streamed} beside a flood, {alone} alone"
