@@ -144,7 +144,7 @@ docs: $(VENV)/.dev build ## write docs/reference/api from the docstrings
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test lint types test-rust test-fuzz test-python test-uvloop test-browser test-interop interop-table fuzz bench-codec bench-peers
+.PHONY: test lint types test-rust test-fuzz test-python test-uvloop test-browser test-interop interop-table fuzz soak bench-codec bench-peers
 test: lint test-rust test-fuzz types test-python test-uvloop ## everything
 
 lint: $(VENV)/.dev ## formatting and lints, Rust and Python
@@ -161,6 +161,9 @@ test-fuzz: ## the corpus of the fuzz targets, and some seconds more of each
 
 fuzz: ## ten minutes of fuzzing: parsers, protocol, endpoint
 	rust/fuzz/run 200
+
+soak: $(VENV)/.dev build ## twenty minutes of churn, resets, cancelled calls, killed clients and loss
+	$(BIN)/python -m tests.soak.run
 
 types: $(VENV)/.dev build ## mypy --strict, and the stub against the extension
 	$(BIN)/mypy

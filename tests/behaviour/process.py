@@ -66,7 +66,8 @@ async def pour(session: WebTransportSession) -> None:
 
 async def echo(session: WebTransportSession) -> None:
     async def answer(stream: WebTransportStream) -> None:
-        await stream.write_all(data=await stream.read_all())
+        with suppress(StreamError):
+            await stream.write_all(data=await stream.read_all())
 
     async def count(transport: Any) -> None:
         while True:
@@ -79,7 +80,8 @@ async def echo(session: WebTransportSession) -> None:
             if isinstance(stream, WebTransportStream):
                 tasks.create_task(answer(stream))
             elif isinstance(stream, WebTransportReceiveStream):
-                await stream.read_all()
+                with suppress(StreamError):
+                    await stream.read_all()
         counting.cancel()
 
 
