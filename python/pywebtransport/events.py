@@ -355,11 +355,13 @@ class EventEmitter:
             )
 
     def _has_listeners(self, event_type: EventType | str) -> bool:
-        handlers, once = self._handlers, self._once_handlers
+        handlers, once, every = self._handlers, self._once_handlers, self._any_handlers
+        if handlers is None and once is None and every is None:
+            return False
         return bool(
             (handlers is not None and event_type in handlers)
             or (once is not None and event_type in once)
-            or self._any_handlers
+            or every
         )
 
     async def _run_handlers(self, event: Event) -> None:

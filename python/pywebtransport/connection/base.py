@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pywebtransport._engine.base import (
     CloseInfo,
@@ -21,7 +21,6 @@ from pywebtransport._engine.rules import refuses_certificate
 from pywebtransport._identifiers import random_uuid
 from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
-from pywebtransport._link.sides import ConnectionSide
 from pywebtransport._waiting import wait_within
 from pywebtransport._words import peer_text
 from pywebtransport.config import ClientConfig, ServerConfig
@@ -135,7 +134,7 @@ class ConnectionBase(Ending, EventEmitter):
     def _start(self, engine: EngineConnection, request: SessionRequest | None = None) -> None:
         """Take the engine's notifications; ``request`` is what the engine has asked for."""
         self._link = link = Link(
-            connection=cast(ConnectionSide, self),
+            connection=self,  # type: ignore[arg-type]
             engine=engine,
             read_timeout=self._config.read_timeout,
             write_timeout=self._config.write_timeout,
@@ -171,7 +170,7 @@ class ConnectionBase(Ending, EventEmitter):
     def _new_session(self, link: Link, request: SessionRequest) -> WebTransportSession:
         config = self._config
         session = WebTransportSession(
-            cast(ConnectionSide, self),
+            self,  # type: ignore[arg-type]
             session_id=generate_session_id(),
             max_streams=(
                 config.max_streams

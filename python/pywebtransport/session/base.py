@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._link.ends import Ending, Register
@@ -117,7 +117,7 @@ class SessionBase(Ending, EventEmitter):
         super().__init__()
         self.path_params: tuple[str, ...] = ()
         """The groups of the pattern that the path matched, on a server."""
-        self._connection = cast(ConnectionSide, connection)
+        self._connection: ConnectionSide = connection  # type: ignore[assignment]
         self._session_id = session_id
         self._max_streams = max_streams
         self._max_incoming_streams = max_incoming_streams

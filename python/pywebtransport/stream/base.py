@@ -150,7 +150,7 @@ class StreamBase(Ending, EventEmitter):
     def __init__(self, *, stream_id: StreamId, session: Session, is_remote: bool = False) -> None:
         # EventEmitter makes what it needs when the first listener comes.
         self._stream_id = stream_id
-        self._session = cast(Owner, session)
+        self._session: Owner = session  # type: ignore[assignment]
         self._is_remote = is_remote
         self._arrival = -1
         """Its number among the streams that wait to be accepted; -1: it does not."""
