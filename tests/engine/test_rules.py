@@ -153,6 +153,31 @@ async def test_a_name_without_address_is_told_alike(
         await engine.connect(config=client_config(), host="nowhere.invalid", port=1)
 
 
+async def test_an_address_may_have_a_zone(
+    engine: Engine, client_config: Callable[..., ClientConfig], server_config
+):
+    """That of the loopback interface, which every machine has."""
+    host = f"::1%{socket.if_nametoindex('lo')}"
+    (found,) = await addresses.resolve(host, 4433)
+    assert (found.host, found.address[0]) == (host, "::1")
+    listener = await engine.listen(
+        config=server_config(), host=host, port=0, on_connection=lambda connection: None
+    )
+    try:
+        connection = await engine.connect(
+            config=client_config(),
+            host="localhost",
+            port=listener.local_address[1],
+            remote=(host, listener.local_address[1]),
+        )
+        assert connection.remote_address is not None
+        assert connection.remote_address[0] == "::1"
+        connection.close(code=0x100, reason="")
+        await connection.wait_closed()
+    finally:
+        await listener.close()
+
+
 async def test_listening_on_every_address_reaches_ipv4(
     engine: Engine, client_config: Callable[..., ClientConfig], server_config
 ):

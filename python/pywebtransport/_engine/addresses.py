@@ -40,6 +40,13 @@ class SocketAddress(NamedTuple):
     address: tuple[Any, ...]
 
     @property
+    def host(self) -> str:
+        """The address alone; a link-local one with its zone by number, as ``fe80::1%4``."""
+        host: str = self.address[0].partition("%")[0]
+        zone = self.address[3] if self.version == 6 else 0
+        return f"{host}%{zone}" if zone else host
+
+    @property
     def version(self) -> int:
         """Of IP: 4 or 6."""
         return 6 if self.family == socket.AF_INET6 else 4

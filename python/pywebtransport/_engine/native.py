@@ -113,7 +113,8 @@ class NativeEngine:
         reactors: list[Reactor] = []
         absent: OSError | None = None
         try:
-            for _, (address, *_) in await resolve_local(host, port):
+            for each in await resolve_local(host, port):
+                address = each.host
                 try:
                     with certificate_errors(config.certfile):
                         reactor = Reactor(
@@ -161,8 +162,10 @@ class NativeEngine:
         target = remote or (host, port)
 
         async def attempt(address: SocketAddress) -> NativeConnection:
-            peer = (address.address[0], target[1])
-            return await self._attempt(sockets, client, address.version, peer, host, request)
+            peer = (address.host, target[1])
+            # A zone is for this machine alone (RFC 6874 §1).
+            name = host.partition("%")[0]
+            return await self._attempt(sockets, client, address.version, peer, name, request)
 
         try:
             async with asyncio.timeout(config.connect_timeout):

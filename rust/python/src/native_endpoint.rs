@@ -5,7 +5,7 @@
 //! locked, so sinks may call back.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
@@ -46,6 +46,22 @@ pub(crate) struct State {
     tls: Option<ServerTls>,
 }
 
+/// An address without a name; IPv6 may have a zone by number, as in `fe80::1%4`. Only link-local
+/// addresses come back from the kernel with one, and a peer is known by its address as a whole.
+fn socket_address(host: &str, port: u16) -> PyResult<SocketAddr> {
+    let (ip, zone) = host.split_once('%').unwrap_or((host, "0"));
+    match (ip.parse(), zone.parse()) {
+        (Ok(IpAddr::V6(ip)), Ok(zone)) => {
+            let zone = if ip.is_unicast_link_local() { zone } else { 0 };
+            Ok(SocketAddrV6::new(ip, port, 0, zone).into())
+        }
+        (Ok(ip), Ok(0)) => Ok(SocketAddr::new(ip, port)),
+        _ => Err(PyValueError::new_err(format!(
+            "not an IP address: {host:?}"
+        ))),
+    }
+}
+
 #[pymethods]
 impl Endpoint {
     /// Binds a socket, for the event loop that runs in this thread. OSError: the address cannot
@@ -54,14 +70,14 @@ impl Endpoint {
     #[pyo3(signature = (*, host, port, hooks, seam, server = None))]
     fn new(
         py: Python<'_>,
-        host: IpAddr,
+        host: &str,
         port: u16,
         hooks: Bound<'_, PyAny>,
         seam: Py<EndpointSeam>,
         server: Option<&EndpointServer>,
     ) -> PyResult<Self> {
         let socket =
-            Socket::bind(SocketAddr::new(host, port), server.is_none()).map_err(os_error)?;
+            Socket::bind(socket_address(host, port)?, server.is_none()).map_err(os_error)?;
         let mut reactor = Reactor::new(socket);
         let mut tls = None;
         if let Some(EndpointServer(setup)) = server {
@@ -125,10 +141,11 @@ impl Endpoint {
     fn connect(
         slf: &Bound<'_, Self>,
         client: &EndpointClient,
-        remote: (IpAddr, u16),
+        remote: (String, u16),
         server_name: &str,
     ) -> PyResult<Py<EndpointConnection>> {
         let py = slf.py();
+        let remote = socket_address(&remote.0, remote.1)?;
         let this = slf.get();
         let object = this.new_connection(py)?;
         let mut state = this.enter(py)?;
@@ -136,7 +153,7 @@ impl Endpoint {
         let started = reactor.endpoint().connect(
             &client.options,
             &client.connection,
-            SocketAddr::new(remote.0, remote.1),
+            remote,
             server_name,
             Instant::now(),
         );
