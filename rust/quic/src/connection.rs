@@ -13,6 +13,7 @@ use quinn_proto::{
 use crate::ack_clock::{flight, lift};
 use crate::admission::Place;
 use crate::crypto::Handshake;
+use crate::keep_alive::KeepAlive;
 use crate::sideband::Sideband;
 use crate::stream::{number, Streams, RESET_ROOM};
 use crate::{Close, Handle, TransportOptions};
@@ -138,6 +139,7 @@ pub struct Connection {
     /// Size of the MTU probe that was not sent; 0 before.
     withheld_probe: u64,
     datagrams: DatagramCounts,
+    keep_alive: KeepAlive,
     /// How much QUIC's empty queue of outgoing datagrams takes.
     datagram_room: usize,
 }
@@ -164,6 +166,7 @@ impl Connection {
             acknowledged: (0, 0),
             withheld_probe: 0,
             datagrams: DatagramCounts::default(),
+            keep_alive: KeepAlive::new(options.keep_alive_interval),
         }
     }
 
@@ -176,6 +179,9 @@ impl Connection {
     /// Takes note that a deadline has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.inner.handle_timeout(now);
+        if self.keep_alive.take_due(now) {
+            self.inner.ping();
+        }
     }
 
     /// What happened, one event at a time until `None`.
@@ -191,7 +197,11 @@ impl Connection {
             };
             let event = match event {
                 quinn_proto::Event::HandshakeDataReady => continue,
-                quinn_proto::Event::Connected => Event::Connected,
+                quinn_proto::Event::Connected => {
+                    let timeout = self.sideband.peer_idle_timeout();
+                    self.keep_alive.set_peer_idle_timeout(timeout);
+                    Event::Connected
+                }
                 quinn_proto::Event::ConnectionLost { reason } => {
                     // Where a peer broke a rule of QUIC, it is quinn that closes.
                     lift(self.inner.congestion_state());
@@ -241,6 +251,7 @@ impl Connection {
         max_segments: usize,
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
+        self.keep_alive.start(now);
         let transmit = self.inner.poll_transmit(now, max_segments.max(1), buffer)?;
         // The first MTU probe stays here. quinn makes it as soon as the handshake is complete, and
         // again when later packets show that it did not arrive. A connection that does not live to
@@ -258,7 +269,9 @@ impl Connection {
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        self.inner.poll_timeout()
+        let ping = self.keep_alive.due().filter(|_| !self.inner.is_closed());
+        let quic = self.inner.poll_timeout();
+        quic.into_iter().chain(ping).min()
     }
 
     pub(crate) fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {

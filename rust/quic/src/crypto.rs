@@ -270,9 +270,11 @@ impl crypto::Session for Session {
             Connection::Server(_) => Side::Server,
         };
         let params = TransportParameters::read(side, &mut Cursor::new(encoded))?;
-        let takes = announces_reset_stream_at(encoded)
+        let announced = Announced::read(encoded)
             .map_err(|reason| error(TransportErrorCode::TRANSPORT_PARAMETER_ERROR, reason))?;
-        self.sideband.set_peer_takes_reset_stream_at(takes);
+        self.sideband
+            .set_peer_takes_reset_stream_at(announced.reset_stream_at);
+        self.sideband.set_peer_idle_timeout(announced.idle_timeout);
         Ok(Some(params))
     }
 
@@ -447,32 +449,53 @@ fn encode(params: &TransportParameters) -> Vec<u8> {
     encoded
 }
 
-/// Whether the peer takes RESET_STREAM_AT (draft-ietf-quic-reliable-stream-reset §3).
-fn announces_reset_stream_at(mut encoded: &[u8]) -> Result<bool, &'static str> {
-    let mut seen = [false; RESET_STREAM_AT_PARAMETERS.len()];
-    while !encoded.is_empty() {
-        let (id, len) = take_varint(&mut encoded)
-            .zip(take_varint(&mut encoded))
-            .ok_or("transport parameter cut short")?;
-        let known = RESET_STREAM_AT_PARAMETERS.iter().position(|at| *at == id);
-        if let Some(seen) = known.and_then(|at| seen.get_mut(at)) {
-            if len > 0 {
-                return Err("reset_stream_at is not empty");
+/// What of the peer's transport parameters quinn does not tell.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Announced {
+    /// It takes RESET_STREAM_AT (draft-ietf-quic-reliable-stream-reset §3).
+    reset_stream_at: bool,
+    /// max_idle_timeout in milliseconds (RFC 9000 §18.2).
+    idle_timeout: u64,
+}
+
+impl Announced {
+    fn read(mut encoded: &[u8]) -> Result<Self, &'static str> {
+        const CUT: &str = "transport parameter cut short";
+        let mut seen = [false; RESET_STREAM_AT_PARAMETERS.len()];
+        let mut idle_timeout = 0;
+        while !encoded.is_empty() {
+            let (id, len) = take_varint(&mut encoded)
+                .zip(take_varint(&mut encoded))
+                .ok_or(CUT)?;
+            let (mut value, rest) = usize::try_from(len)
+                .ok()
+                .and_then(|len| encoded.split_at_checked(len))
+                .ok_or(CUT)?;
+            encoded = rest;
+            if id == MAX_IDLE_TIMEOUT_PARAMETER {
+                idle_timeout = take_varint(&mut value).ok_or(CUT)?;
             }
-            if std::mem::replace(seen, true) {
-                return Err("reset_stream_at comes twice");
+            let known = RESET_STREAM_AT_PARAMETERS.iter().position(|at| *at == id);
+            if let Some(seen) = known.and_then(|at| seen.get_mut(at)) {
+                if len > 0 {
+                    return Err("reset_stream_at is not empty");
+                }
+                if std::mem::replace(seen, true) {
+                    return Err("reset_stream_at comes twice");
+                }
             }
         }
-        encoded = usize::try_from(len)
-            .ok()
-            .and_then(|len| encoded.get(len..))
-            .ok_or("transport parameter cut short")?;
+        Ok(Self {
+            reset_stream_at: seen.contains(&true),
+            idle_timeout,
+        })
     }
-    Ok(seen.contains(&true))
 }
 
 /// The only version spoken (RFC 9000 §15).
 pub(crate) const QUIC_V1: u32 = 1;
+/// RFC 9000 §18.2.
+const MAX_IDLE_TIMEOUT_PARAMETER: u64 = 0x01;
 /// Of the published draft, and of earlier ones, which webtransport-go still looks for.
 const RESET_STREAM_AT_PARAMETERS: [u64; 2] = [0x1d, 0x17_f758_6d2c_b571];
 /// RFC 9001 §5.8.
@@ -506,7 +529,9 @@ mod tests {
     fn reset_stream_at_is_announced_by_either_identifier_once_and_empty() {
         const OTHER: (u64, &[u8]) = (0x04, &[0x1d, 0x00]);
         let [new, old] = RESET_STREAM_AT_PARAMETERS;
-        let check = |entries: &[(u64, &[u8])]| announces_reset_stream_at(&parameters(entries));
+        let check = |entries: &[(u64, &[u8])]| {
+            Announced::read(&parameters(entries)).map(|announced| announced.reset_stream_at)
+        };
         assert_eq!(check(&[]), Ok(false));
         assert_eq!(check(&[OTHER]), Ok(false));
         assert_eq!(check(&[OTHER, (new, b"")]), Ok(true));
@@ -518,15 +543,24 @@ mod tests {
         assert!(check(&[(old, b""), (old, b"")]).is_err());
         let whole = parameters(&[OTHER]);
         for len in 1..whole.len() {
-            assert!(announces_reset_stream_at(&whole[..len]).is_err());
+            assert!(Announced::read(&whole[..len]).is_err());
         }
+    }
+
+    #[test]
+    fn the_peers_idle_timeout_is_read() {
+        let read = |value: &[u8]| Announced::read(&parameters(&[(0x04, b"\x01"), (0x01, value)]));
+        assert_eq!(Announced::read(&[]), Ok(Announced::default()));
+        assert_eq!(read(b"\x44\x00").unwrap().idle_timeout, 1024);
+        assert!(read(b"").is_err());
+        assert!(read(b"\x44").is_err());
     }
 
     #[test]
     fn our_parameters_announce_it_and_quinn_reads_them() {
         let quinn = TransportParameters::read(Side::Client, &mut Cursor::new([])).unwrap();
         let encoded = encode(&quinn);
-        assert_eq!(announces_reset_stream_at(&encoded), Ok(true));
+        assert!(Announced::read(&encoded).unwrap().reset_stream_at);
         let read = TransportParameters::read(Side::Client, &mut Cursor::new(encoded));
         assert_eq!(read.unwrap(), quinn);
     }

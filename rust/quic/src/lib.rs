@@ -27,6 +27,7 @@ mod error;
 mod exporter;
 mod frames;
 mod in_flight;
+mod keep_alive;
 mod key_log;
 mod sideband;
 mod socket;

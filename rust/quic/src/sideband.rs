@@ -1,7 +1,8 @@
 //! What the packet keys and the connection tell each other, past quinn.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::certificate::CertificateFault;
 use crate::frames::{self, How, Prefix, StreamEnd};
@@ -13,6 +14,8 @@ use crate::in_flight::DatagramsInFlight;
 pub(crate) struct Sideband {
     /// The peer takes RESET_STREAM_AT.
     reset_stream_at: AtomicBool,
+    /// Milliseconds; 0: the peer has none.
+    idle_timeout: AtomicU64,
     has_ends: AtomicBool,
     ends: Mutex<Vec<StreamEnd>>,
     /// The connection waits for the end of a stream, whatever it looks like.
@@ -34,6 +37,18 @@ impl Sideband {
 
     pub(crate) fn set_peer_takes_reset_stream_at(&self, takes: bool) {
         self.reset_stream_at.store(takes, Ordering::Relaxed);
+    }
+
+    /// After how much silence the peer gives up; `None`: never.
+    pub(crate) fn peer_idle_timeout(&self) -> Option<Duration> {
+        match self.idle_timeout.load(Ordering::Relaxed) {
+            0 => None,
+            millis => Some(Duration::from_millis(millis)),
+        }
+    }
+
+    pub(crate) fn set_peer_idle_timeout(&self, millis: u64) {
+        self.idle_timeout.store(millis, Ordering::Relaxed);
     }
 
     /// A packet has been decrypted.
