@@ -516,3 +516,88 @@ fn last_limit(bench: &mut Bench) -> Option<u64> {
         .filter_map(is_data)
         .next_back()
 }
+
+/// A stream that a limit refused before its session was established was counted by the peer.
+#[test]
+fn early_streams_that_are_refused_are_charged_and_come_free() {
+    for (limit, early) in [(4, 1), (4, 2), (40, 16)] {
+        let mut config = config(1 << 20, limit);
+        config.limits.max_early_streams = early;
+        let mut bench = Bench::new(config);
+        let settings = flow_settings(Dialect::Draft15, 10);
+        bench.recv(CLIENT_CONTROL, &control_stream(&settings));
+        for n in 0..limit {
+            bench.recv(14 + 4 * n, &stream_head(Dir::Uni, 0));
+        }
+        bench.request_session(0);
+        bench.actions.clear();
+        bench.conn.accept(0, Default::default(), bench.now).unwrap();
+        bench.drain();
+        let used = bench.conn.session_flow(0).unwrap().peer_uni;
+        assert_eq!(used.used, limit);
+        assert_eq!(used.limit, limit + limit - early as u64);
+        // Those that were held end like any other: then the whole window is free.
+        for n in limit - early as u64..limit {
+            bench.recv_fin(14 + 4 * n, &[]);
+        }
+        let view = bench.conn.session_flow(0).unwrap().peer_uni;
+        assert!(
+            view.limit - view.used > limit / 2,
+            "{limit} {early} {view:?}"
+        );
+    }
+}
+
+#[test]
+fn bytes_of_refused_early_streams_come_back_whole() {
+    const WINDOW: usize = 1 << 20;
+    for together in [true, false] {
+        let mut bench = Bench::new(config(WINDOW as u64, 100));
+        let settings = flow_settings(Dialect::Draft15, 10);
+        bench.recv(CLIENT_CONTROL, &control_stream(&settings));
+        let header = stream_head(Dir::Uni, 0);
+        let size = (header.len() + WINDOW) as u64;
+        bench.recv(14, &header);
+        bench.recv(14, &vec![0; WINDOW - 100]);
+        // A byte of another session is one too much for all of them.
+        bench.recv(18, &[stream_head(Dir::Uni, 40), vec![0; 101]].concat());
+        let refused: Vec<_> = [14, 18].map(|id| bench.stop_code(id)).into();
+        assert_eq!(refused, [Some(error::WT_BUFFERED_STREAM_REJECTED), None]);
+        // Ninety-nine more are under way; the last is lost with the reset.
+        if together {
+            bench.recv(14, &[0; 99]);
+            bench.conn.handle_stream_reset(14, 0, size, bench.now);
+        }
+        bench.request_session(0);
+        bench.actions.clear();
+        bench.conn.accept(0, Default::default(), bench.now).unwrap();
+        if !together {
+            bench.drain();
+            bench.recv(14, &[0; 99]);
+            bench.conn.stopped_stream_gone(14, size);
+        }
+        bench.drain();
+        bench.assert_quiet();
+        let view = bench.conn.session_flow(0).unwrap().peer_data;
+        assert_eq!(view.used, WINDOW as u64);
+        assert!(view.limit - view.used > WINDOW as u64 / 2, "{view:?}");
+    }
+}
+
+/// What is refused has spent no more than it could.
+#[test]
+fn refused_early_streams_cannot_spend_what_was_not_granted() {
+    let mut config = config(1 << 20, 2);
+    config.limits.max_early_streams = 1;
+    let mut bench = Bench::new(config);
+    let settings = flow_settings(Dialect::Draft15, 10);
+    bench.recv(CLIENT_CONTROL, &control_stream(&settings));
+    for n in 0..4 {
+        bench.recv(14 + 4 * n, &stream_head(Dir::Uni, 0));
+    }
+    bench.request_session(0);
+    bench.actions.clear();
+    bench.conn.accept(0, Default::default(), bench.now).unwrap();
+    bench.drain();
+    assert_violation(&bench);
+}
