@@ -35,7 +35,9 @@ pub enum Action {
         /// Whether it is the last.
         fin: bool,
     },
-    /// STOP_SENDING. A no-op when QUIC no longer knows the receiving side.
+    /// STOP_SENDING. A no-op when QUIC no longer knows the receiving side. The driver says when
+    /// that side has ended: by FIN, reset or
+    /// [`stopped_stream_gone`](crate::Connection::stopped_stream_gone).
     StopSending {
         /// Whose receiving side.
         id: StreamId,
@@ -138,7 +140,7 @@ pub enum Event {
     },
     /// The peer's SETTINGS arrived.
     SettingsReceived {
-        /// The dialect chosen; `None`: the peer does not offer WebTransport.
+        /// The highest dialect both ends know; `None`: the peer does not offer WebTransport.
         dialect: Option<Dialect>,
     },
     /// Payload of a WebTransport stream (push mode, and the first chunk in pull mode).
@@ -159,7 +161,8 @@ pub enum Event {
         /// Its kind.
         dir: Dir,
     },
-    /// The peer's sending side ended by reset; unread payload is void.
+    /// The peer's sending side ended by reset, or with its session (`raw` is WT_SESSION_GONE then);
+    /// unread payload is void.
     StreamReset {
         /// Which.
         stream: StreamId,

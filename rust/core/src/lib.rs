@@ -25,7 +25,8 @@
 //! never changes what the drained events mean. `now` is the time since an epoch of the driver's
 //! choice and never goes back.
 //!
-//! No byte from the peer panics, loops, or grows memory without a field of [`Limits`]. After
+//! No byte from the peer panics, loops, or grows memory without a field of [`Limits`] (or a limit of
+//! the wire format or of QUIC, as said there). After
 //! [`Action::CloseConnection`] or [`Connection::handle_closed`] every session has had its
 //! [`Event::SessionClosed`], further input is ignored and verbs return
 //! [`Error::ConnectionClosed`].
@@ -57,34 +58,50 @@
 //! Both modes: when the application has read payload, [`Connection::stream_consumed`] returns
 //! the session's credit; how fast it does, against [`Connection::set_rtt`], tunes the window.
 //! Sending, the application's write is bounded by [`Connection::reserve_send`]; bytes granted are
-//! spent, unless [`Connection::release_send`] gives them back. All of this is free when
-//! [`SessionView::flow_control`] is off, as it is unless both ends offer [`FlowControl`].
+//! spent, unless [`Connection::release_send`] gives them back. Both are free when
+//! [`SessionView::flow_control`] is off, as it is unless both ends offer [`FlowControl`];
+//! `stream_consumed` also where ours is ample, as it is by default.
 //!
 //! A datagram is sent by the driver, behind [`Connection::datagram_prefix`].
 //!
 //! ## The end of a stream
 //!
-//! An entry is dropped when both halves ended: the receiving half by FIN or reset from the peer,
-//! the sending half by [`Connection::stream_finished`], [`Connection::reset_stream`] or the
-//! peer's STOP_SENDING. A driver whose QUIC reports nothing more about a stream says
-//! [`Connection::stream_gone`], which drops it in any state. A receiving half stopped by
-//! [`Action::StopSending`] ends by FIN or reset like any other, or, where QUIC gives neither for a
-//! stopped stream (quinn drops silently what arrives), by [`Connection::stopped_stream_gone`] with
-//! its final size. Every call for an id that has no entry is a no-op.
+//! A stream has two halves. The receiving half ends by FIN or reset from the peer, the sending half
+//! by FIN ([`Connection::stream_finished`]), by [`Connection::reset_stream`] or by the peer's
+//! STOP_SENDING. An entry goes when both have ended (and, where session credit depends on it, its
+//! payload was consumed). A stream that is refused has none from then on: what still arrives for it
+//! is ignored, as is every call for an id that has no entry.
+//!
+//! A receiving half stopped by [`Action::StopSending`] goes on until the driver says that it has
+//! ended, whoever the stream belongs to: by FIN or reset like any other, or, where QUIC gives
+//! neither for a stopped stream, by [`Connection::stopped_stream_gone`] with its final size. When
+//! QUIC reports nothing more about a stream, [`Connection::stream_gone`] drops it in any state.
 //!
 //! Final sizes are exact: session flow control counts what was sent, not what arrived
 //! (webtrans-http3-16 §5.4).
 //!
 //! When the peer stops a stream, the answering reset is an action with the peer's code
-//! (RFC 9000 §3.5); QUIC stacks that reset by themselves make it a no-op.
+//! (RFC 9000 §3.5); QUIC stacks that reset by themselves make it a no-op. STOP_SENDING may come
+//! before the first byte: it is kept for whoever the stream will belong to.
 //!
 //! ## The end of a session
 //!
 //! `SessionClosed` (or `SessionRejected`) is its last event. Before it each half of each of its
 //! streams that is still open has been reset and stopped with WT_SESSION_GONE, as actions and as
-//! `StreamReset` / `StreamStopped` events. The CONNECT stream lingers inside until the peer ends
-//! its side, at most [`Limits::close_timeout`]. A driver that closes QUIC afterwards waits until
-//! [`Connection::is_idle`], or the peer may never see code and reason.
+//! `StreamReset` / `StreamStopped` events. What had ended before is left alone, on purpose: a FIN
+//! that was received makes a stream whole, and one that was sent still delivers what is before it
+//! (webtrans-http3-16 §6 would reset that too).
+//!
+//! A pulling driver knows more than this crate does: QUIC may hold the rest of a stream up to its
+//! FIN. So when [`Action::StopSending`] with WT_SESSION_GONE concerns a stream of a session, it
+//! looks: with FIN there it does not stop the stream, keeps what it holds readable, and does not
+//! pass on the `StreamReset` with that code.
+//!
+//! The CONNECT stream lingers inside until the peer ends its side, at most
+//! [`Limits::close_timeout`]; our CLOSE and FIN, or our answer, are not reset then, only the peer's
+//! side is stopped. A driver that closes QUIC afterwards ends what is left by
+//! [`Connection::close_all`] and waits until [`Connection::is_idle`], or the peer may never see
+//! code and reason.
 
 #![forbid(unsafe_code)]
 

@@ -2,7 +2,7 @@
 //! and capsules (RFC 9297 §3.2) share the shape.
 
 use bytes::{Buf, Bytes, BytesMut};
-use pywt_wire::varint;
+use pywt_wire::frame::{decode_header, Header};
 
 /// Reads records without storing payload.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl TlvReader {
 
     fn read_head(&mut self, input: &mut Bytes) -> Option<(u64, u64)> {
         if self.have == 0 {
-            if let Some((ty, len, used)) = decode_pair(input) {
+            if let Some((Header { ty, len }, used)) = decode_header(input) {
                 input.advance(used);
                 return Some((ty, len));
             }
@@ -68,19 +68,13 @@ impl TlvReader {
             *slot = input.get_u8();
             self.have += 1;
             let head = self.head.get(..usize::from(self.have))?;
-            if let Some((ty, len, _)) = decode_pair(head) {
+            if let Some((Header { ty, len }, _)) = decode_header(head) {
                 self.have = 0;
                 return Some((ty, len));
             }
         }
         None
     }
-}
-
-fn decode_pair(bytes: &[u8]) -> Option<(u64, u64, usize)> {
-    let (ty, first) = varint::decode(bytes)?;
-    let (len, second) = varint::decode(bytes.get(first..)?)?;
-    Some((ty, len, first + second))
 }
 
 /// Joins the pieces of one record's payload; without a copy when there is only one.
