@@ -71,10 +71,13 @@ impl Connection {
 
     /// Ends every session before a close of the connection with this code: a request that waits
     /// for its answer is answered 503, any other session is closed with the code: that of an
-    /// application if the code is in the range of WebTransport, else the low 32 bits. Closing QUIC
-    /// should wait for [`Connection::is_idle`].
+    /// application if the code is in the range of WebTransport, 0 for H3_NO_ERROR, else the low 32
+    /// bits. Closing QUIC should wait for [`Connection::is_idle`].
     pub fn close_all(&mut self, code: u64, reason: &str, now: Time) {
-        let session_code = http_to_app_error(code).unwrap_or(code as u32);
+        let session_code = match code {
+            error::H3_NO_ERROR => 0,
+            _ => http_to_app_error(code).unwrap_or(code as u32),
+        };
         for id in self.sessions.ids(|_| true) {
             let state = self.sessions.get(id).map(|session| &session.state);
             // One that has ended meanwhile has ended, which is what was wanted.
