@@ -6,9 +6,9 @@ mod common;
 use std::time::Duration;
 
 use common::{Pair, Setup};
-use pywt_endpoint::core::{Error as CoreError, Request};
+use pywt_endpoint::core::{Config, Dialect, Error as CoreError, Request};
 use pywt_endpoint::quic::TransportOptions;
-use pywt_endpoint::{Error, Notification};
+use pywt_endpoint::{ConnectionOptions, Error, Notification};
 
 fn request(path: &str) -> Request {
     Request {
@@ -162,4 +162,34 @@ fn the_deadline_for_settings_starts_when_the_handshake_ends() {
     pair.advance(Duration::from_secs(12));
     assert_eq!(pair.client.take(), [Notification::Connected]);
     assert_eq!(pair.server.take(), [Notification::Connected]);
+}
+
+#[test]
+fn strict_ends_speak_the_latest_draft() {
+    let strict = |mut config: Config| {
+        config.strict = true;
+        ConnectionOptions::new(config)
+    };
+    let setup = Setup {
+        client: strict(Config::client()),
+        server: strict(Config::server()),
+        ..Setup::default()
+    };
+    let mut pair = Pair::new(&setup);
+    let now = pair.now;
+    let opened = pair.client.call(|c| c.open_session(request("/x"), now));
+    assert_eq!(opened, Ok(0));
+    pair.settle();
+    assert_eq!(pair.client.take(), [Notification::Connected]);
+    assert!(matches!(
+        pair.server.take().as_slice(),
+        [
+            Notification::Connected,
+            Notification::SessionRequested {
+                dialect: Dialect::Draft15,
+                ..
+            }
+        ]
+    ));
+    pair.accept(0);
 }
