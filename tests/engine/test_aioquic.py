@@ -314,18 +314,6 @@ def test_panic_closes_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("engine_name", ["aioquic"], indirect=True)
-async def test_reset_right_after_opening_reaches_the_session(connect: Any) -> None:
-    pair = await connect()
-    session_id = await pair.session()
-    for code in range(20):
-        stream_id = await pair.client.open(session_id, True)
-        pair.client.connection.stream_write(stream_id, b"x", False)
-        pair.client.connection.stream_reset(stream_id, code)
-        assert await pair.server.next("stream_opened") == (session_id, stream_id)
-        assert await pair.server.next("stream_reset") == (stream_id, code)
-
-
-@pytest.mark.parametrize("engine_name", ["aioquic"], indirect=True)
 async def test_close_is_repeated_for_a_peer_that_missed_it(connect: Any) -> None:
     pair = await connect()
     server = pair.server.connection

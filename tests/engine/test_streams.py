@@ -297,6 +297,19 @@ async def test_session_stream_limit_blocks_and_comes_back(connect: Connect) -> N
     assert pair.client.connection.open_stream(session_id, True) is not None
 
 
+async def test_reset_right_after_opening_reaches_the_session(connect: Connect) -> None:
+    pair = await connect()
+    session_id = await pair.session()
+    for code in range(20):
+        stream_id = await pair.client.open(session_id, True)
+        pair.client.connection.stream_write(stream_id, b"x", False)
+        pair.client.connection.stream_reset(stream_id, code)
+        assert await pair.server.next("stream_opened") == (session_id, stream_id)
+        # What the reset left comes first, for those who wait for it.
+        assert pair.server.connection.stream_read(stream_id, 10) in (b"x", b"", None)
+        assert await pair.server.next("stream_reset") == (stream_id, code)
+
+
 @pytest.mark.parametrize(
     "windows",
     [
