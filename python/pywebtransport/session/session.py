@@ -23,9 +23,9 @@ from pywebtransport.exceptions import (
     TimeoutError,
 )
 from pywebtransport.manager.stream import StreamManager
-from pywebtransport.session.base import SessionBase
 from pywebtransport.session.managed import SessionStreams
 from pywebtransport.session.statistics import SessionDiagnostics, SessionStats
+from pywebtransport.session.streams import StreamingSession
 from pywebtransport.stream.base import check_code
 from pywebtransport.stream.stream import (
     WebTransportReceiveStream,
@@ -54,7 +54,7 @@ STALE_AFTER = 300.0
 """Seconds without activity on the connection after which ``monitor_health`` warns."""
 
 
-class WebTransportSession(SessionBase):
+class WebTransportSession(StreamingSession):
     """Streams and datagrams under one path of one server.
 
     A client gets its sessions from ``WebTransportClient.connect``, a server's handler is called
