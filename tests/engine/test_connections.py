@@ -305,7 +305,7 @@ async def test_listener_closes_its_connections(connect: Connect) -> None:
     pair = await connect()
     session_id = await pair.session()
     await pair.listener.close()
-    assert await pair.client.next("session_closed") == (session_id, 0x100, "", "remote")
+    assert await pair.client.next("session_closed") == (session_id, 0, "", "remote")
     assert (await pair.client.closed_with()).by == "remote"
 
 
