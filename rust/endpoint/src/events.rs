@@ -1,0 +1,185 @@
+//! What the core tells, as state of the endpoint and as notifications of the application.
+
+use bytes::Bytes;
+use pywt_core::{ClosedBy, Event as CoreEvent};
+
+use crate::connection::Connection;
+use crate::datagram::kept;
+use crate::session::Session;
+use crate::stream::Owner;
+use crate::Notification;
+
+impl Connection {
+    pub(crate) fn take_events(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(event) = self.core.poll_event() {
+            worked = true;
+            self.on_core_event(event);
+        }
+        worked
+    }
+
+    fn on_core_event(&mut self, event: CoreEvent) {
+        let notification = match event {
+            CoreEvent::DatagramReceived { session, data } => {
+                let Some(entry) = self.sessions.get_mut(&session) else {
+                    return;
+                };
+                let dropped = entry
+                    .datagrams
+                    .push(kept(data), self.options.incoming_datagrams);
+                entry.datagrams_dropped += dropped;
+                self.drops.receive_queue += dropped;
+                if !std::mem::take(&mut entry.datagram_wanted) {
+                    return;
+                }
+                Notification::DatagramsReadable(session)
+            }
+            CoreEvent::SessionRequested {
+                session,
+                authority,
+                path,
+                headers,
+                protocols,
+                dialect,
+                ..
+            } => {
+                self.had_session = true;
+                self.patience_until = None;
+                self.sessions.insert(session, Session::default());
+                Notification::SessionRequested {
+                    session,
+                    authority,
+                    path,
+                    headers,
+                    protocols,
+                    dialect,
+                }
+            }
+            CoreEvent::SessionEstablished {
+                session,
+                protocol,
+                headers,
+                ..
+            } => Notification::SessionEstablished {
+                session,
+                protocol,
+                headers,
+            },
+            CoreEvent::SessionRejected {
+                session,
+                status,
+                headers,
+                reason,
+                ..
+            } => {
+                self.forget_session(session);
+                Notification::SessionRejected {
+                    session,
+                    status,
+                    headers,
+                    reason,
+                }
+            }
+            CoreEvent::SessionDraining { session } => Notification::SessionDraining(session),
+            CoreEvent::SessionClosed {
+                session,
+                code,
+                reason,
+                by,
+                ..
+            } => {
+                self.forget_session(session);
+                self.closed_first = by == ClosedBy::Local;
+                Notification::SessionClosed {
+                    session,
+                    code,
+                    reason,
+                    by,
+                }
+            }
+            CoreEvent::SessionWritable { session } => return self.wake_writers(session),
+            CoreEvent::StreamData { stream, data, fin } => {
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.head = data;
+                    entry.ended |= fin;
+                    if let (true, Owner::Session(session)) = (fin, entry.owner) {
+                        if let Some(session) = self.sessions.get_mut(&session) {
+                            session.unended.insert(stream);
+                        }
+                    }
+                    if std::mem::take(&mut entry.read_wanted) {
+                        self.notifications
+                            .push(Notification::StreamReadable(stream));
+                    }
+                }
+                return;
+            }
+            CoreEvent::StreamOpened {
+                session, stream, ..
+            } => {
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.owner = Owner::Session(session);
+                }
+                Notification::StreamOpened { session, stream }
+            }
+            CoreEvent::StreamReset { stream, code, .. } => {
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    if entry.is_left {
+                        // It had come whole.
+                        return;
+                    }
+                    entry.receiving = false;
+                    entry.reset_untold = true;
+                    entry.head = Bytes::new();
+                }
+                Notification::StreamReset { stream, code }
+            }
+            CoreEvent::StreamStopped { stream, code, .. } => {
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.sending = false;
+                    entry.stop_untold = true;
+                }
+                Notification::StreamStopped { stream, code }
+            }
+            CoreEvent::StreamsAvailable { session, dir } => {
+                let wanted = self
+                    .sessions
+                    .get_mut(&session)
+                    .is_some_and(|entry| std::mem::take(&mut entry.stream_wanted[dir as usize]));
+                if !wanted {
+                    return;
+                }
+                Notification::StreamsAvailable { session, dir }
+            }
+            _ => return,
+        };
+        self.notifications.push(notification);
+    }
+
+    /// The application is being told. Reads and writes go by it only from now on, so that nobody
+    /// takes a reset for an end; whoever tried meanwhile is woken.
+    pub(crate) fn told(&mut self, notification: &Notification) {
+        match *notification {
+            Notification::StreamReset { stream: id, .. } => {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.reset_untold = false;
+                    if std::mem::take(&mut stream.read_wanted) {
+                        self.notifications.push(Notification::StreamReadable(id));
+                    }
+                }
+                self.forget_if_over(id);
+            }
+            Notification::StreamStopped { stream: id, .. } => {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.stop_untold = false;
+                    if std::mem::take(&mut stream.write_wanted) {
+                        self.notifications.push(Notification::StreamWritable(id));
+                    }
+                }
+                self.forget_if_over(id);
+            }
+            _ => {}
+        }
+    }
+}
