@@ -180,7 +180,9 @@ class ServerApp:
 
         async def main() -> None:
             async with self:
-                await self.serve(host=host, port=port)
+                await self._server.listen(host=host, port=port)
+                logger.info("serving %d routes; Ctrl-C or SIGTERM ends it", len(self._router))
+                await self._until_closed()
 
         with default_logging():
             run_until_signalled(main, lambda: self._hurry.set(), self._server.config.close_timeout)
@@ -196,6 +198,9 @@ class ServerApp:
         """
         refuse_unknown("serve", kwargs)
         await self._server.listen(host=host, port=port)
+        await self._until_closed()
+
+    async def _until_closed(self) -> None:
         try:
             await self._server._closed.wait()
         except asyncio.CancelledError:
