@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import contextlib
 import errno
 import logging
 from collections.abc import Callable
@@ -265,15 +264,13 @@ class AioquicListener:
             self._config, certfile=certfile, keyfile=keyfile, key_log=self._key_log
         )
 
-    async def close(self, *, timeout: float | None = None) -> None:
+    async def close(self) -> None:
         self._router.is_closing = True
         connections = list(self._router.connections)
         for connection in connections:
             connection.close(code=ErrorCodes.H3_NO_ERROR, reason="")
         try:
-            with contextlib.suppress(builtins.TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await asyncio.gather(*(connection.wait_closed() for connection in connections))
+            await asyncio.gather(*(connection.wait_closed() for connection in connections))
         finally:
             for connection in connections:
                 connection.leave()

@@ -263,12 +263,8 @@ class EngineListener(Protocol):
     def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
         """New connections use the new pair; running ones are untouched."""
 
-    async def close(self, *, timeout: float | None = None) -> None:
-        """Close every connection, flush, release the socket.
-
-        ``timeout``: seconds after which connections that still wait for their peers are dropped;
-        ``None``: as long as each of them takes, ``close_timeout`` at most.
-        """
+    async def close(self) -> None:
+        """Close every connection, flush, release the socket; when cancelled, only that, at once."""
 
 
 class Engine(Protocol):

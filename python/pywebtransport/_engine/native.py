@@ -72,16 +72,14 @@ class NativeListener:
             for reactor in self._reactors:
                 reactor.endpoint.reload_certificate(certfile, keyfile)
 
-    async def close(self, *, timeout: float | None = None) -> None:
+    async def close(self) -> None:
         for reactor in self._reactors:
             if not reactor.is_closed:
                 reactor.endpoint.close_connections(ErrorCodes.H3_NO_ERROR, "")
         try:
-            with contextlib.suppress(builtins.TimeoutError):
-                async with asyncio.timeout(timeout):
-                    for reactor in self._reactors:
-                        if not reactor.is_closed:
-                            await reactor.drain()
+            for reactor in self._reactors:
+                if not reactor.is_closed:
+                    await reactor.drain()
         finally:
             for reactor in self._reactors:
                 reactor.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -288,7 +289,9 @@ class WebTransportServer(EventEmitter):
             self._listener = None
             try:
                 if listener is not None:
-                    await listener.close(timeout=max(0.0, deadline - loop.time()))
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout_at(deadline):
+                            await listener.close()
             finally:
                 for connection in await self._connection_manager.get_all_resources():
                     # Its peer did not answer in time, and the socket is gone.
