@@ -68,6 +68,7 @@ async def serve(port: int, *, as_json: bool) -> None:
                 keyfile=keyfile,
                 bind_host="127.0.0.1",
                 bind_port=port,
+                read_timeout=None,  # whoever types may think for a while
                 allowed_origins=["*", "null"],  # it is for whatever page you paste into
             )
         )
