@@ -19,7 +19,6 @@ from pywebtransport._words import peer_text
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
-    DatagramError,
     DatagramLostError,
     DatagramSessionClosedError,
     SessionClosedError,
@@ -31,6 +30,8 @@ from pywebtransport.exceptions import (
     session_not_ready,
 )
 from pywebtransport.manager.stream import StreamManager
+from pywebtransport.session.delivery import until_acknowledged
+from pywebtransport.session.ending import datagrams_ended, of_the_end
 from pywebtransport.session.incoming import IncomingStreams
 from pywebtransport.session.opening import StreamOpeners
 from pywebtransport.session.statistics import SessionStats
@@ -50,11 +51,10 @@ ACK_DELAY = 0.1
 """Seconds that acknowledgements may take beyond a round trip, with some to spare."""
 MAX_REASON = 1024
 """Bytes of a close reason on the wire (webtrans-http3-16 §6); a longer one is cut."""
-DELIVERY_CHECK = (0.001, 0.025)
-"""Shortest and longest seconds between two looks at what is in flight."""
 
 MAX_KEPT = 1 << 16
 """Datagrams taken from the engine when a session ends: its queue is bounded, and smaller."""
+
 
 AnyError = TypeVar("AnyError", bound=WebTransportError)
 AnyStream = TypeVar("AnyStream", bound=StreamBase)
@@ -447,17 +447,9 @@ class SessionBase(Ending, EventEmitter):
                 # The engine sends at the end of a turn of the loop.
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
-                await self._until_acknowledged(link)
+                await until_acknowledged(link.engine)
         except (builtins.TimeoutError, EngineClosed, StreamError, TimeoutError) as error:
             logger.debug("session %s closes with data undelivered: %s", self._session_id, error)
-
-    async def _until_acknowledged(self, link: Link) -> None:
-        # An engine does not notify of acknowledgements; a fraction of a round trip is soon enough.
-        shortest, longest = DELIVERY_CHECK
-        stats = link.engine.stats()
-        while stats.bytes_in_flight:
-            await asyncio.sleep(min(max(stats.rtt / 4, shortest), longest))
-            stats = link.engine.stats()
 
     async def _end_streams(self) -> None:
         """Send the end of every stream that this side may still write, what is unsent included."""
@@ -530,18 +522,3 @@ class SessionBase(Ending, EventEmitter):
                 "stream": stream,
             }
             self.emit_nowait(event_type=event_type, data=data, source=self)
-
-
-def datagrams_ended(
-    kind: type[DatagramError], text: str, session_id: SessionId, code: int, reason: str, by: str
-) -> DatagramError:
-    return of_the_end(kind(text, error_code=code), session_id, reason, by)
-
-
-def of_the_end(error: AnyError, session_id: SessionId, reason: str, by: str) -> AnyError:
-    if isinstance(error, SessionClosedError):
-        error.session_id = session_id
-        error.session_state = SessionState.CLOSED
-        error.close_reason = reason
-        error.closed_by = by
-    return error
