@@ -41,9 +41,10 @@ async def close_near_connection(pair: Pair, end: str) -> None:
 
 
 async def close_far_connection(pair: Pair, end: str) -> None:
+    # Without a code it would be a clean end, which reads take for the end of their stream.
     connection = pair.other(end).connection
     assert connection is not None
-    await connection.close(reason="enough")
+    await connection.close(code=ErrorCodes.H3_INTERNAL_ERROR, reason="enough")
 
 
 CAUSES: dict[str, Cause] = {
