@@ -262,6 +262,9 @@ class MemoryConnection:
             self.peer._forget(stream_id)
         self._forget(stream_id)
 
+    def set_stream_priority(self, stream_id: int, priority: int) -> None:
+        """All streams are as fast."""
+
     def stream_stop(self, stream_id: int, code: int) -> None:
         self._require_open()
         stream = self.streams.get(stream_id)

@@ -216,6 +216,9 @@ class AioquicConnection(LoopConnection):
         self._call(self._driver.stop_stream, stream_id, code)
         self._inbound.drop(stream_id, stream)
 
+    def set_stream_priority(self, stream_id: int, priority: int) -> None:
+        """No effect: aioquic lets all streams take turns."""
+
     # datagrams, from the facade
 
     def max_datagram_size(self, session_id: int) -> int:

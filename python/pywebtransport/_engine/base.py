@@ -213,6 +213,9 @@ class EngineConnection(Protocol):
     def stream_stop(self, stream_id: int, code: int) -> None:
         """STOP_SENDING with the application code mapped; unread data is dropped."""
 
+    def set_stream_priority(self, stream_id: int, priority: int) -> None:
+        """What waits on streams of a higher priority goes first; 0 until this says otherwise."""
+
     # datagrams
     def max_datagram_size(self, session_id: int) -> int:
         """The largest payload that fits now; 0 when the peer takes no datagrams."""

@@ -279,13 +279,14 @@ class WebTransportSession(StreamingSession):
     # Streams.
 
     async def create_bidirectional_stream(
-        self, *, timeout: float | None = None
+        self, *, timeout: float | None = None, send_order: int = 0
     ) -> WebTransportStream:
         """Open a stream that both sides write.
 
         Args:
             timeout: Seconds to wait for the peer to allow a stream; ``None``:
                 ``config.stream_creation_timeout`` (10 s).
+            send_order: As ``stream.send_order``: while not all streams can send, the highest does.
 
         Raises:
             SessionError: The session is not established, or ended meanwhile.
@@ -296,10 +297,13 @@ class WebTransportSession(StreamingSession):
             stream_id = await self._open_later(False, timeout)
         stream = WebTransportStream(stream_id=stream_id, session=self)
         self._stats.bidirectional_streams += 1
-        return self._opened(stream)
+        self._opened(stream)
+        if send_order:
+            stream.send_order = send_order
+        return stream
 
     async def create_unidirectional_stream(
-        self, *, timeout: float | None = None
+        self, *, timeout: float | None = None, send_order: int = 0
     ) -> WebTransportSendStream:
         """Open a stream that only this side writes; as :meth:`create_bidirectional_stream`."""
         stream_id = self._open_now(True)
@@ -307,7 +311,10 @@ class WebTransportSession(StreamingSession):
             stream_id = await self._open_later(True, timeout)
         stream = WebTransportSendStream(stream_id=stream_id, session=self)
         self._stats.unidirectional_streams += 1
-        return self._opened(stream)
+        self._opened(stream)
+        if send_order:
+            stream.send_order = send_order
+        return stream
 
     async def create_structured_stream(
         self,

@@ -137,6 +137,7 @@ class StreamBase(Ending, EventEmitter):
         "_reads",
         "_receiving",
         "_registers",
+        "_send_order",
         "_sending",
         "_session",
         "_stream_id",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from types import TracebackType
 from typing import NoReturn, Self
@@ -25,6 +26,9 @@ from pywebtransport.stream.base import (
 from pywebtransport.types import Buffer, Data, StreamDirection
 
 __all__ = ["WebTransportSendStream"]
+
+MAX_SEND_ORDER = 1 << 20
+"""What the engines keep apart."""
 
 
 class WebTransportSendStream(StreamBase):
@@ -67,6 +71,28 @@ class WebTransportSendStream(StreamBase):
     def can_write(self) -> bool:
         """The same as ``is_writable``."""
         return self._sending == OPEN
+
+    @property
+    def send_order(self) -> int:
+        """Which of the connection's streams sends first while not all can: the highest; 0 at first.
+
+        Streams of the same order take turns. It is the sendOrder of W3C's WebTransport, of all
+        sessions of a connection together. It can be changed at any time; what QUIC has put into a
+        packet has gone. The aioquic engine lets all streams take turns, whatever their orders.
+        """
+        # Few streams have one, so the others have no such attribute.
+        return getattr(self, "_send_order", 0)
+
+    @send_order.setter
+    def send_order(self, order: int) -> None:
+        if not -MAX_SEND_ORDER <= order <= MAX_SEND_ORDER:
+            raise ValueError(
+                f"send_order must be in {-MAX_SEND_ORDER}..{MAX_SEND_ORDER}, it is {order}"
+            )
+        self._send_order = order
+        if self._sending in (OPEN, FINISHING):
+            with contextlib.suppress(EngineClosed, SessionRefused):
+                self._linked().engine.set_stream_priority(self._stream_id, order)
 
     @first_by_position
     async def write(
