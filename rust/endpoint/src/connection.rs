@@ -301,10 +301,10 @@ impl Connection {
     }
 
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
-        let closing = match &self.phase {
-            Phase::Closing { deadline, .. } => Some(*deadline),
+        let (linger, patience) = match &self.phase {
+            Phase::Closing { deadline, .. } => (Some(*deadline), None),
             Phase::Closed => return self.quic.poll_timeout(),
-            _ => self.linger_until.or(self.patience_until),
+            _ => (self.linger_until, self.patience_until),
         };
         let core = self
             .core
@@ -314,7 +314,7 @@ impl Connection {
             .probe_at
             .filter(|_| self.core.peer_settings().is_none());
         let quic = self.quic.poll_timeout();
-        [quic, core, closing, self.silent_until, probe]
+        [quic, core, linger, patience, self.silent_until, probe]
             .into_iter()
             .flatten()
             .min()

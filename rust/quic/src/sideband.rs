@@ -87,9 +87,10 @@ impl Sideband {
 
     /// Ends that packets have told of since the last call.
     pub(crate) fn take_ends(&self) -> Vec<StreamEnd> {
-        if !self.has_ends.swap(false, Ordering::Relaxed) {
+        if !self.has_ends.load(Ordering::Relaxed) {
             return Vec::new();
         }
+        self.has_ends.store(false, Ordering::Relaxed);
         std::mem::take(&mut *lock(&self.ends))
     }
 
