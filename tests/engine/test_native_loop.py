@@ -163,6 +163,31 @@ def test_endpoint_goes_with_its_event_loop_to_another_thread(
     loop.close()
 
 
+def test_what_a_closed_loop_of_another_thread_left_is_tidied_up(
+    server_config: Make, client_config: Make
+) -> None:
+    lab = Lab(server_config(), client_config())
+
+    async def leave_open() -> NativeConnection:
+        await lab.listen()
+        return await lab.connect()
+
+    left: list[NativeConnection] = []
+    thread = threading.Thread(target=lambda: left.append(asyncio.run(leave_open())))
+    thread.start()
+    thread.join(PATIENCE)
+    assert len(left) == 1 and not left[0].is_closed
+
+    async def go_on() -> None:
+        await lab.listen()
+        other = await lab.connect()
+        other.close(code=0x100, reason="")
+        await other.wait_closed()
+        await lab.listener.close()
+
+    asyncio.run(go_on())
+
+
 # what a sink raises
 
 

@@ -156,7 +156,9 @@ class Reactor:
             loop.add_reader(self._fileno, self.endpoint.on_readable)
 
     def is_running_here(self) -> bool:
-        return asyncio._get_running_loop() is self._loop()
+        """Also what is left of a closed loop may be called, by whoever tidies up."""
+        loop = self._loop()
+        return loop is None or loop.is_closed() or asyncio._get_running_loop() is loop
 
     def new_connection(self) -> NativeConnection:
         return NativeConnection()
