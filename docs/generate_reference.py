@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import builtins
 import dataclasses
 import enum
 import functools
@@ -73,12 +74,23 @@ def home() -> dict[Any, tuple[str, str]]:
     """Page and name of every documented class; the module that defines it comes first."""
     found: dict[Any, tuple[str, str]] = {}
     for module in MODULES:
-        for name in module_of(module).__all__:
+        for name in names_of(module_of(module)):
             thing = getattr(module_of(module), name)
             is_here = getattr(thing, "__module__", "").startswith(f"{PACKAGE}.{module}")
             if is_class(thing) and (thing not in found or is_here):
                 found[thing] = module, name
     return found
+
+
+def names_of(module: types.ModuleType) -> list[str]:
+    """What a module exports, and its classes that ``import *`` leaves out, as they have the names
+    of built-in ones."""
+    own = (
+        name
+        for name, thing in vars(module).items()
+        if hasattr(builtins, name) and is_class(thing) and thing.__module__ == module.__name__
+    )
+    return list(dict.fromkeys((*module.__all__, *own)))
 
 
 # ---------------------------------------------------------------- text
@@ -452,7 +464,7 @@ def contents(module: types.ModuleType, names: list[str]) -> list[str]:
 
 def page(module_name: str) -> str:
     module = module_of(module_name)
-    names = sorted(module.__all__, key=str.lower)
+    names = sorted(names_of(module), key=str.lower)
     lines = [f"# {PACKAGE}.{module_name}", "", markdown(text(module)), ""]
     lines += contents(module, names)
     lines += example_of(module_name)
@@ -476,7 +488,7 @@ def undocumented(module_name: str) -> list[str]:
     """Public names of a module that nobody has said anything about."""
     module = module_of(module_name)
     missing = [] if text(module) else [module_name]
-    for name in module.__all__:
+    for name in names_of(module):
         thing = getattr(module, name)
         if is_class(thing):
             missing += [] if text(thing) else [name]
