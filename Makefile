@@ -40,7 +40,7 @@ $(VENV)/.dev: $(VENV)/.build
 # The peers of tests/interop. In Python, each has an environment of its own; all programs are built
 # from what stands in tests/interop/peers, with the versions that the lock files there name.
 PEER_SOURCES := tests/interop/peers
-GO_SOURCES := $(wildcard $(PEER_SOURCES)/webtransport-go/*)
+GO_SOURCES := $(shell find $(PEER_SOURCES)/webtransport-go -type f)
 RUST_SOURCES := $(shell find $(PEER_SOURCES)/rust -name '*.rs' -o -name 'Cargo.*')
 
 $(PEERS)/%/.installed: $(PEER_SOURCES)/requirements/%.txt
@@ -72,6 +72,9 @@ $(PEERS)/webtransport-go-0.13: $(GO_SOURCES) | go
 $(PEERS)/webtransport-go-0.9: $(GO_SOURCES) | go
 	cd $(PEER_SOURCES)/webtransport-go && go build -modfile=v0.9.mod -tags v09 -o $(CURDIR)/$@ .
 
+$(PEERS)/webtransport-go-runner: $(GO_SOURCES) | go
+	cd $(PEER_SOURCES)/webtransport-go && go build -o $(CURDIR)/$@ ./runner
+
 $(PEERS)/rust/.built: $(RUST_SOURCES)
 	cargo build --locked --quiet --manifest-path $(PEER_SOURCES)/rust/Cargo.toml --target-dir $(@D)
 	touch $@
@@ -79,7 +82,7 @@ $(PEERS)/rust/.built: $(RUST_SOURCES)
 PYTHON_PEERS := pywebtransport-0.8.1 pywebtransport-0.21.1 web-transport-quinn-0.1
 
 .PHONY: peers
-peers: $(PEERS)/webtransport-go-0.13 $(PEERS)/webtransport-go-0.9 $(PEERS)/rust/.built \
+peers: $(addprefix $(PEERS)/webtransport-go-,0.13 0.9 runner) $(PEERS)/rust/.built \
 	$(addprefix $(PEERS)/,$(addsuffix /.installed,$(PYTHON_PEERS)))
 
 .PHONY: chromium

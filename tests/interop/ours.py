@@ -88,7 +88,7 @@ class Session(end.Session):
 
     async def closed(self) -> tuple[int | None, str | None]:
         await self._session.wait_closed()
-        return self._session._close_code, self._session._close_reason
+        return self._session.close_code, self._session.close_reason
 
 
 class Ours(end.End):
@@ -118,6 +118,7 @@ class Ours(end.End):
             bind_port=port,
             engine=self._engine,
             wt_available_protocols=[end.PROTOCOL],
+            allowed_origins=["*"],
             close_timeout=CLOSE_TIMEOUT,
             **(SMALL if small else {}),
         )
