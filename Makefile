@@ -79,7 +79,7 @@ $(PEERS)/rust/.built: $(RUST_SOURCES)
 	cargo build --locked --quiet --manifest-path $(PEER_SOURCES)/rust/Cargo.toml --target-dir $(@D)
 	touch $@
 
-PYTHON_PEERS := pywebtransport-0.8.1 pywebtransport-0.21.1 web-transport-quinn-0.1
+PYTHON_PEERS := pywebtransport-0.8.1 pywebtransport-0.21.1 web-transport-quinn-0.1 peregrine-server-1.2
 
 .PHONY: peers
 peers: $(addprefix $(PEERS)/webtransport-go-,0.13 0.9 runner) $(PEERS)/rust/.built \

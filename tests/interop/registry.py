@@ -202,6 +202,41 @@ PEERS = [
         },
     ),
     Peer(
+        "peregrine-server 1.2",
+        python("peregrine-server-1.2", "peregrine_server.py"),
+        "PyPI, an ASGI server",
+        "07, capsules without DATA frames",
+        roles=("server",),
+        known={
+            ("server", "a subprotocol"): NO_SUBPROTOCOL,
+            ("server", "session flow control, small limits"): NO_FLOW_CONTROL,
+            ("server", "reset code of the client"): Known(
+                r"server: the end is {'fin': True}",
+                "tells its user of a reset as of an end",
+            ),
+            ("server", "reset code of the server"): Known(
+                r"server: `reset`: cannot: ", "has no way to reset a stream"
+            ),
+            ("server", "stop code of the client"): Known(
+                r"server: `stopped` waits for ever", "does not tell its user that a stream stopped"
+            ),
+            ("server", "stop code of the server"): Known(
+                r"server: `stop`: cannot: ", "has no way to stop a stream"
+            ),
+            ("server", "close of the client, code and reason"): Known(
+                r"server: the close is {'code': 0, 'reason': ''}",
+                "reads no capsules in DATA frames, as RFC 9297 has them",
+            ),
+            **{
+                ("server", f"close of the server{how}"): Known(
+                    r"client: the close is {'code': 0, 'reason': ''}",
+                    "sends its capsules without the DATA frames of RFC 9297",
+                )
+                for how in (", code and reason", " at once")
+            },
+        },
+    ),
+    Peer(
         "Chromium 156",
         [sys.executable, str(PROGRAMS / "browser.py"), "chromium"],
         "browser (Debian)",
