@@ -80,8 +80,7 @@ NO_STATUS = Known(
     "It tells its user that the session was rejected, not with which status.",
 )
 WEB_TRANSPORT_QUINN_REJECTS = Known(
-    r"client: `connect`: .*Session closed before ready: "
-    r"(the connection was lost|the server reset the request)",
+    r"client: `connect`: .*(the connection was (closed|lost)|the server reset the request)",
     "The web-transport-quinn crate closes its control stream, and so the connection, together with "
     "a rejection.",
 )
@@ -107,8 +106,9 @@ PEERS = [
         known={
             **both_roles(flow_control=NO_FLOW_CONTROL, subprotocol=NO_SUBPROTOCOL),
             ("server", "close of the server at once"): Known(
-                r"client: `connect`: ClientError: .*Session closed before ready: .*bye",
-                "closes the connection with its answer, which `connect()` takes for a failure",
+                r"client: `connect`: .*bye",
+                "closes the connection together with its answer, so `connect()` raises, with code "
+                "and reason",
             ),
             ("client", "an unknown path"): Known(
                 r"client: the answer is \{'status': None\}",
