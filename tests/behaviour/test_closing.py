@@ -41,10 +41,15 @@ async def close_near_connection(pair: Pair, end: str) -> None:
 
 
 async def close_far_connection(pair: Pair, end: str) -> None:
-    # Without a code it would be a clean end, which reads take for the end of their stream.
     connection = pair.other(end).connection
     assert connection is not None
     await connection.close(code=ErrorCodes.H3_INTERNAL_ERROR, reason="enough")
+
+
+async def close_far_connection_cleanly(pair: Pair, end: str) -> None:
+    connection = pair.other(end).connection
+    assert connection is not None
+    await connection.close(reason="enough")
 
 
 CAUSES: dict[str, Cause] = {
@@ -52,8 +57,9 @@ CAUSES: dict[str, Cause] = {
     "far-session": close_far_session,
     "near-connection": close_near_connection,
     "far-connection": close_far_connection,
+    "far-connection-cleanly": close_far_connection_cleanly,
 }
-CLEAN = {"far-connection"}
+CLEAN = {"far-connection-cleanly"}
 """Sessions end with code 0 there: what has not been read has ended, and nothing was lost."""
 QUICK = {"close_timeout": 0.5}
 """Closing waits so long for windows that never open."""
