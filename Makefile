@@ -142,8 +142,9 @@ demo-server: build ## a server that a browser can reach; prints what to paste
 # ---------------------------------------------------------------- documentation
 
 .PHONY: docs
-docs: $(VENV)/.dev build ## write docs/reference/api from the docstrings
+docs: $(VENV)/.dev build ## write docs/reference/api and the limits in SECURITY.md from the code
 	$(BIN)/python docs/generate_reference.py
+	$(BIN)/python docs/generate_limits.py
 
 # ---------------------------------------------------------------- tests
 

@@ -37,7 +37,7 @@ MIB = 1 << 20
 LOSS = 0.02
 IDLE_TIMEOUT = 5.0
 """Of the server, so that it forgets killed clients while the soak goes on."""
-WARM = 0.3
+WARM = 0.5
 """Share of the time in which memory may still grow."""
 ALLOWED_GROWTH = 10 * MIB
 """Between the medians of the first and the last third of the rest: what an allocator may move."""
