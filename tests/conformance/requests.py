@@ -9,6 +9,7 @@ import pytest
 
 from pywebtransport.exceptions import WebTransportError
 from tests.support import raw_http3 as h3
+from tests.support.raw_peer import SERVER_SETTINGS
 
 from .bench import (
     GREASE,
@@ -181,6 +182,14 @@ async def extended_connect_is_offered(bench: Bench) -> None:
         await talk.until(lambda: talk.peer.settings)
         assert talk.peer.settings is not None
         assert talk.peer.settings[h3.ENABLE_CONNECT_PROTOCOL] == 1
+    # A server that offers it, but not for WebTransport, is asked for nothing.
+    drafts = (h3.ENABLE_WEBTRANSPORT, h3.WEBTRANSPORT_MAX_SESSIONS, h3.WT_MAX_SESSIONS)
+    no = SERVER_SETTINGS | dict.fromkeys((*drafts, h3.WT_ENABLED), 0)
+    async with bench.asked(no) as (talk, connecting):
+        await talk.peer.wait_closed()
+        assert not any(stream.data for i, stream in talk.peer.streams.items() if i % 4 == 0)
+        with pytest.raises(WebTransportError):
+            await connecting
 
 
 @case("REQ-11")

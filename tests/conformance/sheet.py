@@ -53,8 +53,8 @@ SHEET: dict[str, str] = {
     "REQ-07": "pseudo-header fields unknown, twice, late or misplaced: S 0x10e",
     "REQ-08": "extended CONNECT with parts missing or empty: S 0x10e",
     "REQ-09": "plain CONNECT with parts of the other, and GET with :protocol: S 0x10e",
-    "REQ-10": ":protocol to a server that did not offer it: this one always does, and a client asks"
-    " only where it is offered",
+    "REQ-10": ":protocol to a server that did not offer it: this one always does; a client"
+    " asks no server that denies WebTransport",
     "REQ-11": "an unknown :protocol: 501, the connection goes on",
     "REQ-12": ":authority and host differ, user information: S 0x10e",
     "REQ-13": "content-length on CONNECT: S 0x10e",

@@ -78,6 +78,10 @@ def malformed(attacker: Attacker, session: int) -> int:
     return attacker.bidi(h3.headers_frame([(":method", "CONNECT"), ("X", "y")]))
 
 
+def malformed_with_fin(attacker: Attacker, session: int) -> int:
+    return attacker.bidi(h3.headers_frame([(":method", "CONNECT"), ("X", "y")]), fin=True)
+
+
 def refused_by_the_application(attacker: Attacker, session: int) -> int:
     return attacker.bidi(h3.connect_frame(path="/nowhere"), fin=True)
 
@@ -94,6 +98,7 @@ def plain_request(attacker: Attacker, session: int) -> int:
 REFUSALS: list[Opening] = [
     grease,
     malformed,
+    malformed_with_fin,
     refused_by_the_application,
     of_an_ended_session,
     plain_request,
