@@ -20,6 +20,9 @@ SessionError                             SessionClosedError         SessionLostE
 in common                                SessionClosedError         ConnectionLostError
 ================  =====================  =========================  =======================
 
+A session that ended without a close, because the peer reset it or broke a rule, has errors in the
+third column that are a SessionResetError besides.
+
 What ``WebTransportClient.connect`` raises is a ClientError and of its own kind besides: see
 ConnectFailed and those below it. Each
 exception carries the code that goes (or came) over the wire, a dictionary of details, and the
@@ -50,6 +53,7 @@ __all__ = [
     "DatagramError",
     "DatagramLostError",
     "DatagramSessionClosedError",
+    "DatagramSessionResetError",
     "FlowControlError",
     "HandshakeError",
     "InvalidStateError",
@@ -60,10 +64,12 @@ __all__ = [
     "SessionClosedError",
     "SessionError",
     "SessionLostError",
+    "SessionResetError",
     "StreamError",
     "StreamLostError",
     "StreamResetError",
     "StreamSessionClosedError",
+    "StreamSessionResetError",
     "WebTransportError",
     "certificate_not_found",
     "datagram_too_large",
@@ -521,6 +527,16 @@ class SessionLostError(SessionClosedError, ConnectionLostError):
     """A session has ended because its connection was lost."""
 
 
+class SessionResetError(SessionClosedError):
+    """A session has ended without a close: the peer reset it (``closed_by`` is ``"remote"``), or
+    broke a rule of the protocol (``"local"``); ``error_code`` is HTTP/3's (RFC 9114 §8.1)."""
+
+    @property
+    def close_code(self) -> int:
+        """0: there is none of the application's."""
+        return 0
+
+
 class StreamResetError(StreamError):
     """The peer reset the stream, or asked this side to stop; ``error_code`` is the peer's."""
 
@@ -529,12 +545,20 @@ class StreamSessionClosedError(StreamError, SessionClosedError):
     """A stream has ended because its session was closed, with a code or before its end."""
 
 
+class StreamSessionResetError(StreamSessionClosedError, SessionResetError):
+    """A stream has ended because its session was reset."""
+
+
 class StreamLostError(StreamError, ConnectionLostError):
     """A stream has ended because its connection was lost."""
 
 
 class DatagramSessionClosedError(DatagramError, SessionClosedError):
     """No more datagrams: the session was closed."""
+
+
+class DatagramSessionResetError(DatagramSessionClosedError, SessionResetError):
+    """No more datagrams: the session was reset."""
 
 
 class DatagramLostError(DatagramError, ConnectionLostError):

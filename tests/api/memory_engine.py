@@ -145,13 +145,13 @@ class MemoryConnection:
         self._require_open()
         if session_id in self.peer.requests:
             del self.peer.requests[session_id]
-            self._tell_now("session_closed", (session_id, code, reason, "local"))
+            self._tell_now("session_closed", (session_id, code, reason, "local", None))
             return
         self._require(session_id)
         self._end_session(session_id)
-        self._tell_now("session_closed", (session_id, code, reason, "local"))
+        self._tell_now("session_closed", (session_id, code, reason, "local", None))
         self.peer._end_session(session_id)
-        self.peer.tell("session_closed", session_id, code, reason, "remote")
+        self.peer.tell("session_closed", session_id, code, reason, "remote", None)
 
     def drain_session(self, session_id: int) -> None:
         self._require(session_id)
@@ -336,8 +336,8 @@ class MemoryConnection:
 
     def close(self, *, code: int, reason: str) -> None:
         if not self.is_closed:
-            self._end(CloseInfo(code, reason, "local"))
-            self.peer._end(CloseInfo(code, reason, "remote"))
+            self._end(CloseInfo(code, reason, "local", None))
+            self.peer._end(CloseInfo(code, reason, "remote", None))
 
     def lose(self) -> None:
         """The network is gone: both ends time out."""

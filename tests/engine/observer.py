@@ -106,7 +106,9 @@ class Observer:
     def session_draining(self, session_id: int) -> None:
         self._tell("session_draining", session_id)
 
-    def session_closed(self, session_id: int, code: int, reason: str, by: str) -> None:
+    def session_closed(
+        self, session_id: int, code: int, reason: str, by: str, error: int | None
+    ) -> None:
         self._tell("session_closed", session_id, code, reason, by)
 
     def streams_available(self, session_id: int, unidirectional: bool) -> None:

@@ -313,13 +313,15 @@ class Keeping(Observer):
         self.datagrams: list[bytes] = []
         super().__init__(connection)
 
-    def session_closed(self, session_id: int, code: int, reason: str, by: str) -> None:
+    def session_closed(
+        self, session_id: int, code: int, reason: str, by: str, error: int | None
+    ) -> None:
         for _, stream_id in self.of("stream_opened"):
             self.left[stream_id] = b""
             while data := self.connection.stream_read(stream_id, 1000):
                 self.left[stream_id] += data
         self.datagrams = self.connection.receive_datagrams(session_id, 1000)
-        super().session_closed(session_id, code, reason, by)
+        super().session_closed(session_id, code, reason, by, error)
 
 
 @pytest.mark.parametrize("is_late", [False, True])

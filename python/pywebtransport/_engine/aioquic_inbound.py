@@ -221,7 +221,7 @@ class Inbound:
         logger.debug("the peer sent GOAWAY %d", request_id)
 
     def session_closed(
-        self, session_id: int, code: int, reason: str, by: str, _error: int | None
+        self, session_id: int, code: int, reason: str, by: str, error: int | None
     ) -> None:
         self.requests.discard(session_id)
         session = self.sessions.pop(session_id, None)
@@ -231,7 +231,7 @@ class Inbound:
             self._quic.outgoing.end_session(session_id)
         for unidirectional in (False, True):
             self.streams_wanted.pop((session_id, unidirectional), None)
-        self._tell(self._sink.session_closed, session_id, code, reason, by)
+        self._tell(self._sink.session_closed, session_id, code, reason, by, error)
 
     def session_draining(self, session_id: int) -> None:
         self._tell(self._sink.session_draining, session_id)

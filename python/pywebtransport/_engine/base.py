@@ -128,10 +128,12 @@ class ConnectionSink(Protocol):
     def session_draining(self, session_id: int) -> None:
         """DRAIN capsule or GOAWAY; the session stays usable."""
 
-    def session_closed(self, session_id: int, code: int, reason: str, by: str) -> None:
-        """The session ended, exactly once; its streams have been told before, but for receiving
-        sides that had come whole. These, and datagrams, can be read while this runs, and may be
-        gone afterwards.
+    def session_closed(
+        self, session_id: int, code: int, reason: str, by: str, error: int | None
+    ) -> None:
+        """The session ended, exactly once; ``error`` is the HTTP/3 code of an end that was neither
+        CLOSE nor FIN. Its streams have been told before, but for receiving sides that had come
+        whole. These, and datagrams, can be read while this runs, and may be gone afterwards.
         """
 
     def streams_available(self, session_id: int, unidirectional: bool) -> None:

@@ -93,10 +93,12 @@ class Link:
         if session is not None:
             session._on_draining()
 
-    def session_closed(self, session_id: int, code: int, reason: str, by: str) -> None:
+    def session_closed(
+        self, session_id: int, code: int, reason: str, by: str, error: int | None
+    ) -> None:
         session = self.sessions.get(session_id)
         if session is not None:
-            session._on_closed(code, reason, by)
+            session._on_closed(code, reason, by, error)
 
     def streams_available(self, session_id: int, unidirectional: bool) -> None:
         session = self.sessions.get(session_id)

@@ -132,7 +132,7 @@ class WebTransportDatagramTransport(EventEmitter):
     def __aiter__(self) -> Self:
         """The datagrams that come, until the session or the transport is closed.
 
-        A session that ends with a code, or is lost, raises what :meth:`receive` raises.
+        A session that ends with a code, is reset or is lost, raises what :meth:`receive` raises.
         """
         return self
 
@@ -140,7 +140,7 @@ class WebTransportDatagramTransport(EventEmitter):
         try:
             return await self.receive()
         except DatagramSessionClosedError as error:
-            if error.close_code:
+            if error.error_code:
                 raise
         except DatagramLostError:
             raise

@@ -19,11 +19,14 @@ from pywebtransport._words import peer_text
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
+    DatagramError,
     DatagramLostError,
     DatagramSessionClosedError,
+    DatagramSessionResetError,
     SessionClosedError,
     SessionError,
     SessionLostError,
+    SessionResetError,
     StreamError,
     TimeoutError,
     WebTransportError,
@@ -68,6 +71,7 @@ class SessionBase(Ending, EventEmitter):
         "_announcement",
         "_bytes_sent",
         "_close_code",
+        "_close_error",
         "_close_reason",
         "_closed_by",
         "_closed_waiters",
@@ -150,6 +154,7 @@ class SessionBase(Ending, EventEmitter):
         """The answer when it was not 2xx; 0: the server gave none."""
         self._response_headers: Headers = {}
         self._close_code = 0
+        self._close_error: int | None = None
         self._close_reason = ""
         self._closed_by = ""
         self._is_cut = False
@@ -191,6 +196,7 @@ class SessionBase(Ending, EventEmitter):
                 "_status",
                 "_response_headers",
                 "_close_code",
+                "_close_error",
                 "_close_reason",
                 "_closed_by",
             ),
@@ -312,12 +318,15 @@ class SessionBase(Ending, EventEmitter):
         if self._datagrams is not None:
             self._datagrams._on_readable()
 
-    def _on_closed(self, code: int, reason: str, by: str) -> None:
+    def _on_closed(self, code: int, reason: str, by: str, error: int | None = None) -> None:
         """The session has ended, once; wake whoever waits in it."""
         if self._state == SessionState.CLOSED:
             return
         link, control_id = self._link, self._control_id
         self._state = SessionState.CLOSED
+        if error is not None and by != "transport":
+            self._close_error = error
+            reason = reason or f"the peer reset the session with HTTP/3 code {error:#x}"
         self._close_code, self._close_reason, self._closed_by = code, reason, by
         self._stats.closed_at = time.time()
         if link is not None and control_id is not None:
@@ -327,7 +336,7 @@ class SessionBase(Ending, EventEmitter):
                 self._incoming.end()
             streams = [each for each in link.streams.values() if each._session is self]
             for stream in streams:
-                if by != "local":
+                if by != "local" or error is not None:
                     stream._take_rest()
                 stream._lose()
             if self._stats.ready_at is not None:
@@ -360,10 +369,14 @@ class SessionBase(Ending, EventEmitter):
                     transport._inbox.put(datagrams)
                     self._datagrams = transport
         if transport is not None:
-            kind = DatagramLostError if self._is_lost() else DatagramSessionClosedError
+            kind: type[DatagramError] = DatagramSessionClosedError
+            if self._is_lost():
+                kind = DatagramLostError
+            elif self._close_error is not None:
+                kind = DatagramSessionResetError
             text = f"the datagram transport is closed: {self._end_text()}"
             # Not a method of this session, which would be in a circle with its transport.
-            end = self._session_id, self._close_code, self._close_reason, self._closed_by
+            end = self._session_id, self._end_code(), self._close_reason, self._closed_by
             transport._session_ended(partial(datagrams_ended, kind, text, *end))
 
     async def _announce_closed(self, data: dict[str, Any]) -> None:
@@ -482,6 +495,8 @@ class SessionBase(Ending, EventEmitter):
         if self._state != SessionState.CLOSED:
             return f"the session is {self._state.value}"
         said = f" ({peer_text(self._close_reason)})" if self._close_reason else ""
+        if self._close_error is not None:
+            return f"the session was reset, HTTP/3 code {self._close_error:#x}{said}"
         if self._closed_by == "local":
             return f"this side closed the session with code {self._close_code}{said}"
         if self._closed_by == "remote":
@@ -498,11 +513,20 @@ class SessionBase(Ending, EventEmitter):
     def _ended_well(self) -> bool:
         """Whether one side closed it, with the code that says that all is well."""
         is_closed = self._state == SessionState.CLOSED and not self._is_cut
-        return is_closed and not self._close_code and self._closed_by != "transport"
+        is_broken = self._close_code or self._close_error is not None
+        return is_closed and not is_broken and self._closed_by != "transport"
 
     def _closed_error(self) -> SessionClosedError:
-        kind = SessionLostError if self._is_lost() else SessionClosedError
-        return self._of_the_end(kind(self._end_text(), error_code=self._close_code))
+        kind = SessionClosedError
+        if self._is_lost():
+            kind = SessionLostError
+        elif self._close_error is not None:
+            kind = SessionResetError
+        return self._of_the_end(kind(self._end_text(), error_code=self._end_code()))
+
+    def _end_code(self) -> int:
+        """What an error says: the application's code, or HTTP/3's of a session that was reset."""
+        return self._close_code if self._close_error is None else self._close_error
 
     def _of_the_end(self, error: AnyError) -> AnyError:
         """Say in an error how the session ended."""

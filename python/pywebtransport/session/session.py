@@ -124,9 +124,18 @@ class WebTransportSession(StreamingSession):
     def close_code(self) -> int | None:
         """The application's code that the session ended with; None while it lives.
 
-        0 when the connection ended without a code of a session's.
+        0 when it ended without a code of a session's: see ``close_error`` and ``closed_by``.
         """
         return self._close_code if self.is_closed else None
+
+    @property
+    def close_error(self) -> int | None:
+        """HTTP/3's code (RFC 9114 §8.1) of a session that ended without a close; else None.
+
+        ``closed_by`` is ``"remote"`` when the peer reset it, ``"local"`` when the peer broke a
+        rule.
+        """
+        return self._close_error
 
     @property
     def close_reason(self) -> str | None:

@@ -21,6 +21,7 @@ from pywebtransport.exceptions import (
     StreamLostError,
     StreamResetError,
     StreamSessionClosedError,
+    StreamSessionResetError,
     WebTransportError,
 )
 from pywebtransport.stream.statistics import StreamDiagnostics, StreamStats
@@ -104,10 +105,11 @@ class Owner(Protocol):
     """What a stream asks of its session."""
 
     _state: SessionState
-    _close_code: int
+    _close_error: int | None
 
     def _ended_well(self) -> bool: ...
     def _initialized(self) -> Link: ...
+    def _end_code(self) -> int: ...
     def _is_lost(self) -> bool: ...
     def _of_the_end(self, error: AnyError) -> AnyError: ...
     def _stream_closed(self, stream: Any) -> None: ...
@@ -329,11 +331,16 @@ class StreamBase(Ending, EventEmitter):
         if session._state != SessionState.CLOSED:
             return self._error(text)
         is_lost = session._is_lost()
-        error = (StreamLostError if is_lost else StreamSessionClosedError)(
+        kind: type[StreamError] = StreamSessionClosedError
+        if is_lost:
+            kind = StreamLostError
+        elif session._close_error is not None:
+            kind = StreamSessionResetError
+        error = kind(
             text,
             stream_id=self._stream_id,
             stream_state=self.state,
-            error_code=None if is_lost else session._close_code,
+            error_code=None if is_lost else session._end_code(),
         )
         return session._of_the_end(error)
 

@@ -407,6 +407,7 @@ impl Endpoint {
                         code: 0,
                         reason: String::new(),
                         by: pywt_core::ClosedBy::Transport,
+                        error: None,
                     },
                 ));
             }

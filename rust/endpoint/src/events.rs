@@ -87,7 +87,7 @@ impl Connection {
                 code,
                 reason,
                 by,
-                ..
+                error,
             } => {
                 self.forget_session(session);
                 self.closed_first = by == ClosedBy::Local;
@@ -96,6 +96,7 @@ impl Connection {
                     code,
                     reason,
                     by,
+                    error,
                 }
             }
             CoreEvent::SessionWritable { session } => return self.wake_writers(session),

@@ -39,6 +39,8 @@ pub enum Notification {
         reason: String,
         /// Who ended it.
         by: ClosedBy,
+        /// Wire code when it did not end by CLOSE or FIN.
+        error: Option<u64>,
     },
     /// Finish what runs: the peer drains the session or goes away.
     SessionDraining(SessionId),

@@ -72,6 +72,7 @@ impl Connection {
                 code: 0,
                 reason: error.to_string(),
                 by: ClosedBy::Transport,
+                error: None,
             });
         }
     }

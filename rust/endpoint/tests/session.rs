@@ -435,7 +435,8 @@ fn a_session_ends_with_code_and_reason_after_its_streams() {
             session: 0,
             code: 42,
             reason: "done".into(),
-            by: ClosedBy::Remote
+            by: ClosedBy::Remote,
+            error: None,
         })
     );
     assert!(told.contains(&Notification::StreamReset {

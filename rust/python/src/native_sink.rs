@@ -64,8 +64,9 @@ impl Sink {
                 code,
                 reason,
                 by,
+                error,
             } => {
-                let closed = (session, code, reason, closed_by(by));
+                let closed = (session, code, reason, closed_by(by), error);
                 object.call_method1(intern!(py, "session_closed"), closed)?;
             }
             Notification::SessionDraining(session) => {

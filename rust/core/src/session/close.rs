@@ -128,7 +128,7 @@ impl Connection {
                 code: 0,
                 reason,
                 by: ClosedBy::Remote,
-                error: code,
+                error: Some(code.unwrap_or(error::H3_REQUEST_CANCELLED)),
             },
         );
     }
