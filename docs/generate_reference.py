@@ -115,7 +115,8 @@ def markdown(doc: str) -> str:
         head, _, rest = block.partition("\n")
         if blocks and blocks[-1].endswith("::"):
             blocks[-1] = blocks[-1].removesuffix(":")
-            blocks.append(f"```python\n{textwrap.dedent(block)}\n```")
+            kind = "text" if block.lstrip().startswith("what ended") else "python"
+            blocks.append(f"```{kind}\n{textwrap.dedent(block)}\n```")
             continue
         if "├" in block or "│" in block:
             blocks.append(f"```text\n{block}\n```")
@@ -167,6 +168,9 @@ def parameters(thing: Any, *, is_bound: bool) -> list[str]:
     shown: list[str] = []
     is_keyword_only = False
     found = list(inspect.signature(thing).parameters.values())[1 if is_bound else 0 :]
+    if hasattr(thing, "__signature__") and not isinstance(thing, type):
+        # `first_by_position`: introspection tells the documented API, this page what may be typed.
+        found[0] = found[0].replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
     for parameter in found:
         if parameter.kind is parameter.KEYWORD_ONLY and not is_keyword_only:
             is_keyword_only = True

@@ -161,7 +161,10 @@ def _load(path: str) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificates(data)[0]
     except ValueError as error:
-        raise _unusable(path, error) from error
+        reason: object = error
+        if b"PRIVATE KEY-----" in data:
+            reason = "it is a private key; are certfile and keyfile swapped?"
+        raise _unusable(path, reason) from error
 
 
 def _new_key(rsa_size: int | None) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
@@ -172,9 +175,9 @@ def _new_key(rsa_size: int | None) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivat
     return rsa.generate_private_key(public_exponent=65537, key_size=rsa_size)
 
 
-def _unusable(path: str, error: Exception) -> CertificateError:
+def _unusable(path: str, reason: object) -> CertificateError:
     return CertificateError(
-        f"{path} holds no usable certificate: {error}",
+        f"{path} holds no usable certificate: {reason}",
         certificate_path=path,
         certificate_error="unusable",
     )

@@ -7,8 +7,9 @@ another field, must not steer a terminal, and must not fill the disk.
 from __future__ import annotations
 
 import re
+from typing import Any
 
-__all__ = ["peer_path", "peer_text", "redacted"]
+__all__ = ["address_text", "peer_path", "peer_text", "redacted"]
 
 LIMIT = 200
 """Characters of a peer that are shown."""
@@ -34,6 +35,14 @@ def peer_text(words: object, *, limit: int = LIMIT, is_quoted: bool = True) -> s
 def peer_path(path: str | None) -> str:
     """A requested path as :func:`peer_text`; a query, which may hold a token, is ``?...``."""
     return peer_text(_without_query(path or "/"))
+
+
+def address_text(address: tuple[Any, ...] | None) -> str:
+    """``host:port``, an IPv6 address in brackets; ``-`` when it is not known."""
+    if address is None:
+        return "-"
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def redacted(url: str) -> str:

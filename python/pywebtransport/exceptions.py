@@ -9,16 +9,13 @@ WebTransportError
 
 ``ConnectionError`` and ``TimeoutError`` are also the built-in classes of these names, and no part
 of ``import *``, which would hide those. What goes on
-in a session ends in one of three ways, whatever it is that ends:
+in a session ends in one of three ways, whatever it is that ends::
 
-================  =====================  =========================  =======================
-what ended        the peer reset it      the session was closed     the connection was lost
-================  =====================  =========================  =======================
-StreamError       StreamResetError       StreamSessionClosedError   StreamLostError
-DatagramError                            DatagramSessionClosedError DatagramLostError
-SessionError                             SessionClosedError         SessionLostError
-in common                                SessionClosedError         ConnectionLostError
-================  =====================  =========================  =======================
+    what ended        the peer reset it      the session was closed     the connection was lost
+    StreamError       StreamResetError       StreamSessionClosedError   StreamLostError
+    DatagramError                            DatagramSessionClosedError DatagramLostError
+    SessionError                             SessionClosedError         SessionLostError
+    in common                                SessionClosedError         ConnectionLostError
 
 A session that ended without a close, because the peer reset it or broke a rule, has errors in the
 third column that are a SessionResetError besides.

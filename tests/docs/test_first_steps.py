@@ -7,9 +7,17 @@ import re
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pywebtransport import (
+    ClientConfig,
+    ServerApp,
+    ServerConfig,
+    WebTransportClient,
+    WebTransportSession,
+)
 from tests.support.certificate import make_certificate
 from tests.support.laboratory import free_port
 
@@ -32,6 +40,7 @@ def test_the_first_program_of_the_readme_is_short() -> None:
         ("docs/tutorial/echo.md", "b'hello'\n"),
         ("docs/howto/rpc.md", "2.0\n-32602\n3.0\n0.5 -32601\n"),
         ("docs/howto/pubsub.md", "weather.berlin b'rain'\n"),
+        ("docs/howto/auth.md", "401\nb'anna'\nb'anna'\n"),
     ],
 )
 async def test_server_and_client_of_the_page_talk(
@@ -59,3 +68,71 @@ async def test_server_and_client_of_the_page_talk(
     finally:
         serving.terminate()
         await serving.communicate()
+
+
+async def test_a_server_lives_as_long_as_an_asgi_application(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trusted = ClientConfig(ca_certs=make_certificate(tmp_path).certfile)
+    page: dict[str, Any] = {}
+    port = str(free_port())
+    exec(programs("docs/howto/asgi.md")[0].replace("4433", port), page)
+    async with WebTransportClient(config=trusted) as client:
+        async with page["lifespan"](None):
+            session = await client.connect(f"https://127.0.0.1:{port}/live")
+            (served,) = page["sessions"]
+            await served.send_datagram("hello")
+            transport = await session.create_datagram_transport()
+            assert await transport.receive(timeout=5) == b"hello"
+        await session.wait_closed()
+    assert (session.close_code, session.close_reason) == (0, "server shutdown")
+    assert not page["sessions"]
+
+
+async def test_a_handler_learns_of_the_shutdown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trusted = ClientConfig(ca_certs=make_certificate(tmp_path).certfile)
+    page: dict[str, Any] = {}
+    for code in programs("docs/howto/shutdown.md"):
+        exec(code, page)
+    app = page["app"]
+    async with WebTransportClient(config=trusted) as client:
+        async with app:
+            await app.server.listen(host="127.0.0.1", port=free_port())
+            session = await client.connect(f"https://127.0.0.1:{app.server.local_address[1]}/clock")
+            transport = await session.create_datagram_transport()
+            assert await transport.receive(timeout=5) == b"tick"
+        await session.wait_closed()
+    # The handler returned by itself: one that is cancelled has the reason "server shutdown".
+    assert (session.close_code, session.close_reason) == (0, "")
+
+
+async def test_figures_of_who_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pair = make_certificate(tmp_path)
+    app = ServerApp(config=ServerConfig(certfile=pair.certfile, keyfile=pair.keyfile))
+    lines: asyncio.Queue[str] = asyncio.Queue()
+
+    def told(*words: object) -> None:
+        lines.put_nowait(" ".join(map(str, words)))
+
+    page: dict[str, Any] = {"ServerConfig": ServerConfig, "print": told}
+    for code in programs("docs/howto/production.md"):
+        exec(code, page)
+
+    @app.route("/stay")
+    async def stay(session: WebTransportSession) -> None:
+        await session.wait_closed()
+
+    async with app, WebTransportClient(config=ClientConfig(ca_certs=pair.certfile)) as client:
+        await app.server.listen(host="127.0.0.1", port=free_port())
+        assert app.server.local_address is not None
+        await client.connect(f"https://127.0.0.1:{app.server.local_address[1]}/stay?token=1")
+        task = asyncio.create_task(page["figures"](app))
+        session, server = await lines.get(), await lines.get()
+        task.cancel()
+    assert re.match(r"\('127.0.0.1', \d+\) /stay\?token=1 \d+\.\d ms \d+ \d+ 0\.0$", session)
+    assert "'connections_accepted': 1" in server

@@ -46,6 +46,7 @@ from pywebtransport._engine.rules import (
     connect_error,
     connect_timed_out,
 )
+from pywebtransport._words import address_text
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import CertificateError, HandshakeError, TimeoutError
 
@@ -345,7 +346,7 @@ def inbound_limits(config: ClientConfig | ServerConfig, handshake_timeout: float
 
 
 def _bind_error(error: OSError, address: tuple[Any, ...]) -> OSError:
-    return OSError(error.errno, f"cannot listen on {address[0]}:{address[1]}: {error.strerror}")
+    return OSError(error.errno, f"cannot listen on {address_text(address)}: {error.strerror}")
 
 
 def _connect_error(

@@ -40,6 +40,7 @@ from pywebtransport._engine.native_settings import (
 )
 from pywebtransport._engine.rules import connect_timed_out
 from pywebtransport._native import EndpointClient
+from pywebtransport._words import address_text
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import ConnectionError, TimeoutError
 
@@ -123,7 +124,7 @@ class NativeEngine:
                             on_connection=on_connection,
                         )
                 except OSError as error:
-                    text = f"cannot listen on {address}:{port}: {error.strerror}"
+                    text = f"cannot listen on {address_text((address, port))}: {error.strerror}"
                     refused = OSError(error.errno, text)
                     if error.errno not in NO_SUCH_ADDRESS:
                         raise refused from error

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 from pywebtransport._keywords import first_by_position
 from pywebtransport._waiting import wait_within
-from pywebtransport._words import peer_path
+from pywebtransport._words import address_text, peer_path
 from pywebtransport.config import ServerConfig
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import MiddlewareRejected, SessionError, WebTransportError
@@ -292,7 +292,9 @@ class ServerApp:
         handler = self._router.route_request(session=session)
         if handler is None:
             logger.info(
-                "no route: path=%s peer=%s", peer_path(session.path), session.remote_address
+                "no route: path=%s peer=%s",
+                peer_path(session.path),
+                address_text(session.remote_address),
             )
             session._reject(NOT_FOUND, {})
             return None

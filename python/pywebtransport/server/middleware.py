@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pywebtransport._sparse_log import SparseLog
-from pywebtransport._words import peer_path, peer_text
+from pywebtransport._words import address_text, peer_path, peer_text
 from pywebtransport.exceptions import MiddlewareRejected, ServerError
 from pywebtransport.types import AuthHandlerProtocol, MiddlewareProtocol
 from pywebtransport.utils import get_logger
@@ -256,7 +256,9 @@ def create_logging_middleware() -> MiddlewareProtocol:
 
     async def log(*, session: Any) -> bool:
         logger.info(
-            "session request: path=%s peer=%s", peer_path(session.path), session.remote_address
+            "session request: path=%s peer=%s",
+            peer_path(session.path),
+            address_text(session.remote_address),
         )
         return True
 

@@ -16,7 +16,7 @@ from pywebtransport._engine.select import get_engine
 from pywebtransport._origins import Origins
 from pywebtransport._sparse_log import SparseLog
 from pywebtransport._waiting import where
-from pywebtransport._words import peer_path, peer_text
+from pywebtransport._words import address_text, peer_path, peer_text
 from pywebtransport.config import ServerConfig
 from pywebtransport.connection.base import request_data
 from pywebtransport.connection.connection import WebTransportConnection
@@ -193,8 +193,7 @@ class WebTransportServer(EventEmitter):
         self._listener = listener
         self._closed = asyncio.Event()
         self._stats.start_time = time.time()
-        bound = [address[:2] for address in listener.local_addresses]
-        logger.info("listening on %s", ", ".join(f"{_host(host)}:{port}" for host, port in bound))
+        logger.info("listening on %s", ", ".join(map(address_text, listener.local_addresses)))
 
     async def _bind(self, address: tuple[str, int]) -> EngineListener:
         certfile = self._config.certfile
@@ -217,7 +216,7 @@ class WebTransportServer(EventEmitter):
             text = error.message if isinstance(error, WebTransportError) else str(error)
             if isinstance(error, OSError) and error.strerror:
                 text = error.strerror
-            place = f"cannot listen on {address[0]}:{address[1]}: "
+            place = f"cannot listen on {address_text(address)}: "
             raise ServerError(place + text.removeprefix(place), bind_address=address) from error
 
     async def reload_certificate(
@@ -380,14 +379,16 @@ class WebTransportServer(EventEmitter):
     def _take(self, engine: EngineConnection, *, is_open: bool) -> WebTransportConnection | None:
         if not is_open or self._is_draining:
             self._stats.connections_rejected += 1
-            logger.info("connection from %s refused: going away", engine.remote_address)
+            logger.info(
+                "connection from %s refused: going away", address_text(engine.remote_address)
+            )
             engine.close(code=ErrorCodes.H3_NO_ERROR, reason=GOING_AWAY)
             return None
         if len(self._connection_manager) >= self._config.max_connections:
             self._stats.connections_rejected += 1
             self._crowds.warning(
                 "connection from %s refused: max_connections=%d are open",
-                engine.remote_address,
+                address_text(engine.remote_address),
                 self._config.max_connections,
             )
             engine.close(code=ErrorCodes.H3_EXCESSIVE_LOAD, reason="too many connections")
@@ -415,7 +416,7 @@ class WebTransportServer(EventEmitter):
         except SessionError:
             self._crowds.warning(
                 "session from %s rejected: max_sessions=%d are open",
-                session.remote_address,
+                address_text(session.remote_address),
                 self._config.max_sessions,
             )
             session._reject(TOO_MANY_REQUESTS, {})
@@ -424,7 +425,7 @@ class WebTransportServer(EventEmitter):
         if not self._origins.allow(fields.get("origin"), fields.get(":authority")):
             self._strangers.warning(
                 "session from %s rejected: the page's origin %s is none of allowed_origins",
-                _peer(session),
+                address_text(session.remote_address),
                 peer_text(fields["origin"]),
             )
             session._reject(FORBIDDEN, {})
@@ -457,7 +458,7 @@ class WebTransportServer(EventEmitter):
             logger.info(
                 "session rejected: path=%s peer=%s status=%s session=%s",
                 peer_path(session._path),
-                _peer(session),
+                address_text(session._connection.remote_address),
                 session._status or "none, the client left",
                 session._session_id,
             )
@@ -466,7 +467,7 @@ class WebTransportServer(EventEmitter):
             "session closed: path=%s peer=%s code=%d reason=%s by=%s streams=%d after %s"
             " session=%s",
             peer_path(session._path),
-            _peer(session),
+            address_text(session._connection.remote_address),
             session._close_code,
             peer_text(session._close_reason),
             session._closed_by,
@@ -482,7 +483,7 @@ class WebTransportServer(EventEmitter):
             logger.info(
                 "session open: path=%s peer=%s session=%s",
                 peer_path(session._path),
-                _peer(session),
+                address_text(session._connection.remote_address),
                 session._session_id,
             )
 
@@ -503,15 +504,6 @@ class WebTransportServer(EventEmitter):
         self._tasks.discard(task)
         if self._idle is not None:
             self._look_idle()
-
-
-def _host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _peer(session: SessionBase) -> str:
-    address = session._connection.remote_address
-    return "-" if address is None else f"{address[0]}:{address[1]}"
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,67 @@
+"""What a server says: addresses as one types them, and which file is the wrong one."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from pywebtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient
+from pywebtransport.constants import ENGINES
+from pywebtransport.exceptions import ClientError, ServerError
+from tests.support.certificate import make_certificate
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_every_line_names_an_address_in_the_same_way(
+    engine: str, host: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="pywebtransport.server")
+    pair = make_certificate(tmp_path)
+    app = ServerApp(
+        config=ServerConfig(
+            certfile=pair.certfile,
+            keyfile=pair.keyfile,
+            bind_host=host.strip("[]"),
+            bind_port=0,
+            engine=engine,
+        )
+    )
+    trusted = ClientConfig(ca_certs=pair.certfile, engine=engine)
+    async with app, WebTransportClient(config=trusted) as client:
+        await app.server.listen()
+        assert app.server.local_address is not None
+        at = f"{host}:{app.server.local_address[1]}"
+        with pytest.raises(ClientError, match="404"):
+            await client.connect(f"https://{at}/nowhere")
+    lines = caplog.messages
+    assert f"listening on {at}" in lines
+    told = [line for line in lines if "/nowhere" in line]
+    assert len(told) == 2
+    assert all(f" peer={host}:" in line for line in told)
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+async def test_an_address_in_use_is_named_once(engine: str, tmp_path: Path) -> None:
+    pair = make_certificate(tmp_path)
+    config = ServerConfig(
+        certfile=pair.certfile, keyfile=pair.keyfile, bind_host="::1", bind_port=0, engine=engine
+    )
+    async with ServerApp(config=config) as first, ServerApp(config=config) as second:
+        await first.server.listen()
+        assert first.server.local_address is not None
+        port = first.server.local_address[1]
+        with pytest.raises(ServerError) as caught:
+            await second.server.listen(port=port)
+    assert caught.value.message == f"cannot listen on [::1]:{port}: Address already in use"
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+async def test_swapped_files_are_told(engine: str, tmp_path: Path) -> None:
+    pair = make_certificate(tmp_path)
+    config = ServerConfig(certfile=pair.keyfile, keyfile=pair.certfile, engine=engine)
+    async with ServerApp(config=config) as app:
+        with pytest.raises(ServerError, match="private key; are certfile and keyfile swapped"):
+            await app.server.listen(host="127.0.0.1")
