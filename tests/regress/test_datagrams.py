@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from pywebtransport import ClientConfig, WebTransportClient
 from pywebtransport.datagram import (
     DatagramBroadcaster,
     DatagramReliabilityLayer,
@@ -21,6 +22,9 @@ from pywebtransport.types import EventType
 from tests.api.ends import turns
 from tests.behaviour.conftest import MakeSite
 from tests.behaviour.site import within
+from tests.support.certificate import Certificate
+from tests.support.raw_http3 import control_stream, response_frame
+from tests.support.raw_peer import SERVER_SETTINGS, RawServer
 
 
 async def test_a_payload_too_large_is_the_caller_s_fault(site: MakeSite) -> None:
@@ -41,6 +45,29 @@ async def test_a_payload_too_large_is_the_caller_s_fault(site: MakeSite) -> None
         assert stopped.value.value == 2
         assert len(asyncio.all_tasks()) == before
         assert await broadcaster.get_transport_count() == 2
+
+
+async def test_a_peer_without_room_for_a_session_s_id_takes_no_datagrams(
+    engine: str, certificate: Certificate
+) -> None:
+    """Type and id are two bytes already; not even an empty payload is sent."""
+    config = ClientConfig(engine=engine, ca_certs=certificate.certfile)
+    async with (
+        RawServer(certificate, max_datagram_frame_size=1) as server,
+        WebTransportClient(config=config) as client,
+    ):
+        connecting = asyncio.create_task(client.connect(f"https://127.0.0.1:{server.port}/"))
+        peer = await server.accept()
+        peer.send(peer.open(unidirectional=True), control_stream(SERVER_SETTINGS))
+        request, _ = await peer.request()
+        peer.send(request, response_frame())
+        transport = await (await within(connecting)).create_datagram_transport()
+        for payload in (b"", b"x"):
+            with pytest.raises(DatagramError, match="the peer takes no datagrams"):
+                await transport.send(payload)
+        await peer.round_trip()
+        assert peer.datagrams == []
+        peer.close()
 
 
 async def test_json_that_nests_too_deep_is_no_json(site: MakeSite) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -240,6 +241,25 @@ async def test_close_frees_the_port_whatever_handlers_do(
         assert took < 2
         assert is_free(place.port)
         assert "test_shutdown.py" in caplog.text
+
+
+async def test_stubborn_handler_is_waited_for_once(
+    engine: str, certificate: Certificate, caplog: pytest.LogCaptureFixture
+) -> None:
+    let_go = asyncio.Event()
+    place = Place(engine, certificate, close_timeout=0.5, graceful_timeout=0)
+
+    @place.app.route(path="/")
+    async def stubborn(session: WebTransportSession) -> None:
+        while not let_go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await let_go.wait()
+
+    with caplog.at_level(logging.ERROR, "pywebtransport.server"):
+        async with place:
+            await place.connect()
+    let_go.set()
+    assert caplog.text.count("is left running") == 1
 
 
 async def test_handler_of_the_end_that_waits_does_not_block_close(

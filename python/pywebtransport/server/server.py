@@ -344,6 +344,8 @@ class WebTransportServer(EventEmitter):
             task.cancel()
         for task in left & handlers:
             logger.error("a handler ignores its cancellation and is left running: %s", where(task))
+        # Nobody waits for them again.
+        self._tasks -= left
 
     def _look_idle(self) -> None:
         if self._idle is not None and not self._tasks and not self._session_manager:

@@ -507,13 +507,17 @@ fn fields_that_are_not_the_applications_to_send_are_refused() {
     }
     let mut bench = Bench::server();
     bench.request_session(0);
-    let response = Response {
-        headers: vec![("wt-protocol".into(), "\"a\"".into())],
-        ..Response::default()
-    };
-    assert!(field_error("wt-protocol")(
-        bench.conn.accept(0, response, bench.now)
-    ));
+    for name in ["wt-protocol", "content-length"] {
+        let headers = vec![(name.to_owned(), "1".to_owned())];
+        let response = Response {
+            headers: headers.clone(),
+            ..Response::default()
+        };
+        let accepted = bench.conn.accept(0, response, bench.now);
+        assert!(field_error(name)(accepted), "{name}");
+        let rejected = bench.conn.reject(0, 404, &headers, bench.now);
+        assert!(field_error(name)(rejected), "{name}");
+    }
     assert!(bench.conn.session(0).is_some());
 }
 

@@ -268,10 +268,14 @@ impl Connection {
             .max_datagram_size()
             .ok_or(Error::DatagramsUnsupported)?;
         let prefix = self.datagram_prefix(session)?;
-        if prefix.len() + data.len() > limit {
+        // A peer whose limit is below every prefix takes none.
+        let room = limit
+            .checked_sub(prefix.len())
+            .ok_or(Error::DatagramsUnsupported)?;
+        if data.len() > room {
             return Err(Error::DatagramTooLarge {
                 size: data.len(),
-                limit: limit.saturating_sub(prefix.len()),
+                limit: room,
             });
         }
         let mut frame = Vec::with_capacity(prefix.len() + data.len());

@@ -38,8 +38,9 @@ const OWN_REQUEST: [&str; 5] = [
     "content-length",
     "host",
 ];
-/// Fields of a response that this crate writes.
-const OWN_RESPONSE: [&str; 2] = [PROTOCOL, DRAFT02_RESPONSE];
+/// Fields of a response that this crate writes, or that none of its responses has: a 2xx to CONNECT
+/// must not (RFC 9110 §9.3.6), and others are without content.
+const OWN_RESPONSE: [&str; 3] = [PROTOCOL, DRAFT02_RESPONSE, "content-length"];
 
 /// One session, from the request to the first sign of its end.
 #[derive(Debug)]
