@@ -222,11 +222,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workload", action="append", choices=WORKLOADS)
     parser.add_argument("--only", action="append", help="contenders whose name contains this")
+    parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="PYTHON",
+        help="the Python of an environment with another build of this library, as one more",
+    )
     parser.add_argument("--output", type=Path, default=RESULTS / "peers.json")
     parser.add_argument("--no-ceiling", action="store_true")
     arguments = parser.parse_args()
 
     libraries = contenders(arguments.only)
+    if arguments.before:
+        libraries[:0] = [
+            Contender(f"before: {c.name}", arguments.before, c.api, c.environment, c.slow)
+            for c in libraries
+            if c.python == Path(sys.executable)
+        ]
     workloads = arguments.workload or WORKLOADS
     bulk = [w for w in workloads if w in ("upload", "download")]
     ceiling = build_ceiling() if bulk and not arguments.no_ceiling else None
@@ -254,7 +266,7 @@ def main() -> None:
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(data, indent=1) + "\n")
-    is_whole = not arguments.only and not arguments.workload
+    is_whole = not (arguments.only or arguments.workload or arguments.before)
     report.write(arguments.output, ROOT / "docs" if is_whole else None)
 
 
