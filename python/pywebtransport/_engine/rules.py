@@ -43,8 +43,9 @@ CONNECT_STREAMS = 16
 """Bidirectional streams allowed beside those of the application, for requests."""
 CRITICAL_STREAMS = 8
 """Unidirectional streams allowed beside those of the application: control, QPACK, GREASE."""
-HANDSHAKE_TIMEOUT = 10.0
-"""How long a client may take to complete its handshake with a server."""
+HANDSHAKE_TIMEOUT = 30.0
+"""How long a client may take to complete its handshake with a server. Its repetitions double from a
+fraction of a second: with a fifth of the packets lost, one in a hundred needs more than ten."""
 
 LINGER = 1.0
 """Seconds after the peer's last FIN until a server closes the connection. Browsers just leave it;
