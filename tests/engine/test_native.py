@@ -140,6 +140,11 @@ def chain(certificate: Certificate, paths: Path) -> str:
     return str(path)
 
 
+def tls_bytes(client: EngineConnection) -> int:
+    """What TLS has read, each byte once, however often a machine under load repeats packets."""
+    return int(client.stats().extra["tls_bytes_received"])
+
+
 async def test_second_connection_resumes_the_first(
     server_config: Make, client_config: Make, certificate: Certificate, chain: str
 ) -> None:
@@ -149,18 +154,16 @@ async def test_second_connection_resumes_the_first(
     for _ in range(4):
         client = await lab.connect()
         await echo_once(client, await lab.accepted.get())
-        received.append(client.stats().bytes_received)
+        received.append(tls_bytes(client))
         client.close(code=0x100, reason="")
         await client.wait_closed()
-    # A machine under load repeats packets.
-    resumed = min(received[1:])
-    assert received[0] > resumed + 9 * 300, received
+    assert received[0] > max(received[1:]) + 9 * 300, received
     # Another certificate to trust makes another client, which has to look at everything.
     stranger = Lab(server_config(), client_config(server_certificate_hashes=[certificate.sha256]))
     stranger.engine, stranger.listener = lab.engine, lab.listener
     client = await stranger.connect()
     await echo_once(client, await lab.accepted.get())
-    assert client.stats().bytes_received > resumed + 9 * 300
+    assert tls_bytes(client) > max(received[1:]) + 9 * 300
     await lab.listener.close()
 
 

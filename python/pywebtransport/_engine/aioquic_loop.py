@@ -161,6 +161,9 @@ class LoopConnection:
             ),
             extra={
                 **core,
+                "bytes_lost": quic.bytes_lost,
+                "min_rtt": quic.min_rtt,
+                "rtt_variation": quic.rtt_variation,
                 "datagrams_sent": quic.datagrams_sent,
                 "datagrams_lost": quic.datagrams_lost,
                 "datagrams_waiting": len(quic.outgoing),

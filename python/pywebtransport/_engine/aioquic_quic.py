@@ -108,6 +108,18 @@ class Quic(PacketWriter):
         return self._loss._rtt_smoothed
 
     @property
+    def min_rtt(self) -> float | None:
+        return self._loss.min_rtt
+
+    @property
+    def rtt_variation(self) -> float | None:
+        return self._loss.rtt_variation
+
+    @property
+    def bytes_lost(self) -> int:
+        return self._loss.bytes_lost
+
+    @property
     def congestion_window(self) -> int:
         return self._loss.congestion_window
 

@@ -33,12 +33,24 @@ class Recovery(QuicPacketRecovery):
     """Loss recovery that counts what it declares lost."""
 
     packets_lost = 0
+    bytes_lost = 0
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._pacer = Pacer(max_datagram_size=options["max_datagram_size"])
 
+    @property
+    def min_rtt(self) -> float | None:
+        """Seconds; None before the first round trip."""
+        return self._rtt_min if self._rtt_initialized else None
+
+    @property
+    def rtt_variation(self) -> float | None:
+        """Seconds; None before the first round trip."""
+        return self._rtt_variance if self._rtt_initialized else None
+
     def _on_packets_lost(self, *, packets: Iterable[QuicSentPacket], **details: Any) -> None:
         lost = list(packets)
         self.packets_lost += len(lost)
+        self.bytes_lost += sum(packet.sent_bytes for packet in lost)
         super()._on_packets_lost(packets=lost, **details)

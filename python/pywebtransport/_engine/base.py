@@ -101,7 +101,8 @@ class EngineStats:
     packets_lost: int = 0
     datagrams_dropped: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
-    """Counters of the protocol core, and where each datagram is. Those that the application sent
+    """``bytes_lost``, ``min_rtt``, ``rtt_variation`` where the engine tells, counters of the
+    protocol core, and where each datagram is. Those that the application sent
     are ``datagrams_sent``, of which QUIC took ``datagrams_lost`` for lost, ``datagrams_waiting``,
     or ``datagrams_dropped_outgoing``; those that came are with the application or
     ``datagrams_dropped_incoming`` (its queue was full) or ``datagrams_dropped_early`` (they were

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pywebtransport.datagram.broadcaster import DatagramBroadcaster
 from pywebtransport.datagram.reliability import DatagramReliabilityLayer
+from pywebtransport.datagram.statistics import WebTransportDatagramStats
 from pywebtransport.datagram.structured import StructuredDatagramTransport
 from pywebtransport.datagram.transport import (
     DatagramMessage,
@@ -19,5 +20,6 @@ __all__ = [
     "DatagramStats",
     "DatagramTransportDiagnostics",
     "StructuredDatagramTransport",
+    "WebTransportDatagramStats",
     "WebTransportDatagramTransport",
 ]

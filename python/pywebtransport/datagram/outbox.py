@@ -33,6 +33,7 @@ class Outbox:
         "_sender",
         "bytes_sent",
         "drops",
+        "expired",
         "failures",
         "largest",
         "limit",
@@ -63,6 +64,8 @@ class Outbox:
         self.bytes_sent = 0
         self.failures = 0
         self.drops = 0
+        self.expired = 0
+        """Of the drops, those whose ``ttl`` was over."""
         self.smallest: float = inf
         self.largest = 0
         self.total_time = 0.0
@@ -84,6 +87,7 @@ class Outbox:
         """
         if ttl is not None and ttl <= 0:
             self.drops += 1
+            self.expired += 1
             raise DatagramError(f"the datagram has expired: ttl={ttl}")
         link = self._link
         if link is None:
@@ -135,6 +139,7 @@ class Outbox:
             data, queued_at, ttl = entry
             if ttl is not None and time.time() - queued_at > ttl:
                 self.drops += 1
+                self.expired += 1
                 continue
             started = time.perf_counter()
             try:

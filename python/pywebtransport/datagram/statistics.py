@@ -8,7 +8,7 @@ from typing import Any
 
 from pywebtransport.types import SessionId
 
-__all__ = ["DatagramStats", "DatagramTransportDiagnostics"]
+__all__ = ["DatagramStats", "DatagramTransportDiagnostics", "WebTransportDatagramStats"]
 
 
 @dataclass(kw_only=True)
@@ -103,3 +103,17 @@ class DatagramTransportDiagnostics:
         if stats.avg_send_time > 0.1:
             issues.append(f"Slow sends: {stats.avg_send_time:.3f}s average")
         return issues
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebTransportDatagramStats:
+    """Counts of datagrams, with the members of W3C WebTransport."""
+
+    dropped_incoming: int
+    """Received ones that made room for newer ones before they were read."""
+    expired_incoming: int
+    """0: received ones have no age limit."""
+    expired_outgoing: int
+    """Not sent, because their ``ttl`` was over."""
+    lost_outgoing: int
+    """Sent in packets that QUIC took for lost, of all sessions of the connection together."""

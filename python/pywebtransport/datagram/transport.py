@@ -17,7 +17,11 @@ from pywebtransport.datagram.inbox import BATCH, Inbox
 from pywebtransport.datagram.message import DatagramMessage
 from pywebtransport.datagram.outbox import Outbox
 from pywebtransport.datagram.queue import DatagramQueue
-from pywebtransport.datagram.statistics import DatagramStats, DatagramTransportDiagnostics
+from pywebtransport.datagram.statistics import (
+    DatagramStats,
+    DatagramTransportDiagnostics,
+    WebTransportDatagramStats,
+)
 from pywebtransport.events import EventEmitter, EventHandler, HandlerT
 from pywebtransport.exceptions import (
     DatagramError,
@@ -323,6 +327,21 @@ class WebTransportDatagramTransport(EventEmitter):
         except (TypeError, ValueError, RecursionError) as error:
             raise DatagramError(f"the object cannot be JSON: {error}") from error
         await self.send(data=text.encode(), priority=priority, ttl=ttl)
+
+    def stats(self) -> WebTransportDatagramStats:
+        """What became of the datagrams that did not arrive; also after the end.
+
+        Raises:
+            DatagramError: The transport is not initialized.
+        """
+        self._initialized()
+        assert self._link is not None
+        return WebTransportDatagramStats(
+            dropped_incoming=self._inbox.dropped + self._receive_drops(),
+            expired_incoming=0,
+            expired_outgoing=self._outbox.expired,
+            lost_outgoing=self._link.engine.stats().extra["datagrams_lost"],
+        )
 
     def enable_heartbeat(self, *, interval: float = 30.0) -> None:
         """Send ``HEARTBEAT:<unix seconds>`` now and every ``interval`` seconds, at priority 1.

@@ -7,5 +7,11 @@ from pywebtransport.session.session import (
     SessionStats,
     WebTransportSession,
 )
+from pywebtransport.session.statistics import WebTransportConnectionStats
 
-__all__ = ["SessionDiagnostics", "SessionStats", "WebTransportSession"]
+__all__ = [
+    "SessionDiagnostics",
+    "SessionStats",
+    "WebTransportConnectionStats",
+    "WebTransportSession",
+]

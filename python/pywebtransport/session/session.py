@@ -16,6 +16,7 @@ from pywebtransport._link.sides import Connection
 from pywebtransport._waiting import wait_among
 from pywebtransport._words import peer_path
 from pywebtransport.constants import ErrorCodes
+from pywebtransport.datagram.statistics import WebTransportDatagramStats
 from pywebtransport.datagram.structured import StructuredDatagramTransport
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
 from pywebtransport.events import EventEmitter
@@ -24,7 +25,11 @@ from pywebtransport.exceptions import (
 )
 from pywebtransport.manager.stream import StreamManager
 from pywebtransport.session.managed import SessionStreams
-from pywebtransport.session.statistics import SessionDiagnostics, SessionStats
+from pywebtransport.session.statistics import (
+    SessionDiagnostics,
+    SessionStats,
+    WebTransportConnectionStats,
+)
 from pywebtransport.session.streams import StreamingSession
 from pywebtransport.stream.base import check_code
 from pywebtransport.stream.stream import (
@@ -465,6 +470,29 @@ class WebTransportSession(StreamingSession):
         await wait_among(self._closed_waiters, future)
 
     # Looking at it.
+
+    def stats(self) -> WebTransportConnectionStats:
+        """What the connection has done so far, with the session's datagrams; also after the end.
+
+        Raises:
+            SessionError: The session is not initialized.
+        """
+        link, transport = self._initialized(), self._datagrams
+        engine = link.engine.stats()
+        if transport is not None:
+            return WebTransportConnectionStats.of(engine, transport.stats())
+        assert self._control_id is not None
+        try:
+            dropped = link.engine.datagrams_dropped(self._control_id)
+        except (EngineClosed, SessionRefused):
+            dropped = 0
+        datagrams = WebTransportDatagramStats(
+            dropped_incoming=dropped,
+            expired_incoming=0,
+            expired_outgoing=0,
+            lost_outgoing=engine.extra["datagrams_lost"],
+        )
+        return WebTransportConnectionStats.of(engine, datagrams)
 
     async def diagnostics(self) -> SessionDiagnostics:
         """A snapshot of the figures."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
+from pywebtransport._engine.base import EngineStats
+from pywebtransport.datagram.statistics import WebTransportDatagramStats
 from pywebtransport.types import SessionId, SessionState
 
-__all__ = ["SessionDiagnostics", "SessionStats"]
+__all__ = ["SessionDiagnostics", "SessionStats", "WebTransportConnectionStats"]
 
 MINIMUM_SAMPLE = 50
 IDLE_LIMIT = 3600.0
@@ -81,3 +83,51 @@ class SessionDiagnostics:
         if self.datagram_receive_buffer_size > DATAGRAM_BACKLOG:
             issues.append(f"{self.datagram_receive_buffer_size} datagrams wait to be received")
         return issues
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebTransportConnectionStats:
+    """Of the connection that carries a session, with the members of W3C WebTransport.
+
+    Sizes in bytes, times in seconds (W3C has milliseconds). None: the engine does not tell. A
+    packet is a UDP datagram.
+    """
+
+    bytes_sent: int
+    bytes_received: int
+    bytes_lost: int
+    """In packets that were taken for lost."""
+    packets_sent: int
+    packets_received: int
+    packets_lost: int
+    smoothed_rtt: float
+    rtt_variation: float | None
+    """The native engine does not tell."""
+    min_rtt: float | None
+    """None before the first round trip."""
+    estimated_send_rate: int | None
+    """Bits a second: a congestion window each smoothed round trip. None before the first one."""
+    datagrams: WebTransportDatagramStats
+    bytes_sent_overhead: int | None = None
+    """No engine tells."""
+    bytes_acknowledged: int | None = None
+    """No engine tells."""
+    at_send_capacity: bool | None = None
+    """No engine tells."""
+
+    @classmethod
+    def of(cls, engine: EngineStats, datagrams: WebTransportDatagramStats) -> Self:
+        """From what an engine counts."""
+        return cls(
+            bytes_sent=engine.bytes_sent,
+            bytes_received=engine.bytes_received,
+            bytes_lost=engine.extra["bytes_lost"],
+            packets_sent=engine.packets_sent,
+            packets_received=engine.packets_received,
+            packets_lost=engine.packets_lost,
+            smoothed_rtt=engine.rtt,
+            rtt_variation=engine.extra.get("rtt_variation"),
+            min_rtt=engine.extra["min_rtt"],
+            estimated_send_rate=int(engine.cwnd * 8 / engine.rtt) if engine.rtt else None,
+            datagrams=datagrams,
+        )

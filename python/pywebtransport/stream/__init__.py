@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from pywebtransport.stream.broadcaster import StreamBroadcaster
+from pywebtransport.stream.statistics import (
+    WebTransportReceiveStreamStats,
+    WebTransportSendStreamStats,
+    WebTransportStreamStats,
+)
 from pywebtransport.stream.stream import (
     StreamDiagnostics,
     StreamStats,
@@ -20,6 +25,9 @@ __all__ = [
     "StreamType",
     "StructuredStream",
     "WebTransportReceiveStream",
+    "WebTransportReceiveStreamStats",
     "WebTransportSendStream",
+    "WebTransportSendStreamStats",
     "WebTransportStream",
+    "WebTransportStreamStats",
 ]

@@ -23,6 +23,7 @@ from pywebtransport.stream.base import (
     StreamBase,
     check_code,
 )
+from pywebtransport.stream.statistics import WebTransportReceiveStreamStats
 from pywebtransport.types import StreamDirection
 
 __all__ = ["WebTransportReceiveStream"]
@@ -391,6 +392,15 @@ class WebTransportReceiveStream(StreamBase):
                     continue
                 self._readable = False
             await self._wait_readable(link)
+
+    def stats(self) -> WebTransportReceiveStreamStats:
+        """How far the data has come; also after the end."""
+        return WebTransportReceiveStreamStats(
+            bytes_received=self._bytes_received, bytes_read=self._bytes_read()
+        )
+
+    def _bytes_read(self) -> int:
+        return self._bytes_received - (len(self._pending) - self._offset)
 
     def _probe(self) -> None:
         """See whether the data has ended, where that would end the stream.

@@ -23,6 +23,7 @@ from pywebtransport.stream.base import (
     StreamBase,
     check_code,
 )
+from pywebtransport.stream.statistics import WebTransportSendStreamStats
 from pywebtransport.types import Buffer, Data, StreamDirection
 
 __all__ = ["WebTransportSendStream"]
@@ -302,6 +303,13 @@ class WebTransportSendStream(StreamBase):
             raise self._error(f"stream {stream_id} is receive only")
         what = "reset" if self._sending == RESET else "ended"
         raise self._error(f"stream {stream_id} is not writable: this side has {what} it")
+
+    def stats(self) -> WebTransportSendStreamStats:
+        """How far the data has come; also after the end."""
+        return WebTransportSendStreamStats(bytes_written=self._bytes_written())
+
+    def _bytes_written(self) -> int:
+        return self._bytes_sent + self._backlog_size()
 
     def _on_writable(self) -> None:
         link = self._link

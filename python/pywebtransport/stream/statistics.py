@@ -8,7 +8,13 @@ from typing import Any
 
 from pywebtransport.types import StreamId
 
-__all__ = ["StreamDiagnostics", "StreamStats"]
+__all__ = [
+    "StreamDiagnostics",
+    "StreamStats",
+    "WebTransportReceiveStreamStats",
+    "WebTransportSendStreamStats",
+    "WebTransportStreamStats",
+]
 
 
 @dataclass(kw_only=True)
@@ -62,3 +68,33 @@ class StreamDiagnostics:
     stats: StreamStats
     read_buffer_size: int
     write_buffer_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebTransportSendStreamStats:
+    """Of the half that this side writes, in bytes, with the members of W3C WebTransport.
+
+    None: no engine tells.
+    """
+
+    bytes_written: int
+    """Taken from the application."""
+    bytes_sent: int | None = None
+    """Sent at least once."""
+    bytes_acknowledged: int | None = None
+    """That the peer has acknowledged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebTransportReceiveStreamStats:
+    """Of the half that this side reads, in bytes, with the members of W3C WebTransport."""
+
+    bytes_received: int
+    """Taken from QUIC, which may have more until the application reads on."""
+    bytes_read: int
+    """Given to the application."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebTransportStreamStats(WebTransportSendStreamStats, WebTransportReceiveStreamStats):
+    """Of both halves of a bidirectional stream."""

@@ -10,7 +10,11 @@ from pywebtransport._keywords import first_by_position
 from pywebtransport.stream.base import OPEN
 from pywebtransport.stream.receive import WebTransportReceiveStream
 from pywebtransport.stream.send import WebTransportSendStream
-from pywebtransport.stream.statistics import StreamDiagnostics, StreamStats
+from pywebtransport.stream.statistics import (
+    StreamDiagnostics,
+    StreamStats,
+    WebTransportStreamStats,
+)
 from pywebtransport.types import StreamDirection, StreamState
 from pywebtransport.utils import get_logger
 
@@ -66,6 +70,14 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         """
         await self.reset(error_code=code)
         await self.stop_receiving(error_code=code)
+
+    def stats(self) -> WebTransportStreamStats:
+        """How far the data of both halves has come; also after the end."""
+        return WebTransportStreamStats(
+            bytes_written=self._bytes_written(),
+            bytes_received=self._bytes_received,
+            bytes_read=self._bytes_read(),
+        )
 
     def _is_whole(self) -> bool:
         """Whether it is as good as new: both halves open, nothing to read, nothing to send."""

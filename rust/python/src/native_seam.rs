@@ -132,6 +132,8 @@ impl EndpointSeam {
         fields.set_item("datagrams_dropped", dropped)?;
         let extra = PyDict::new(py);
         extra.set_item("min_rtt", quic.min_rtt.as_secs_f64())?;
+        extra.set_item("bytes_lost", quic.bytes_lost)?;
+        extra.set_item("tls_bytes_received", quic.tls_received)?;
         extra.set_item("mtu", quic.mtu)?;
         extra.set_item("congestion_events", quic.congestion_events)?;
         extra.set_item("sessions", core.sessions)?;

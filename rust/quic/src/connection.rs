@@ -89,6 +89,10 @@ pub struct Stats {
     pub packets_received: u64,
     /// Packets declared lost.
     pub packets_lost: u64,
+    /// Bytes of the packets declared lost.
+    pub bytes_lost: u64,
+    /// Bytes of TLS messages received, each counted once.
+    pub tls_received: u64,
     /// Congestion events.
     pub congestion_events: u64,
     /// Datagrams that left in packets.
@@ -462,6 +466,8 @@ impl Connection {
             packets_sent: stats.udp_tx.datagrams - u64::from(self.withheld_probe > 0),
             packets_received: stats.udp_rx.datagrams,
             packets_lost: stats.path.lost_packets,
+            bytes_lost: stats.path.lost_bytes,
+            tls_received: self.sideband.tls_received(),
             congestion_events: stats.path.congestion_events,
             datagrams_sent: stats.frame_tx.datagram,
             datagrams_waiting: self.datagrams.given

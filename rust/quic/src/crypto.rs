@@ -241,6 +241,7 @@ impl crypto::Session for Session {
                 "TLS message after the handshake",
             ));
         };
+        self.sideband.add_tls_received(data.len());
         tls.read_hs(data).map_err(|reason| {
             self.sideband
                 .set_certificate_fault(CertificateFault::of(&reason));

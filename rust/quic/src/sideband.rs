@@ -28,6 +28,7 @@ pub(crate) struct Sideband {
     has_datagrams_in_flight: AtomicBool,
     datagrams: Mutex<DatagramsInFlight>,
     certificate_fault: Mutex<Option<CertificateFault>>,
+    tls_received: AtomicU64,
 }
 
 impl Sideband {
@@ -77,6 +78,15 @@ impl Sideband {
     /// From now on packets may have datagrams.
     pub(crate) fn set_sends_datagrams(&self) {
         self.sends_datagrams.store(true, Ordering::Relaxed);
+    }
+
+    /// Bytes of TLS messages that came, each counted once.
+    pub(crate) fn tls_received(&self) -> u64 {
+        self.tls_received.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_tls_received(&self, size: usize) {
+        self.tls_received.fetch_add(size as u64, Ordering::Relaxed);
     }
 
     /// Datagrams whose packets were acknowledged, and those whose packets were lost.
