@@ -138,3 +138,22 @@ async def test_every_waiter_of_a_server_wakes(
     near, far = await (await place.pair()).stream()
     await near.write(data=b"on")
     assert await within(far.read()) == b"on"
+
+
+async def test_a_server_closes_beside_handlers_of_silent_clients(
+    site: MakeSite,
+    engine: str,
+    certificate: Certificate,
+    silence: signal.Signals,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A cancelled handler that waits for the dead to take what was written gives up in time."""
+    place = await site(server={"close_timeout": 0.5, "keep_alive": False})
+    async with client_process(engine, certificate, place.url) as process:
+        session = await within(place.sessions.get(), 2 * PATIENCE)
+        writer = await session.create_unidirectional_stream()
+        async with silenced(process, silence):
+            await writer.write(data=b"nobody takes this")
+            await within(place.app.server.close())
+    assert session.is_closed
+    assert "ignores its cancellation" not in caplog.text

@@ -167,6 +167,11 @@ class Quic(PacketWriter):
         self.kept += len(data)
         self.activate(stream.stream_id)
 
+    def unsent(self, stream_id: int) -> int:
+        """Bytes written on a stream that no packet has carried yet."""
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else stream.sender.unsent
+
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         stream = self._streams.get(stream_id)
         if stream is None or stream.sender.is_finished or stream.sender.is_reset:

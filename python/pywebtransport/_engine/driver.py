@@ -129,7 +129,7 @@ class Driver:
         own: dict[str, Callable[..., None]] = {
             "close_connection": self._close_connection,
             "reset_stream": self._reset_stream,
-            "send_stream": quic.send_stream_data,
+            "send_stream": self._send_stream,
             "stop_sending": self._stop_stream,
             "stream_data": self._on_stream_data,
             "stream_opened": self._on_stream_opened,
@@ -388,6 +388,10 @@ class Driver:
     def _close_connection(self, code: int, reason: str) -> None:
         self._quic.close(error_code=code, reason_phrase=reason)
 
+    def _send_stream(self, stream_id: int, data: bytes, fin: bool) -> None:
+        self._quic.send_stream_data(stream_id, data, fin)
+        self.core.handle_unsent(unsent_bytes(self._quic, stream_id))
+
     def _reset_stream(self, stream_id: int, code: int, reliable_size: int) -> None:
         try:
             if reliable_size:
@@ -456,6 +460,15 @@ def max_datagram_payload(quic: Any) -> int:
         room = quic.configuration.max_datagram_size - PACKET_OVERHEAD
         largest = max(0, min(room, peer_max_datagram_frame_size(quic) - DATAGRAM_OVERHEAD))
     return int(largest)
+
+
+def unsent_bytes(quic: Any, stream_id: int) -> int:
+    """What QUIC holds back of a stream; 0 for a QUIC that does not tell (qh3)."""
+    tell = getattr(quic, "unsent", None)
+    if tell is not None:
+        return int(tell(stream_id))
+    stream = getattr(quic, "_streams", {}).get(stream_id)  # aioquic has no method for it
+    return 0 if stream is None else stream.sender._buffer_stop - stream.sender.highest_offset
 
 
 def peer_max_datagram_frame_size(quic: Any) -> int:

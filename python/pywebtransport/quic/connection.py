@@ -140,6 +140,10 @@ class QuicConnection:
         """
         _checked(self._core.send_stream_data, stream_id, bytes(data), end_stream)
 
+    def unsent(self, stream_id: int) -> int:
+        """Bytes of ``send_stream_data`` that the peer's limits hold back."""
+        return self._core.unsent(stream_id)
+
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         """End the sending side with RESET_STREAM; queued data is dropped."""
         _checked(self._core.reset_stream, stream_id, error_code)

@@ -56,6 +56,8 @@ TOO_MANY_REQUESTS = 429
 INTERNAL_SERVER_ERROR = 500
 SERVICE_UNAVAILABLE = 503
 
+CANCELLATION_GRACE = 0.1
+"""Seconds in which a handler has to end that is cancelled a second time."""
 GOING_AWAY = "server shutdown"
 """The reason of the close that sessions see when their server ends; its code is 0."""
 
@@ -340,8 +342,12 @@ class WebTransportServer(EventEmitter):
         if not handlers | closing:
             return
         _, left = await asyncio.wait(handlers | closing, timeout=max(0.0, deadline - loop.time()))
-        for task in left & closing:
+        if not left:
+            return
+        # A handler that was cancelled may be closing its session, and wait for a peer that is gone.
+        for task in left:
             task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCELLATION_GRACE)
         for task in left & handlers:
             logger.error("a handler ignores its cancellation and is left running: %s", where(task))
         # Nobody waits for them again.

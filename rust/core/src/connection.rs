@@ -215,8 +215,8 @@ impl Connection {
 
     /// QUIC has not taken `bytes` of what [`Action::SendStream`] gave it for one stream: over
     /// [`Limits::max_unsent_bytes`](crate::Limits) the connection closes.
-    pub fn handle_unsent(&mut self, bytes: usize, now: Time) {
-        self.input(now, |conn| {
+    pub fn handle_unsent(&mut self, bytes: usize) {
+        self.input(self.now, |conn| {
             match bytes > conn.config.limits.max_unsent_bytes {
                 true => Err(ConnectionError::Unsent(bytes)),
                 false => Ok(()),

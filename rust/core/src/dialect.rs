@@ -377,9 +377,13 @@ pub(crate) fn check_early(early: &Settings, now: &Settings) -> Result<(), Connec
 
 fn common(settings: &Settings, config: &Config, transport: &Transport) -> Vec<Dialect> {
     let get = |id| settings.get(id).unwrap_or(0);
+    let from_server = config.role == Role::Client;
+    // RFC 9220 §3: a server that says 0 takes no extended CONNECT, whatever else it says.
+    if from_server && settings.get(setting::ENABLE_CONNECT_PROTOCOL) == Some(0) {
+        return Vec::new();
+    }
     let connect_protocol = get(setting::ENABLE_CONNECT_PROTOCOL) == 1;
     let usable = |row: &&Row| {
-        let from_server = config.role == Role::Client;
         let missing = (row.needs_connect_protocol && from_server && !connect_protocol)
             || (row.needs_reset_stream_at && !transport.resets_at());
         config.dialects.contains(&row.dialect)

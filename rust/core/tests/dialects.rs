@@ -338,6 +338,25 @@ fn client_leaves_a_server_without_webtransport() {
     assert_eq!(bench.events.len(), 1);
 }
 
+/// RFC 9220 §3: an explicit 0 is a no; deployed servers that stay silent are asked.
+#[test]
+fn client_asks_no_server_that_denies_extended_connect() {
+    let all = Dialect::ALL.map(peer_settings);
+    for announced in all {
+        for (said, asks) in [(None, true), (Some(1), true), (Some(0), false)] {
+            let mut pairs = announced.clone();
+            pairs.retain(|(id, _)| *id != setting::ENABLE_CONNECT_PROTOCOL);
+            pairs.extend(said.map(|value| (setting::ENABLE_CONNECT_PROTOCOL, value)));
+            let mut bench = Bench::silent_client();
+            bench.conn.connect(0, request(), Time::ZERO).unwrap();
+            bench.recv(SERVER_CONTROL, &control_stream(&pairs));
+            let refused = Some(error::WT_REQUIREMENTS_NOT_MET);
+            let expected = if asks { None } else { refused };
+            assert_eq!(bench.connection_error(), expected, "{pairs:?}");
+        }
+    }
+}
+
 #[test]
 fn client_keeps_to_the_servers_session_limit() {
     let limit = [(setting::WT_MAX_SESSIONS_DRAFT07, 2)];

@@ -542,10 +542,10 @@ fn a_connection_close_of_the_webtransport_range_is_the_sessions_code() {
 fn bytes_that_quic_does_not_take_have_a_limit() {
     let limit = Config::server().limits.max_unsent_bytes;
     let mut bench = Bench::server_session(Dialect::Draft02);
-    bench.conn.handle_unsent(limit, bench.now);
+    bench.conn.handle_unsent(limit);
     bench.drain();
     assert_eq!(bench.connection_error(), None);
-    bench.conn.handle_unsent(limit + 1, bench.now);
+    bench.conn.handle_unsent(limit + 1);
     bench.drain();
     bench.assert_connection_error(error::H3_EXCESSIVE_LOAD);
 }

@@ -428,7 +428,7 @@ impl Connection {
             worked |= self.take_events();
             match std::mem::take(&mut self.most_unsent) {
                 0 => return worked,
-                bytes => self.core.handle_unsent(bytes, self.time(now)),
+                bytes => self.core.handle_unsent(bytes),
             }
         }
     }

@@ -206,6 +206,11 @@ impl CoreConnection {
         self.0.run(|core| core.handle_datagram(data, seconds(now)))
     }
 
+    /// QUIC still holds back so many bytes of `send_stream` for one stream.
+    fn handle_unsent(&mut self, size: usize) -> PyResult<()> {
+        self.0.run(|core| core.handle_unsent(size))
+    }
+
     fn handle_timeout(&mut self, now: f64) -> PyResult<()> {
         self.0.run(|core| core.handle_timeout(seconds(now)))
     }

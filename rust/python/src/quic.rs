@@ -208,6 +208,11 @@ impl QuicCore {
             .map_err(misuse)
     }
 
+    /// Bytes that the peer's limits hold back.
+    fn unsent(&mut self, stream_id: u64) -> PyResult<usize> {
+        self.inner.run(|quic| quic.unsent(stream_id))
+    }
+
     fn reset_stream(&mut self, stream_id: u64, error_code: u64) -> PyResult<()> {
         self.inner
             .run(|quic| quic.reset_stream(stream_id, error_code))?

@@ -95,6 +95,8 @@ enum Role {
 #[derive(Default)]
 struct Outgoing {
     queue: VecDeque<Bytes>,
+    /// Bytes in `queue`.
+    unsent: usize,
     fin: bool,
     /// A reset asked for before quinn could open the stream.
     reset: Option<u64>,
@@ -293,6 +295,7 @@ impl Standalone {
             return Err(Misuse::Finished(id));
         }
         if !data.is_empty() {
+            outgoing.unsent += data.len();
             outgoing.queue.push_back(data);
         }
         outgoing.fin |= fin;
@@ -302,6 +305,11 @@ impl Standalone {
         } else {
             Err(Misuse::Finished(id))
         }
+    }
+
+    /// Bytes of a stream that the peer's limits hold back.
+    pub fn unsent(&self, id: u64) -> usize {
+        self.outgoing.get(&id).map_or(0, |stream| stream.unsent)
     }
 
     /// RESET_STREAM; queued data is dropped.
@@ -572,7 +580,9 @@ impl Standalone {
             connection.reset(id, code, &[]);
         }
         while let Some(data) = outgoing.queue.front_mut() {
-            match connection.write_bytes(id, data).1 {
+            let (taken, state) = connection.write_bytes(id, data);
+            outgoing.unsent -= taken;
+            match state {
                 WriteState::Done => {
                     outgoing.queue.pop_front();
                 }
