@@ -166,7 +166,7 @@ async def test_acknowledgement_may_come_before_the_sender_is_told() -> None:
 
     arriving: list[asyncio.Future[None]] = []
     transport = Congested(session_id="s", datagram_sender=carry, max_datagram_size=100)
-    async with transport, DatagramReliabilityLayer(transport, ack_timeout=0.001) as layer:
+    async with transport, DatagramReliabilityLayer(transport, ack_timeout=0.5) as layer:
         await layer.send(data=b"x")
         assert not layer._pending
         with pytest.raises(DatagramError):

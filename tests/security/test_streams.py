@@ -235,6 +235,8 @@ async def test_close_without_credit_on_connect(serve: Serve) -> None:
                 sessions = [await attacker.session("/closes") for _ in range(20)]
                 seen = attacker.peer.streams
                 await attacker.peer.until(
-                    lambda seen=seen, sessions=sessions: all(seen[s].is_ended for s in sessions)
+                    lambda seen=seen, sessions=sessions: all(
+                        seen[s].stopped is not None for s in sessions
+                    )
                 )
     await target.settles(before)
