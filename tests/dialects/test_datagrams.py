@@ -41,7 +41,8 @@ async def test_never_more_than_the_peer_takes(serve, limit: int):
                 await datagrams.send(data=bytes(size))
                 taken.append(size)
             except DatagramError as error:
-                assert error.datagram_size == size
+                # One that takes no datagram at all is not told sizes.
+                assert error.datagram_size in (size, None)
         peer.datagram(h3.datagram(session_id, b"are you there"))
         assert await datagrams.receive() == b"are you there"
         await peer.until(lambda: len(peer.datagrams) == len(taken) or peer.closed)
