@@ -142,9 +142,11 @@ demo-server: build ## a server that a browser can reach; prints what to paste
 # ---------------------------------------------------------------- documentation
 
 .PHONY: docs
-docs: $(VENV)/.dev build ## write docs/reference/api and the limits in SECURITY.md from the code
+docs: $(VENV)/.dev build ## the site in target/docs; what is written from the code is written first
 	$(BIN)/python docs/generate_reference.py
 	$(BIN)/python docs/generate_limits.py
+	$(BIN)/sphinx-build --fail-on-warning --quiet --jobs auto docs target/docs
+	@echo "open target/docs/index.html"
 
 # ---------------------------------------------------------------- tests
 

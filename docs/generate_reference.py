@@ -270,13 +270,13 @@ def describe_member(name: str, member: Any) -> list[str]:
     if isinstance(member, property | functools.cached_property):
         kind = inspect.signature(function).return_annotation
         shown = [] if kind is NO_PARAMETER else ["```python", f"{name}: {annotation(kind)}", "```"]
-        return [f"#### {name}", "", *shown, "", markdown(text(function)), ""]
+        return [f"### {name}", "", *shown, "", markdown(text(function)), ""]
     is_static = isinstance(member, staticmethod)
     marks = ["classmethod"] if isinstance(member, classmethod) else []
     marks += ["staticmethod"] if is_static else []
     shown = function_signature(name, function, is_bound=not is_static)
     shown[1] = "".join(f"@{mark}\n" for mark in marks) + shown[1]
-    return [f"#### {name}", "", *shown, markdown(text(function)), ""]
+    return [f"### {name}", "", *shown, markdown(text(function)), ""]
 
 
 # ---------------------------------------------------------------- classes
@@ -520,6 +520,7 @@ def index() -> str:
     for name in MODULES:
         first = cell(text(module_of(name)).split("\n\n")[0])
         lines.append(f"| [{PACKAGE}.{name}]({name}.md) | {first} |")
+    lines += ["", "```{toctree}", ":hidden:", "", *MODULES, "```"]
     return "\n".join(lines) + "\n"
 
 
