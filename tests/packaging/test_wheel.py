@@ -47,6 +47,7 @@ def test_wheel_says_what_it_needs(wheel: Path) -> None:
     required = [line for line in text.splitlines() if line.startswith("Requires-Dist:")]
     assert [line for line in required if "extra ==" not in line] == [
         "Requires-Dist: aioquic>=1.7.2,<1.8",
+        "Requires-Dist: click>=8.1.7",
         "Requires-Dist: cryptography>=42",
     ]
     assert "Requires-Python: >=3.11" in text

@@ -1,0 +1,103 @@
+"""The command ``pywebtransport``: each verb is a module here with a click command ``command``.
+
+A verb's module is imported when the verb is used, so that none pays for another. Exit codes: 0 it
+worked, 1 it did not, 2 it was asked wrongly, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from pywebtransport.version import __version__
+
+__all__ = ["main"]
+
+VERBS = {
+    "serve": "Serve an application.",
+    "connect": "Open a session and talk over it.",
+    "cert": "Make a certificate, or show one and what browsers will say to it.",
+    "doctor": "Find out why a connection fails.",
+    "bench": "Measure a server.",
+    "demo": "Serve a page that shows what this library does.",
+}
+"""In the order of the help text; in one line what each verb's own help says at length."""
+
+INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells count."""
+
+
+class Verbs(click.Group):
+    """Loads a verb when it is used, and ends with one line where the library says why."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in VERBS if importlib.util.find_spec(f"{__name__}.{name}")]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command = importlib.import_module(f"{__name__}.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, VERBS[name]) for name in self.list_commands(ctx)])
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        if not standalone_mode:
+            return super().main(args, standalone_mode=False, **extra)
+        try:
+            status = super().main(args, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            from pywebtransport.exceptions import WebTransportError
+
+            if not isinstance(error, WebTransportError):
+                raise
+            click.ClickException(error.message).show()
+            sys.exit(1)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def show_version(ctx: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
+    if not is_asked or ctx.resilient_parsing:
+        return
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    click.echo(f"pywebtransport-native {__version__}, {python} on {platform.system()}")
+    ctx.exit()
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={
+        "color": False if os.environ.get("NO_COLOR") else None,
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+    subcommand_metavar="VERB [OPTIONS] [ARGUMENTS]...",
+    epilog="pywebtransport VERB --help has the options of a verb, and examples.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Print the version and exit.",
+)
+def main() -> None:
+    """WebTransport over HTTP/3: serve it, talk it, look into it."""
