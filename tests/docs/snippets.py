@@ -1,0 +1,166 @@
+"""The snippets of a page of documentation, and how they run.
+
+A page is read from its top; what stands behind the language of a block says what the block is:
+
+``python NAME.py``
+    A file of that name. One whose name begins with ``server`` is started, and runs until the page
+    ends; each other one runs to its end, with success.
+``python NAME.py by PEER``
+    The same with the interpreter of a peer of tests/interop: an older PyWebTransport.
+``python``
+    Lines of a program whose rest the page does not show: all of them run in one namespace, where
+    ``await`` works, too. ``<!-- python ... -->`` are lines that no reader sees.
+``text output``
+    What the program or the lines before have printed, without exception; ``…`` is any text.
+``NAME.html`` and others
+    A file, for what comes after it.
+
+The ports that pages name (4433, 8000) become free ones, and ``localhost.crt`` is there already.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+from typing import Any, Self
+
+from tests.support.certificate import make_certificate
+from tests.support.laboratory import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ROOT / ".cache/peers"
+PORTS = ("4433", "8000")
+UDP_TABLES = (Path("/proc/net/udp"), Path("/proc/net/udp6"))
+PATIENCE = 20.0
+BLOCK = re.compile(
+    r"^(?P<indent> *)```(?P<info>[^\n`]+)\n(?P<body>.*?)^ *```$|^<!-- python\n(?P<hidden>.*?)^-->$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Snippet:
+    line: int
+    language: str
+    name: str
+    peer: str
+    code: str
+
+
+def snippets(text: str) -> Iterator[Snippet]:
+    for found in BLOCK.finditer(text):
+        language, _, rest = (found["info"] or "python").partition(" ")
+        name, _, peer = rest.partition(" by ")
+        code = found["hidden"] if found["info"] is None else found["body"]
+        line = text.count("\n", 0, found.start()) + 1
+        yield Snippet(line, language, name, peer, inspect.cleandoc(code) + "\n")
+
+
+def is_listening(port: int) -> bool:
+    """Whether a process has the UDP port; asked of Linux, as a try to bind could be in the way."""
+    local = f":{port:04X} "
+    return any(local in table.read_text() for table in UDP_TABLES if table.exists())
+
+
+class Page:
+    """`async with Page(path, directory) as page`: runs its snippets in `directory`."""
+
+    def __init__(self, path: Path, directory: Path) -> None:
+        self.ports = {port: free_port() for port in PORTS}
+        self._text = path.read_text()
+        self._path = path
+        self._directory = directory
+        self._names: dict[str, Any] = {"__name__": "page"}
+        self._printed = ""
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        make_certificate(self._directory)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._stack.aclose()
+
+    def with_free_ports(self, text: str) -> str:
+        for port, free in self.ports.items():
+            text = re.sub(rf"\b{port}\b", str(free), text)
+        return text
+
+    async def run(self) -> None:
+        for snippet in snippets(self._text):
+            code, place = self.with_free_ports(snippet.code), f"{self._path.name}:{snippet.line}"
+            if snippet.language == "text" and snippet.name == "output":
+                wanted = re.escape(code.strip()).replace("…", ".*")
+                assert re.fullmatch(wanted, self._printed.strip(), re.DOTALL), (
+                    f"{place} shows\n{code}\nand what was printed is\n{self._printed}"
+                )
+            elif snippet.language == "python" and not snippet.name:
+                # The page's own line numbers, for tracebacks.
+                await self._run_lines("\n" * snippet.line + code)
+            elif "." in snippet.name:
+                (self._directory / snippet.name).write_text(code)
+                if snippet.name.startswith("server"):
+                    await self._start(snippet, place)
+                elif snippet.language == "python":
+                    await self._run_program(snippet, place)
+
+    async def _run_lines(self, code: str) -> None:
+        tree = compile(
+            code, str(self._path), "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        )
+        compiled: CodeType = compile(
+            tree, str(self._path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        )
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            result = eval(compiled, self._names)
+            if inspect.isawaitable(result):
+                await result
+        self._printed = printed.getvalue()
+
+    async def _process(self, snippet: Snippet) -> asyncio.subprocess.Process:
+        interpreter = PEERS / snippet.peer / "bin/python" if snippet.peer else sys.executable
+        arguments = ["-X", "dev", snippet.name]
+        if snippet.name.startswith("test_"):
+            arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", snippet.name]
+        return await asyncio.create_subprocess_exec(
+            interpreter,
+            *arguments,
+            cwd=self._directory,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def _run_program(self, snippet: Snippet, place: str) -> None:
+        process = await self._process(snippet)
+        printed, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+        assert process.returncode == 0, f"{place}:\n{printed.decode()}\n{errors.decode()}"
+        self._printed = printed.decode()
+
+    async def _start(self, snippet: Snippet, place: str) -> None:
+        process = await self._process(snippet)
+        talking = asyncio.create_task(process.communicate())
+
+        async def stop() -> None:
+            if process.returncode is None:
+                process.terminate()
+            await asyncio.wait_for(talking, PATIENCE)
+
+        self._stack.push_async_callback(stop)
+        port = next(self.ports[each] for each in PORTS if each in snippet.code)
+        async with asyncio.timeout(PATIENCE):
+            while not is_listening(port):
+                if talking.done():
+                    raise AssertionError(f"{place} ended: {talking.result()[1].decode()}")
+                await asyncio.sleep(0.02)
