@@ -20,10 +20,20 @@ from pywebtransport.exceptions import CertificateError, certificate_not_found, i
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["certificate_hash", "generate_self_signed_cert", "inspect_certificate"]
+__all__ = [
+    "certificate_hash",
+    "check_pair",
+    "generate_self_signed_cert",
+    "inspect_certificate",
+    "load_certificates",
+    "load_pair",
+]
 
 LOOPBACK = ("127.0.0.1", "::1")
+BEGIN_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+END_OF_KEY_LABEL = b"PRIVATE KEY-----"
 
 
 def certificate_hash(*, path: str) -> str:
@@ -34,7 +44,7 @@ def certificate_hash(*, path: str) -> str:
     """
     from cryptography.hazmat.primitives import hashes
 
-    return _load(path).fingerprint(hashes.SHA256()).hex()
+    return load_certificates(path)[0].fingerprint(hashes.SHA256()).hex()
 
 
 def inspect_certificate(*, path: str) -> list[str]:
@@ -45,7 +55,7 @@ def inspect_certificate(*, path: str) -> list[str]:
     """
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    certificate = _load(path)
+    certificate = load_certificates(path)[0]
     now = datetime.datetime.now(datetime.UTC)
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     problems = []
@@ -149,22 +159,76 @@ def _alternative_names(hostname: str) -> list[x509.GeneralName]:
     ]
 
 
-def _load(path: str) -> x509.Certificate:
+def check_pair(*, certfile: str, keyfile: str) -> None:
+    """That a server can use the two together.
+
+    Raises:
+        CertificateError: It cannot; the text names the file and says why.
+    """
+    load_pair(certfile, keyfile)
+
+
+def load_pair(certfile: str, keyfile: str) -> tuple[list[x509.Certificate], PrivateKeyTypes]:
+    """The chain, leaf first, and its key, unencrypted; both PEM.
+
+    Raises:
+        CertificateError: As :func:`check_pair`.
+    """
+    from cryptography.hazmat.primitives import serialization
+
+    chain, key = load_certificates(certfile), _load_key(keyfile)
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if key.public_key().public_bytes(*form) != chain[0].public_key().public_bytes(*form):
+        raise _unusable(keyfile, f"{keyfile} is not the key of {certfile}")
+    return chain, key
+
+
+def load_certificates(path: str) -> list[x509.Certificate]:
+    """The certificates of a PEM file, at least one.
+
+    Raises:
+        CertificateError: The file cannot be read, or is something else.
+    """
     from cryptography import x509
 
+    data = _read(path)
     try:
-        data = Path(path).read_bytes()
+        return x509.load_pem_x509_certificates(data)
+    except ValueError as error:
+        why = f"it has no {BEGIN_CERTIFICATE.decode()}, as PEM files have"
+        if BEGIN_CERTIFICATE in data:
+            why = f"what follows {BEGIN_CERTIFICATE.decode()} is damaged"
+        elif END_OF_KEY_LABEL in data:
+            why = "it is a private key; are certfile and keyfile swapped?"
+        raise _unusable(path, f"{path} holds no usable certificate: {why}") from error
+
+
+def _load_key(path: str) -> PrivateKeyTypes:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    data = _read(path)
+    try:
+        return serialization.load_pem_private_key(data, password=None)
+    except TypeError as error:
+        why = f"it needs a password; `openssl pkey -in {path} -out plain.key` writes it without"
+        raise _unusable(path, f"{path} holds no usable private key: {why}") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        why = "it has no -----BEGIN PRIVATE KEY-----, as PEM files have"
+        if END_OF_KEY_LABEL in data:
+            why = "what it holds is damaged or of an unknown kind"
+        elif BEGIN_CERTIFICATE in data:
+            why = "it is a certificate; are certfile and keyfile swapped?"
+        raise _unusable(path, f"{path} holds no usable private key: {why}") from error
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
     except FileNotFoundError as error:
         raise certificate_not_found(path=path) from error
     except OSError as error:
-        raise _unusable(path, error) from error
-    try:
-        return x509.load_pem_x509_certificates(data)[0]
-    except ValueError as error:
-        reason: object = error
-        if b"PRIVATE KEY-----" in data:
-            reason = "it is a private key; are certfile and keyfile swapped?"
-        raise _unusable(path, reason) from error
+        raise _unusable(path, f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _new_key(rsa_size: int | None) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
@@ -175,9 +239,5 @@ def _new_key(rsa_size: int | None) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivat
     return rsa.generate_private_key(public_exponent=65537, key_size=rsa_size)
 
 
-def _unusable(path: str, reason: object) -> CertificateError:
-    return CertificateError(
-        f"{path} holds no usable certificate: {reason}",
-        certificate_path=path,
-        certificate_error="unusable",
-    )
+def _unusable(path: str, text: str) -> CertificateError:
+    return CertificateError(text, certificate_path=path, certificate_error="unusable")

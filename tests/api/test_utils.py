@@ -160,8 +160,8 @@ def test_files_that_are_no_certificates(tmp_path: Path) -> None:
     with pytest.raises(CertificateError) as caught:
         certificate_hash(path=str(missing))
     assert caught.value.certificate_error == "file_not_found"
-    for path in (junk, tmp_path):
-        with pytest.raises(CertificateError, match="no usable certificate") as caught:
+    for path, text in ((junk, "no usable certificate"), (tmp_path, "cannot be read")):
+        with pytest.raises(CertificateError, match=text) as caught:
             inspect_certificate(path=str(path))
         assert caught.value.certificate_path == str(path)
 

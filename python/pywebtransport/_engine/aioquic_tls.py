@@ -6,20 +6,18 @@ import datetime
 import logging
 import ssl
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from pywebtransport._certificates import load_certificates, load_pair
 from pywebtransport._engine.rules import client_verify_mode, key_log_file, open_key_log
 from pywebtransport.exceptions import (
     CertificateError,
     ConfigurationError,
-    certificate_not_found,
 )
 
 if TYPE_CHECKING:
@@ -77,10 +75,10 @@ def client_configuration(
     if config.server_certificate_hashes:
         quic.verify_mode = ssl.CERT_NONE  # check_pinned replaces the authorities
     if config.ca_certs:
-        _load_certificates(config.ca_certs)
+        load_certificates(config.ca_certs)
         quic.load_verify_locations(cafile=config.ca_certs)
     if config.certfile and config.keyfile:
-        _load_certificate(quic, certfile=config.certfile, keyfile=config.keyfile)
+        _use_pair(quic, certfile=config.certfile, keyfile=config.keyfile)
     return quic
 
 
@@ -100,8 +98,12 @@ def server_configuration(
             config.ca_certs,
         )
     quic = _configuration(config, is_client=False, key_log=key_log)
-    _load_certificate(quic, certfile=certfile, keyfile=keyfile)
+    _use_pair(quic, certfile=certfile, keyfile=keyfile)
     return quic
+
+
+def _use_pair(quic: QuicConfiguration, *, certfile: str, keyfile: str) -> None:
+    (quic.certificate, *quic.certificate_chain), quic.private_key = load_pair(certfile, keyfile)
 
 
 def _configuration(
@@ -125,22 +127,6 @@ def _configuration(
         max_datagram_frame_size=min(config.max_datagram_size, MAX_DATAGRAM_FRAME_SIZE),
         secrets_log_file=key_log,  # type: ignore[arg-type]  # it has all that aioquic uses
     )
-
-
-def _load_certificate(quic: QuicConfiguration, *, certfile: str, keyfile: str) -> None:
-    """Load a chain and its key; CertificateError names the file that cannot be used."""
-    certificates = _load_certificates(certfile)
-    data = _read(keyfile)
-    try:
-        key = serialization.load_pem_private_key(data, password=None)
-    except (TypeError, ValueError) as error:
-        raise _unusable(keyfile, f"no usable private key: {error}") from error
-    encoding = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    public_key = certificates[0].public_key()
-    if key.public_key().public_bytes(*encoding) != public_key.public_bytes(*encoding):
-        raise _unusable(keyfile, f"the private key does not belong to {certfile}")
-    quic.certificate, *quic.certificate_chain = certificates
-    quic.private_key = key
 
 
 def check_pinned(certificate: x509.Certificate | None, hashes: Sequence[bytes]) -> None:
@@ -194,26 +180,3 @@ def certificate_fault(reason: str, certificate: x509.Certificate | None) -> tupl
             0
         ], f"{fault[1]}, its SHA-256 hash is {certificate.fingerprint(SHA256()).hex()}"
     return fault
-
-
-def _load_certificates(path: str) -> list[x509.Certificate]:
-    data = _read(path)
-    try:
-        return x509.load_pem_x509_certificates(data)
-    except ValueError as error:
-        raise _unusable(path, f"no usable certificate: {error}") from error
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise certificate_not_found(path=path) from error
-    except OSError as error:
-        raise _unusable(path, error.strerror or str(error)) from error
-
-
-def _unusable(path: str, why: str) -> CertificateError:
-    return CertificateError(
-        f"cannot use {path!r}: {why}", certificate_path=path, certificate_error=why
-    )

@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from pywebtransport._certificates import check_pair
 from pywebtransport._engine.addresses import (
     NO_SUCH_ADDRESS,
     SocketAddress,
@@ -69,6 +70,7 @@ class NativeListener:
         return [reactor.endpoint.local_address for reactor in self._reactors]
 
     def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
+        check_pair(certfile=certfile, keyfile=keyfile)
         with certificate_errors(certfile):
             for reactor in self._reactors:
                 reactor.endpoint.reload_certificate(certfile, keyfile)

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pywebtransport._certificates import check_pair
 from pywebtransport._engine.driver import core_config
 from pywebtransport._engine.rules import (
     CONNECT_STREAMS,
@@ -78,6 +79,8 @@ VERIFY_MODES = {
 
 
 def client_settings(config: ClientConfig) -> EndpointClient:
+    if config.certfile and config.keyfile:
+        check_pair(certfile=config.certfile, keyfile=config.keyfile)
     return EndpointClient(
         transport=transport(config),
         core=core_config(config, is_client=True),
@@ -92,6 +95,7 @@ def client_settings(config: ClientConfig) -> EndpointClient:
 
 
 def server_settings(config: ServerConfig) -> EndpointServer:
+    check_pair(certfile=config.certfile, keyfile=config.keyfile)
     return EndpointServer(
         certfile=config.certfile,
         keyfile=config.keyfile,
