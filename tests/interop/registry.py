@@ -116,8 +116,8 @@ PEERS = [
             **both_roles(flow_control=NO_FLOW_CONTROL, subprotocol=NO_SUBPROTOCOL),
             ("server", "close of the server at once"): Known(
                 r"client: `connect`: .*bye",
-                "closes the connection together with its answer, so `connect()` raises, with code "
-                "and reason",
+                "closes the connection before its answer has left, and then sends nothing but "
+                "CONNECTION_CLOSE, so `connect()` raises, with code and reason",
             ),
             ("client", "an unknown path"): Known(
                 r"client: the answer is \{'status': None\}",

@@ -17,6 +17,13 @@ do stands in `tests/interop/checks.py`, how a peer is driven in `tests/interop/p
 
 A number is a note below: what the peer does not do, as the suite saw it.
 """
+TAIL = """\
+## Not in the tables
+
+- webtransport-py 2026.1.0.dev0 (PyPI, on ngtcp2): it makes sessions with this library in both
+  roles, but no stream's bytes pass. Between the client and the server of its own README neither
+  streams nor datagrams pass.
+"""
 
 Cell = Callable[[Peer, str, str, str], Known | None]
 """What is known of a peer, its role, an engine and a check; None: it works."""
@@ -29,6 +36,7 @@ def render(cell: Cell) -> str:
         parts.append(role_table(role, cell, notes))
     lines = [f"{number}. {why}" for why, number in notes.items()]
     parts.append("## Notes\n\n" + "\n".join(lines) + "\n")
+    parts.append(TAIL)
     return "\n".join(parts)
 
 

@@ -356,6 +356,8 @@ class LoopConnection:
             is_idle = True
         if not is_idle:
             self._empty_deadline = None
+            if self._close_deadline is not None and self._quic.requests_delivered(self._streams):
+                self._close_deadline = min(self._close_deadline, self._loop.time() + LINGER)
         elif self._close_request is not None:
             self._close_when_heard()
         elif self._empty_deadline is None:

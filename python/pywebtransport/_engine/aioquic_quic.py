@@ -19,6 +19,7 @@ All of this overrides private methods; pyproject.toml bounds the version of aioq
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -29,6 +30,7 @@ from aioquic.quic.connection import (
     QuicConnectionError,
     QuicConnectionState,
     QuicReceiveContext,
+    stream_is_client_initiated,
     stream_is_unidirectional,
 )
 from aioquic.quic.packet import QuicErrorCode
@@ -153,6 +155,20 @@ class Quic(PacketWriter):
     def stream(self, stream_id: int) -> Stream | None:
         """The stream, unless it is unknown or already discarded."""
         return self._streams.get(stream_id)
+
+    def requests_delivered(self, of_sessions: Container[int]) -> bool:
+        """Whether the peer has acknowledged the end of every CONNECT stream that is still there.
+
+        Args:
+            of_sessions: The streams that are none.
+        """
+        return all(
+            stream.sender.is_finished
+            for stream_id, stream in self._streams.items()
+            if stream_is_client_initiated(stream_id)
+            and not stream_is_unidirectional(stream_id)
+            and stream_id not in of_sessions
+        )
 
     def write_header(self, stream_id: int, header: bytes) -> None:
         """Open a stream with bytes that a later reset may have to leave."""

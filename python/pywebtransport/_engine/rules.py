@@ -50,7 +50,8 @@ fraction of a second: with a fifth of the packets lost, one in a hundred needs m
 LINGER = 1.0
 """Seconds after the peer's last FIN until a server closes the connection. Browsers just leave it;
 and they send that FIN before the page has been told, so that a CONNECTION_CLOSE close behind takes
-code and reason from the page."""
+code and reason from the page. As long waits a close for that FIN once the peer has acknowledged
+ours: some never send one."""
 
 CONNECTION_REFUSED = 0x02
 """QUIC: the server takes no more connections (RFC 9000 §20.1)."""

@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use pywt_core::wire::codes::error::{H3_EXCESSIVE_LOAD, H3_NO_ERROR};
+use pywt_core::StreamId;
 use pywt_quic::{Close, Side};
+use rustc_hash::FxHashMap;
 
 use crate::connection::Connection;
+use crate::stream::{Owner, Stream};
 use crate::{Epilogue, Error, Notification};
 
 #[derive(Debug)]
@@ -89,6 +92,9 @@ impl Connection {
                         self.silent_until = Some(now + LAST_ACK_DELAY);
                     }
                 }
+                if !is_idle && requests_delivered(&self.streams) {
+                    *deadline = (*deadline).min(now + self.options.linger);
+                }
                 if *deadline <= now || (is_idle && !*heard) {
                     let (code, reason) = (*code, std::mem::take(reason));
                     self.close_now(code, reason, now);
@@ -152,6 +158,14 @@ impl Connection {
             _ => Err(Error::Closed),
         }
     }
+}
+
+/// Whether the peer has acknowledged the end of every CONNECT stream that is still there.
+fn requests_delivered(streams: &FxHashMap<StreamId, Stream>) -> bool {
+    streams
+        .iter()
+        .filter(|(id, stream)| stream.owner == Owner::Core && *id & 2 == 0)
+        .all(|(_, stream)| stream.delivered)
 }
 
 /// How long the acknowledgement of the peer's last FIN waits, when that FIN answers our own; less

@@ -31,7 +31,8 @@ pub struct ConnectionOptions {
     /// How long after the peer's last FIN a server keeps a connection: for another request, or,
     /// asked to close, for the peer's application to be told how its sessions ended. Browsers send
     /// that FIN before the page knows, and a CONNECTION_CLOSE close behind takes code and reason
-    /// from it. They also forget the connection without a word.
+    /// from it. They also forget the connection without a word. As long waits a close for that FIN
+    /// once the peer has acknowledged ours: some never send one.
     pub linger: Duration,
     /// How long a close waits at most for the peer to have read the end of its sessions.
     pub close_timeout: Duration,
@@ -360,7 +361,11 @@ impl Connection {
             }
             Event::Readable(id) => self.on_readable(id, now),
             Event::Writable(id) => self.on_writable(id),
-            Event::Finished(_) => {}
+            Event::Finished(id) => {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.delivered = true;
+                }
+            }
             Event::StoppedStreamEnded { id, final_size } => self.stopped_ended(id, final_size),
             Event::Stopped { id, code } => {
                 let time = self.time(now);

@@ -31,6 +31,8 @@ pub(crate) struct Stream {
     pub(crate) receiving: bool,
     /// We may still send.
     pub(crate) sending: bool,
+    /// The peer has acknowledged all that we sent, with the FIN.
+    pub(crate) delivered: bool,
     /// STOP_SENDING is out, and how the peer's side ends is still to come.
     stopping: bool,
     /// A read found nothing.
@@ -140,6 +142,7 @@ impl Stream {
             owner,
             receiving,
             sending,
+            delivered: false,
             stopping: false,
             read_wanted: false,
             write_wanted: false,
