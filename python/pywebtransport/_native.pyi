@@ -211,6 +211,8 @@ class CoreConnection:
         """QUIC reports nothing more about a stream."""
     def datagram_prefix(self, session_id: int) -> bytes:
         """What goes before the payload of a datagram of this session."""
+    def exporter(self, session_id: int, label: bytes, context: bytes) -> tuple[bytes, bytes]:
+        """Label and context to give to the TLS exporter."""
     def session_flow(self, session_id: int) -> dict[str, int]:
         """By the field names of ``WebTransportSessionInfo``; empty without flow control."""
     def stats(self) -> dict[str, int]: ...

@@ -17,12 +17,10 @@ from pywebtransport._engine.base import (
     SessionRefused,
     StreamFinished,
 )
-from pywebtransport._native import CoreError, CorePanic, CoreSessionError, exporter_context_encode
+from pywebtransport._native import CoreError, CorePanic, CoreSessionError
 from pywebtransport.exceptions import datagram_too_large, no_datagrams
 
 __all__ = ["AioquicConnection"]
-
-EXPORTER_LABEL = b"EXPORTER-WebTransport"
 
 
 class AioquicConnection(LoopConnection):
@@ -34,10 +32,8 @@ class AioquicConnection(LoopConnection):
     def export_keying_material(
         self, session_id: int, label: bytes, context: bytes, length: int
     ) -> bytes:
-        exporter_context = exporter_context_encode(session_id, label, context)
-        if self._is_gone:
-            raise EngineClosed("the connection is closed")
-        return self._quic.export_keying_material(EXPORTER_LABEL, exporter_context, length)
+        label, context = self._call(self._driver.core.exporter, session_id, label, context)
+        return self._quic.export_keying_material(label, context, length)
 
     def _call(self, verb: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Run a verb of the core, with its errors in the words of the seam."""

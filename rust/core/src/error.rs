@@ -7,6 +7,7 @@ use pywt_wire::capsule::CapsuleError;
 use pywt_wire::codes::error as code;
 use pywt_wire::datagram::DatagramError;
 use pywt_wire::qpack::QpackError;
+use pywt_wire::quic_extras::QuicExtrasError;
 use pywt_wire::settings::SettingsError;
 use pywt_wire::stream_header::StreamHeaderError;
 use thiserror::Error;
@@ -24,6 +25,9 @@ pub enum Error {
     /// The peer takes no HTTP Datagrams.
     #[error("peer does not accept datagrams")]
     DatagramsUnsupported,
+    /// A label or a context too long for the exporter.
+    #[error(transparent)]
+    Exporter(#[from] QuicExtrasError),
     /// More fields than the peer takes.
     #[error(
         "fields of {size} bytes are more than the {max} the peer takes; send fewer or shorter ones"

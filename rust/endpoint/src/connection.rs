@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pywt_core::wire::codes::quic::EXPORTER_LABEL;
-use pywt_core::{Action, Dir, Request, SessionId, StreamId, Transport};
+use pywt_core::{Action, Dir, SessionId, StreamId, Transport};
 use pywt_quic::{CloseBy, CloseKind, Event, Side, Transmit};
 use rustc_hash::FxHashMap;
 
@@ -13,7 +12,7 @@ use crate::datagram::{DatagramDrops, DatagramLimits, Outbox, Share};
 use crate::leaving::Left;
 use crate::session::Session;
 use crate::stream::{Owner, Stream};
-use crate::Notification;
+use crate::{Error, Notification};
 
 /// What the endpoint keeps for a connection at most, and how long it lingers.
 #[derive(Clone, Debug)]
@@ -135,8 +134,6 @@ pub struct Connection {
     pub(crate) most_unsent: usize,
     pub(crate) phase: Phase,
     control_open: bool,
-    /// What the client asks for when the handshake is complete.
-    pub(crate) early_request: Option<Box<Request>>,
     pub(crate) had_session: bool,
     pub(crate) linger_until: Option<Instant>,
     /// Server: when the client must have completed the handshake, then asked for a session.
@@ -188,7 +185,6 @@ impl Connection {
             most_unsent: 0,
             phase: Phase::Connecting,
             control_open: false,
-            early_request: None,
             had_session: false,
             linger_until: None,
             patience_until: None,
@@ -333,7 +329,7 @@ impl Connection {
                     self.patience_until = Some(now + self.options.first_session_timeout);
                 }
                 self.notifications.push(Notification::Connected);
-                self.open_early_session(now);
+                self.open_early_session();
             }
             Event::Closed(close) => {
                 self.closed_by_peer = close.by == CloseBy::Remote;
@@ -438,10 +434,18 @@ impl Connection {
         }
     }
 
-    /// TLS keying material of a session (webtrans-http3-16 §4.9).
-    pub fn export_keying_material(&self, context: &[u8], output: &mut [u8]) -> bool {
-        self.quic
-            .export_keying_material(output, EXPORTER_LABEL.as_bytes(), context)
+    /// Fills `output` with TLS keying material of a session; false when TLS cannot fill that much.
+    pub fn export_keying_material(
+        &self,
+        session: SessionId,
+        label: &[u8],
+        context: &[u8],
+        output: &mut [u8],
+    ) -> Result<bool, Error> {
+        let (label, context) = self.core.exporter(session, label, context)?;
+        Ok(self
+            .quic
+            .export_keying_material(output, label.as_bytes(), &context))
     }
 
     pub(crate) fn time(&self, now: Instant) -> Duration {

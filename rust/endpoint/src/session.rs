@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use pywt_core::wire::codes::error::H3_REQUEST_CANCELLED;
-use pywt_core::{ClosedBy, Dir, OpenError, Request, Response, SessionId, StreamId};
+use pywt_core::{Dir, OpenError, Request, Response, SessionId, StreamId};
 use rustc_hash::FxHashSet;
 
 use crate::close::Phase;
@@ -39,9 +39,9 @@ impl Connection {
     /// Client: asks for a session. One may be asked for before the handshake is complete: its
     /// request leaves together with the handshake's last packet, never as 0-RTT data.
     pub fn open_session(&mut self, request: Request, now: Instant) -> Result<SessionId, Error> {
-        if matches!(self.phase, Phase::Connecting) && self.early_request.is_none() {
-            request.validate()?;
-            self.early_request = Some(Box::new(request));
+        if matches!(self.phase, Phase::Connecting) && self.sessions.is_empty() {
+            self.core.connect(FIRST_SESSION, request, self.time(now))?;
+            self.sessions.insert(FIRST_SESSION, Session::default());
             return Ok(FIRST_SESSION);
         }
         self.check_alive()?;
@@ -61,19 +61,19 @@ impl Connection {
         Ok(id)
     }
 
-    /// The handshake is complete: asks for the session that was wanted before.
-    pub(crate) fn open_early_session(&mut self, now: Instant) {
-        let Some(request) = self.early_request.take() else {
+    /// The handshake is complete: gives the session that was asked for before its stream.
+    pub(crate) fn open_early_session(&mut self) {
+        if !self.sessions.contains_key(&FIRST_SESSION) {
             return;
-        };
-        if let Err(error) = self.open_session(*request, now) {
-            self.notifications.push(Notification::SessionClosed {
-                session: FIRST_SESSION,
-                code: 0,
-                reason: error.to_string(),
-                by: ClosedBy::Transport,
-                error: None,
-            });
+        }
+        match self.quic.open(pywt_quic::Dir::Bi) {
+            Some(id) => {
+                self.streams.insert(id, Stream::internal(true, true));
+            }
+            None => {
+                let reason = Error::StreamsExhausted.to_string();
+                self.core.cannot_send(FIRST_SESSION, reason);
+            }
         }
     }
 

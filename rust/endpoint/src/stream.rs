@@ -137,6 +137,13 @@ impl Stream {
         Self::new(Owner::Core, receiving, sending)
     }
 
+    /// Our side was reset: what QUIC has not taken never leaves.
+    fn end_sending(&mut self) {
+        self.sending = false;
+        self.unsent.clear();
+        self.unsent_bytes = 0;
+    }
+
     fn new(owner: Owner, receiving: bool, sending: bool) -> Self {
         Self {
             owner,
@@ -370,8 +377,7 @@ impl Connection {
             .get_mut(&id)
             .filter(|stream| stream.sending)
             .ok_or(Error::StreamFinished(id))?;
-        stream.sending = false;
-        stream.unsent.clear();
+        stream.end_sending();
         self.return_credit(id);
         self.core.reset_stream(id, code);
         // It goes by what is known of the stream, which may be over then.
@@ -385,7 +391,7 @@ impl Connection {
         let beginning = self.streams.get(&id).map(|stream| stream.beginning);
         let beginning = beginning.unwrap_or_default();
         self.quic.reset(id, code, beginning.first(reliable_size));
-        self.end_unowned(id, |stream| stream.sending = false);
+        self.end_unowned(id, Stream::end_sending);
     }
 
     /// STOP_SENDING; unread data is dropped. Nothing happens when the peer's side has ended.

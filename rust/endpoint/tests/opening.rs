@@ -80,9 +80,13 @@ fn an_early_request_that_finds_no_stream_is_told() {
         pair.client.take().as_slice(),
         [
             Notification::Connected,
-            Notification::SessionClosed { session: 0, .. }
-        ]
+            Notification::SessionRejected { session: 0, status: 0, reason, .. }
+        ] if reason.contains("no further request stream")
     ));
+    let kept = pair
+        .client
+        .call(|c| Ok((c.kept().sessions, c.core().stats().sessions)));
+    assert_eq!(kept, Ok((0, 0)));
 }
 
 #[test]

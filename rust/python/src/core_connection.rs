@@ -396,6 +396,22 @@ impl CoreConnection {
         Ok(PyBytes::new(py, &prefix))
     }
 
+    /// Label and context to give to the TLS exporter.
+    fn exporter<'py>(
+        &mut self,
+        py: Python<'py>,
+        session_id: u64,
+        label: &[u8],
+        context: &[u8],
+    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let (label, context) = self
+            .0
+            .run(|core| core.exporter(session_id, label, context))?
+            .map_err(core_error)?;
+        let bytes = |part| PyBytes::new(py, part);
+        Ok((bytes(label.as_bytes()), bytes(&context)))
+    }
+
     /// The peer's SETTINGS by id, or None while they have not arrived.
     fn peer_settings<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let Some(settings) = self.0.run(|core| core.peer_settings().cloned())? else {

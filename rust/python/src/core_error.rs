@@ -39,7 +39,8 @@ pub(crate) fn core_error(error: Error) -> PyErr {
         Error::GoingAway | Error::SessionState(_) | Error::UnknownSession(_) => {
             CoreSessionError::new_err(text)
         }
-        Error::InvalidField { .. }
+        Error::Exporter(_)
+        | Error::InvalidField { .. }
         | Error::ProtocolNotOffered(_)
         | Error::RejectStatus(_)
         | Error::StreamId(_) => PyValueError::new_err(text),

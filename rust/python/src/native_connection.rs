@@ -325,23 +325,10 @@ impl EndpointConnection {
         context: &[u8],
         length: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let (Ok(label_len), Ok(context_len)) =
-            (u8::try_from(label.len()), u8::try_from(context.len()))
-        else {
-            return Err(PyValueError::new_err(
-                "label and context of an exporter are at most 255 bytes long",
-            ));
-        };
-        // webtrans-http3-16 §4.9.
-        let mut scope = session_id.to_be_bytes().to_vec();
-        scope.push(label_len);
-        scope.extend_from_slice(label);
-        scope.push(context_len);
-        scope.extend_from_slice(context);
         let mut output = vec![0; length.min(MAX_EXPORT + 1)];
         let exported = length <= MAX_EXPORT
             && self.with(py, Sending::Later, |connection, _| {
-                Ok(connection.export_keying_material(&scope, &mut output))
+                connection.export_keying_material(session_id, label, context, &mut output)
             })?;
         if !exported {
             return Err(PyValueError::new_err(format!(

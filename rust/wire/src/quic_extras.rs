@@ -1,6 +1,6 @@
 //! QUIC pieces that WebTransport needs and QUIC libraries may lack: the RESET_STREAM_AT frame
 //! (reliable-stream-reset-10), transport parameters, and the context of the TLS exporter
-//! (webtrans-http3-16 §4.8).
+//! (webtrans-http3-16 §4.9).
 
 use std::iter::FusedIterator;
 
@@ -8,9 +8,6 @@ use thiserror::Error;
 
 use crate::codes::{quic, quic_error};
 use crate::varint;
-
-/// The TLS exporter label; what the application passes goes into the context.
-pub const EXPORTER_LABEL: &str = "EXPORTER-WebTransport";
 
 /// A RESET_STREAM_AT frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,9 @@ pub(crate) mod flow;
 pub(crate) mod table;
 
 use pywt_wire::capsule::{Capsule, MAX_STREAMS};
+use pywt_wire::codes::quic::EXPORTER_LABEL;
 use pywt_wire::qpack::Field;
+use pywt_wire::quic_extras::ExporterContext;
 use pywt_wire::stream_header::is_session_id;
 use pywt_wire::{structured_field, varint};
 
@@ -131,8 +133,9 @@ impl Request {
 /// Verbs.
 impl Connection {
     /// Client: asks for a session on a bidirectional stream that the driver opened and nobody
-    /// wrote on. `SessionEstablished` or `SessionRejected` follows. Nothing is sent before the
-    /// server's SETTINGS; they decide the dialect.
+    /// wrote on, or will have opened when SETTINGS arrive. `SessionEstablished` or
+    /// `SessionRejected` follows. Nothing is sent before the server's SETTINGS; they decide the
+    /// dialect.
     pub fn connect(&mut self, stream: StreamId, request: Request, now: Time) -> Result<(), Error> {
         self.check_usable(Role::Client)?;
         self.tick(now);
@@ -150,6 +153,15 @@ impl Connection {
             self.ask(stream);
         }
         Ok(())
+    }
+
+    /// Client: the driver could not open the stream of a request that waits for SETTINGS.
+    /// `SessionRejected` with the reason follows.
+    pub fn cannot_send(&mut self, session: SessionId, reason: String) {
+        if matches!(self.sessions.get(session), Some(entry) if entry.is_unsettled()) {
+            self.streams.remove(session);
+            self.fail_session(session, &StreamError::Unsendable(reason));
+        }
     }
 
     /// Server: establishes a requested session.
@@ -258,6 +270,30 @@ impl Connection {
             view.peer_data.used += entry.streams.iter().map(|&id| received(id)).sum::<u64>();
         }
         Some(view)
+    }
+
+    /// Label and context to give to the TLS exporter for keying material of an established session
+    /// (webtrans-http3-16 §4.9). What the application chooses, at most 255 bytes each, is in the
+    /// context.
+    pub fn exporter(
+        &self,
+        session: SessionId,
+        label: &[u8],
+        context: &[u8],
+    ) -> Result<(&'static str, Vec<u8>), Error> {
+        match self.sessions.get(session) {
+            None => return Err(Error::UnknownSession(session)),
+            Some(entry) if !entry.is_open() => return Err(Error::SessionState(session)),
+            Some(_) => {}
+        }
+        let mut scope = Vec::new();
+        ExporterContext {
+            session_id: session,
+            label,
+            context,
+        }
+        .encode(&mut scope)?;
+        Ok((EXPORTER_LABEL, scope))
     }
 
     /// The sessions that have not ended, in no order.
