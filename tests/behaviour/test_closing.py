@@ -213,6 +213,17 @@ async def test_data_before_the_end_of_the_session_arrives(site: MakeSite) -> Non
     assert await within(reader) == data
 
 
+async def test_what_the_end_of_the_session_cut_is_not_taken_for_all(site: MakeSite) -> None:
+    pair = await (await site()).pair()
+    near, far = await pair.stream()
+    await near.write(data=b"half")
+    await pair.client.close()
+    with pytest.raises(StreamError):
+        await within(far.read_all())
+    assert await within(far.read(size=-1)) == b"half"
+    assert await within(far.read()) == b""
+
+
 async def test_server_close_ends_its_sessions(site: MakeSite, engine: str) -> None:
     running = await site()
     pair = await running.pair()

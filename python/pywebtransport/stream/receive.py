@@ -140,7 +140,8 @@ class WebTransportReceiveStream(StreamBase):
             max_size: Bytes after which to give up; ``None`` for no limit.
 
         Raises:
-            StreamError: There is more than ``max_size``, or as :meth:`read`.
+            StreamError: There is more than ``max_size``, or as :meth:`read`; also when the session
+                was closed with code 0 before the stream ended. :meth:`read` gives what came.
             TimeoutError: Nothing came within ``config.read_timeout``.
         """
         link = self._link or self._linked()
