@@ -10,12 +10,14 @@ A page is read from its top; what stands behind the language of a block says wha
 ``python``
     Lines of a program whose rest the page does not show: all of them run in one namespace, where
     ``await`` works, too. ``<!-- python ... -->`` are lines that no reader sees.
+``text input``
+    What the program before it reads from its standard input, which is empty otherwise.
 ``text output``
     What the program or the lines before have printed, without exception; ``…`` is any text.
 ``NAME.html`` and others
     A file, for what comes after it.
 
-The ports that pages name (4433, 8000) become free ones, and ``localhost.crt`` is there already.
+The ports that pages name (`PORTS`) become free ones, and ``localhost.crt`` is there already.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ from tests.support.laboratory import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".cache/peers"
-PORTS = ("4433", "8000")
-UDP_TABLES = (Path("/proc/net/udp"), Path("/proc/net/udp6"))
+PORTS = ("4433", "4434", "4435", "8000")
+SOCKETS = [Path("/proc/net", name) for name in ("udp", "udp6", "tcp", "tcp6")]
 PATIENCE = 20.0
 BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n`]+)\n(?P<body>.*?)^ *```$|^<!-- python\n(?P<hidden>.*?)^-->$",
@@ -68,9 +70,9 @@ def snippets(text: str) -> Iterator[Snippet]:
 
 
 def is_listening(port: int) -> bool:
-    """Whether a process has the UDP port; asked of Linux, as a try to bind could be in the way."""
+    """Whether a process has the port; asked of Linux, as a try to bind could be in the way."""
     local = f":{port:04X} "
-    return any(local in table.read_text() for table in UDP_TABLES if table.exists())
+    return any(local in table.read_text() for table in SOCKETS if table.exists())
 
 
 class Page:
@@ -98,7 +100,8 @@ class Page:
         return text
 
     async def run(self) -> None:
-        for snippet in snippets(self._text):
+        found = list(snippets(self._text))
+        for snippet, after in zip(found, [*found[1:], None], strict=True):
             code, place = self.with_free_ports(snippet.code), f"{self._path.name}:{snippet.line}"
             if snippet.language == "text" and snippet.name == "output":
                 wanted = re.escape(code.strip()).replace("…", ".*")
@@ -113,7 +116,8 @@ class Page:
                 if snippet.name.startswith("server"):
                     await self._start(snippet, place)
                 elif snippet.language == "python":
-                    await self._run_program(snippet, place)
+                    typed = after.code if after and after.name == "input" else ""
+                    await self._run_program(snippet, place, typed)
 
     async def _run_lines(self, code: str) -> None:
         tree = compile(
@@ -138,13 +142,15 @@ class Page:
             *arguments,
             cwd=self._directory,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
 
-    async def _run_program(self, snippet: Snippet, place: str) -> None:
+    async def _run_program(self, snippet: Snippet, place: str, typed: str) -> None:
         process = await self._process(snippet)
-        printed, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+        talking = process.communicate(typed.encode())
+        printed, errors = await asyncio.wait_for(talking, PATIENCE)
         assert process.returncode == 0, f"{place}:\n{printed.decode()}\n{errors.decode()}"
         self._printed = printed.decode()
 

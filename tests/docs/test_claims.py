@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pywebtransport import ServerConfig
 from pywebtransport.constants import DEFAULT_ENGINE, ENGINES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,3 +60,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def anchor(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def test_fields_to_which_others_are_mapped_exist() -> None:
+    text = (ROOT / "docs/migration/pywebtransport.md").read_text()
+    rows = text[text.index("| field of 0.21 |") :].splitlines()[2:]
+    named = [
+        name for row in rows if row.startswith("| ") for name in re.findall("`(.+?)`", row)[1:]
+    ]
+    assert len(named) > 10
+    assert not [name for name in named if not hasattr(ServerConfig(), name)]
