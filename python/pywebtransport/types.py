@@ -115,6 +115,8 @@ class EventType(StrEnum):
     STREAM_DATA_RECEIVED = "stream_data_received"
     STREAM_ERROR = "stream_error"
     STREAM_OPENED = "stream_opened"
+    STREAM_RESET_RECEIVED = "stream_reset_received"
+    STOP_SENDING_RECEIVED = "stop_sending_received"
     TIMEOUT_ERROR = "timeout_error"
 
 

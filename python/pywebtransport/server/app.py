@@ -298,9 +298,13 @@ class ServerApp:
             )
             session._reject(NOT_FOUND, {})
             return None
-        session._accept()
-        self._server._answered(session)
+        self._welcome(session, handler)
         return handler
+
+    def _welcome(self, session: WebTransportSession, handler: SessionHandler) -> None:
+        """Accept a session whose handler there is."""
+        session._accept({})
+        self._server._answered(session)
 
     async def _run_handler(self, handler: SessionHandler, session: WebTransportSession) -> None:
         code, reason = 0, ""

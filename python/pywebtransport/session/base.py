@@ -228,7 +228,7 @@ class SessionBase(Ending, EventEmitter):
         if self._state not in (SessionState.CONNECTED, SessionState.DRAINING):
             raise self._error(f"the session is not ready: {self._end_text()}")
 
-    def _accept(self) -> None:
+    def _accept(self, headers: Mapping[str, str]) -> None:
         link = self._initialized()
         if self._state != SessionState.CONNECTING or self._control_id is None:
             raise self._error("the request has been answered")
@@ -239,7 +239,9 @@ class SessionBase(Ending, EventEmitter):
         # Streams that came before the answer are told of during the call.
         self._become_ready()
         try:
-            link.engine.accept_session(self._control_id, protocol=self._wt_protocol)
+            link.engine.accept_session(
+                self._control_id, protocol=self._wt_protocol, headers=headers
+            )
         except (EngineClosed, SessionRefused) as error:
             self._on_closed(0, str(error), "transport")
             raise self._error(f"the session cannot be accepted: {error}") from error

@@ -64,10 +64,15 @@ class IncomingStreams:
         stream._arrival = -1
         return stream
 
-    async def wait(self, unidirectional: bool | None) -> None:
-        """Until there may be one to take, or the session has ended."""
+    def arrival(self, unidirectional: bool | None) -> asyncio.Future[None]:
+        """Done when there may be one to take, or the session has ended."""
         future: asyncio.Future[None] = self._loop.create_future()
         self._waiters.append((unidirectional, future))
+        return future
+
+    async def wait(self, unidirectional: bool | None) -> None:
+        """As :meth:`arrival`; cancelled, it leaves the stream to somebody else."""
+        future = self.arrival(unidirectional)
         try:
             await future
         except asyncio.CancelledError:

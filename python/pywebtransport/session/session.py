@@ -272,13 +272,13 @@ class WebTransportSession(StreamingSession):
                 operation="session ready",
             ) from None
 
-    async def accept(self) -> None:
-        """Server: answer the request with 200.
+    async def accept(self, *, headers: Headers | None = None) -> None:
+        """Server: answer the request with 200, and with these fields.
 
         Raises:
             SessionError: The request has been answered, or its sender is gone.
         """
-        self._accept()
+        self._accept(headers or {})
 
     @first_by_position
     async def reject(self, status_code: int = 403, *, headers: Headers | None = None) -> None:

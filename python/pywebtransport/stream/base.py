@@ -113,6 +113,7 @@ class Owner(Protocol):
     def _is_lost(self) -> bool: ...
     def _of_the_end(self, error: AnyError) -> AnyError: ...
     def _stream_closed(self, stream: Any) -> None: ...
+    def _tell(self, event_type: EventType, data: dict[str, Any]) -> None: ...
     def _end_text(self) -> str: ...
 
 
@@ -358,6 +359,12 @@ class StreamBase(Ending, EventEmitter):
         """Emit an event, if someone listens, without waiting for the handlers."""
         if self._has_listeners(event_type):
             self.emit_nowait(event_type=event_type, data=data, source=self)
+
+    def _tell_cut(self, event_type: EventType, code: int | None) -> None:
+        """The peer has ended one direction before its data did; the session tells it as well."""
+        data = {"stream_id": self._stream_id, "error_code": code or 0}
+        self._tell(event_type, data)
+        self._session._tell(event_type, data)
 
     def _wake_reader(self) -> None:
         reader = self._reader

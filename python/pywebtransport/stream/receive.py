@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import NoReturn, Self
 
@@ -24,7 +24,7 @@ from pywebtransport.stream.base import (
     check_code,
 )
 from pywebtransport.stream.statistics import WebTransportReceiveStreamStats
-from pywebtransport.types import StreamDirection
+from pywebtransport.types import EventType, StreamDirection
 
 __all__ = ["WebTransportReceiveStream"]
 
@@ -374,25 +374,38 @@ class WebTransportReceiveStream(StreamBase):
         return True
 
     async def _read_some(self, link: Link, size: int) -> bytes:
-        """From the engine, past what is pending; ``b""`` at the end of the data."""
-        while True:
-            if self._receiving != OPEN:
-                return self._ended()
-            if self._readable:
-                try:
-                    data = link.engine.stream_read(self._stream_id, size)
-                except (EngineClosed, SessionRefused):
-                    self._lose()
-                    continue
-                if data:
-                    self._bytes_received += len(data)
-                    link.budget -= len(data) >> 14
-                    return data
-                if data is not None:
-                    self._end()
-                    continue
-                self._readable = False
+        """Up to ``size`` bytes as soon as there are any; ``b""`` at the end of the data."""
+        while (data := self._read_now(size)) is None:
             await self._wait_readable(link)
+        return data
+
+    def _read_now(self, size: int) -> bytes | None:
+        """As :meth:`read`, without waiting: None when nothing has arrived."""
+        if self._pending:
+            return self._take(size)
+        if self._receiving == OPEN:
+            if not self._readable:
+                return None
+            link = self._linked()
+            try:
+                data = link.engine.stream_read(self._stream_id, size)
+            except (EngineClosed, SessionRefused):
+                self._lose()
+                return self._ended()
+            if data:
+                self._bytes_received += len(data)
+                link.budget -= len(data) >> 14
+                return data
+            if data is None:
+                self._readable = False
+                return None
+            self._end()
+        return self._ended()
+
+    def _when_readable(self, tell: Callable[[asyncio.Future[bool]], object]) -> None:
+        """After :meth:`_read_now` gave None: call ``tell`` once, when it would not."""
+        self._reader = self._linked().create_future()
+        self._reader.add_done_callback(tell)
 
     def stats(self) -> WebTransportReceiveStreamStats:
         """How far the data has come; also after the end."""
@@ -521,5 +534,6 @@ class WebTransportReceiveStream(StreamBase):
             return
         self._receiving = RESET
         self._code = code
+        self._tell_cut(EventType.STREAM_RESET_RECEIVED, code)
         self._wake_reader()
         self._close_if_done()

@@ -24,7 +24,7 @@ from pywebtransport.stream.base import (
     check_code,
 )
 from pywebtransport.stream.statistics import WebTransportSendStreamStats
-from pywebtransport.types import Buffer, Data, StreamDirection
+from pywebtransport.types import Buffer, Data, EventType, StreamDirection
 
 __all__ = ["WebTransportSendStream"]
 
@@ -349,6 +349,7 @@ class WebTransportSendStream(StreamBase):
             return
         self._sending = STOPPED
         self._code = code
+        self._tell_cut(EventType.STOP_SENDING_RECEIVED, code)
         self._drop_backlog()
         self._close_if_done()
 
