@@ -26,8 +26,23 @@ def programs(page: str) -> list[str]:
     return [snippet.code for snippet in found if snippet.language == "python"]
 
 
-def test_the_first_program_of_the_readme_is_short() -> None:
-    assert len(programs("README.md")[0].splitlines()) <= 12
+def test_the_readme_begins_with_its_installation_and_thirty_lines() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text.index("pip install pywebtransport-native") < 60
+    assert sum(len(code.splitlines()) for code in programs("README.md")) <= 30
+
+
+def test_figures_of_the_readme_are_those_of_the_benchmarks() -> None:
+    measured = (ROOT / "docs/peers.md").read_text()
+    table = (ROOT / "README.md").read_text().partition("## Speed")[2].partition("\n## ")[0]
+    figures = re.findall(r"[\d,.]*\d(?= (?:MB/s|ms|/s|KB) )", table)
+    assert len(figures) == 12
+    decimals = [
+        float(each.replace(",", "")) for each in re.findall(r"\d[\d,]*(?:\.\d+)?", measured)
+    ]
+    for figure in figures:
+        digits = len(figure.partition(".")[2])
+        assert float(figure.replace(",", "")) in {round(each, digits) for each in decimals}, figure
 
 
 async def test_a_server_lives_as_long_as_an_asgi_application(
