@@ -70,3 +70,14 @@ def test_fields_to_which_others_are_mapped_exist() -> None:
     ]
     assert len(named) > 10
     assert not [name for name in named if not hasattr(ServerConfig(), name)]
+
+
+def test_libraries_are_compared_in_the_versions_that_were_met() -> None:
+    met = re.findall(
+        r"^\| [A-Z] \| ([^|]+) \|", (ROOT / "docs/reference/peers.md").read_text(), re.M
+    )
+    text = (ROOT / "docs/reference/compared.md").read_text()
+    (head,) = [line for line in text.splitlines() if line.startswith("|  | this one |")]
+    named = [cell.strip() for cell in head.strip("|").split("|")][2:]
+    assert len(named) == 6
+    assert set(named) <= {name.strip() for name in met}
