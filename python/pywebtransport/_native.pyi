@@ -132,6 +132,9 @@ class CoreConfig:
         settings_timeout: float | None = None,
         session_credit: bool = True,
         max_early_streams_per_session: int | None = None,
+        serves_requests: bool = False,
+        max_requests: int | None = None,
+        headers_timeout: float | None = None,
     ) -> Self: ...
 
 @final
@@ -203,6 +206,15 @@ class CoreConnection:
         """Gives back what ``reserve_send`` granted and nobody used."""
     def stream_consumed(self, stream_id: int, size: int, now: float) -> None: ...
     def stream_finished(self, stream_id: int) -> None: ...
+    def respond(
+        self, stream_id: int, status: int, headers: Iterable[tuple[bytes, bytes]], fin: bool
+    ) -> None:
+        """An interim response, or the head of the final one."""
+    def body_frame(self, stream_id: int, size: int, wanted: int) -> bytes | None:
+        """What goes before so much of a body; None: it is dropped."""
+    def finish_response(self, stream_id: int, trailers: Iterable[tuple[bytes, bytes]]) -> None: ...
+    def end_request(self, stream_id: int, code: int) -> None:
+        """Ends a request in any state, with an HTTP/3 code for what is cut off."""
     def reset_stream(self, stream_id: int, code: int) -> None: ...
     def stop_stream(self, stream_id: int, code: int) -> None: ...
     def stopped_stream_gone(self, stream_id: int, final_size: int) -> None:
@@ -318,6 +330,7 @@ class EndpointServer:
         retry_above: int,
         handshake_timeout: float,
         first_session_timeout: float,
+        request_linger: float,
     ) -> Self: ...
 
 @final
@@ -432,6 +445,15 @@ class EndpointConnection:
     ) -> None: ...
     def close_session(self, session_id: int, *, code: int, reason: str) -> None: ...
     def drain_session(self, session_id: int) -> None: ...
+    def respond(
+        self, stream_id: int, *, status: int, headers: Iterable[tuple[bytes, bytes]], fin: bool
+    ) -> None:
+        """An interim response, or the head of the final one."""
+    def finish_response(
+        self, stream_id: int, *, trailers: Iterable[tuple[bytes, bytes]] | None = None
+    ) -> None:
+        """The end of a response."""
+    def abort_request(self, stream_id: int, code: int) -> None: ...
     def open_stream(self, session_id: int, unidirectional: bool) -> int | None: ...
     def stream_read(self, stream_id: int, max_size: int) -> bytes | None: ...
     def stream_write(self, stream_id: int, data: Buffer, fin: bool) -> int: ...

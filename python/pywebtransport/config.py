@@ -436,6 +436,9 @@ class ServerConfig(BaseConfig):
     max_connections_per_address: int | None = c.DEFAULT_MAX_CONNECTIONS_PER_ADDRESS
     """Connections at once from one IPv4 address, or one IPv6 network of 64 bits; more are refused.
     None: ``max_connections`` is the only limit, as suits clients behind one address."""
+    max_requests_per_connection: int = c.DEFAULT_MAX_REQUESTS_PER_CONNECTION
+    """HTTP requests of one connection at once, until their handlers have returned; more are refused
+    with H3_REQUEST_REJECTED, after which a client may try again."""
     max_sessions: int = c.DEFAULT_MAX_SESSIONS
     """Sessions of all connections at once; more are answered with status 429."""
     max_sessions_per_connection: int = c.DEFAULT_MAX_SESSIONS_PER_CONNECTION
@@ -444,8 +447,14 @@ class ServerConfig(BaseConfig):
     """Streams of one session that are open at once, opened here."""
     middleware: list[MiddlewareProtocol] = field(default_factory=list)
     """Asked before the handler of every request of a ``ServerApp``, in this order."""
+    request_head_timeout: float = c.DEFAULT_REQUEST_HEAD_TIMEOUT
+    """How long a client may take to send the header fields of a request it has begun."""
+    request_keep_alive_timeout: float = c.DEFAULT_REQUEST_KEEP_ALIVE_TIMEOUT
+    """How long a connection that has carried HTTP requests waits for another, with no session on
+    it."""
     request_timeout: float = c.DEFAULT_REQUEST_TIMEOUT
-    """How long a request may wait for its answer, middleware included; then it is status 503."""
+    """How long a request for a session may wait for its answer, middleware included; then it is
+    status 503. The handler of an HTTP request may take as long as it wants."""
     retry: bool = c.DEFAULT_RETRY
     """Validate a client's address with a Retry packet before anything is kept for it."""
     session_cleanup_interval: float = c.DEFAULT_SESSION_CLEANUP_INTERVAL
@@ -458,11 +467,14 @@ class ServerConfig(BaseConfig):
     _TIMES = (
         *BaseConfig._TIMES,
         "first_session_timeout",
+        "request_head_timeout",
+        "request_keep_alive_timeout",
         "request_timeout",
         "session_cleanup_interval",
     )
     _COUNTS = (
         *BaseConfig._COUNTS,
+        "max_requests_per_connection",
         "max_sessions",
         "max_sessions_per_connection",
         "max_streams_per_connection",

@@ -3,8 +3,8 @@
 WebTransportError
 ├─ AuthenticationError   CertificateError     ClientError    ConfigurationError
 ├─ ConnectionError       DatagramError        FlowControlError   HandshakeError
-├─ InvalidStateError     ProtocolError        SerializationError    ServerError
-├─ StreamError           TimeoutError
+├─ InvalidStateError     ProtocolError        RequestError   SerializationError
+├─ ServerError           StreamError          TimeoutError
 └─ SessionError ── SessionClosedError
 
 ``ConnectionError`` and ``TimeoutError`` are also the built-in classes of these names, and no part
@@ -56,6 +56,7 @@ __all__ = [
     "InvalidStateError",
     "MiddlewareRejected",
     "ProtocolError",
+    "RequestError",
     "SerializationError",
     "ServerError",
     "SessionClosedError",
@@ -372,6 +373,13 @@ class ProtocolError(WebTransportError):
     ) -> None:
         super().__init__(message, error_code=error_code, details=details)
         self.frame_type = frame_type
+
+
+class RequestError(WebTransportError):
+    """An HTTP request is over before its response is complete; ``error_code`` is HTTP/3's."""
+
+    _category = "request"
+    _default_code = ErrorCodes.H3_REQUEST_CANCELLED
 
 
 class SerializationError(WebTransportError):

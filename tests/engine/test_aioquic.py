@@ -391,6 +391,7 @@ def test_refused_requests_leave_nothing_in_any_driver() -> None:
     quic = Nobody()
     quic.peer_resets_at, quic.max_datagram_size = False, 1200  # type: ignore[attr-defined]
     quic.get_next_available_stream_id = lambda _unidirectional: 3  # type: ignore[attr-defined]
+    quic.unsent = lambda _stream_id: 0  # type: ignore[attr-defined]
     driver = Driver(
         quic=quic,  # type: ignore[arg-type]
         config=CoreConfig(is_client=False),

@@ -42,6 +42,7 @@ from pywebtransport._engine.rules import (
     CRITICAL_STREAMS,
     CRYPTO_ERROR,
     HANDSHAKE_TIMEOUT,
+    LINGER,
     MAX_ALERT,
     connect_error,
     connect_timed_out,
@@ -82,12 +83,15 @@ class AioquicEngine:
         host: str,
         port: int,
         on_connection: Callable[[EngineConnection], None],
+        serves_requests: bool = False,
     ) -> AioquicListener:
         key_log = KeyLog.from_environment()
         configuration = server_configuration(
             config, certfile=config.certfile, keyfile=config.keyfile, key_log=key_log
         )
-        listener = AioquicListener(config, configuration, key_log, on_connection)
+        listener = AioquicListener(
+            config, configuration, key_log, on_connection, serves_requests=serves_requests
+        )
         await listener.bind(host, port)
         return listener
 
@@ -210,9 +214,11 @@ class AioquicListener:
         configuration: QuicConfiguration,
         key_log: KeyLog | None,
         on_connection: Callable[[EngineConnection], None],
+        *,
+        serves_requests: bool,
     ) -> None:
         self._config = config
-        self._core_config = core_config(config, is_client=False)
+        self._core_config = core_config(config, is_client=False, serves_requests=serves_requests)
         self._limits = inbound_limits(config, HANDSHAKE_TIMEOUT)
         self._key_log = key_log
         self._on_connection = on_connection
@@ -339,6 +345,7 @@ def inbound_limits(config: ClientConfig | ServerConfig, handshake_timeout: float
         max_datagram_frame_size=config.max_datagram_size,
         handshake_timeout=handshake_timeout,
         first_session_timeout=getattr(config, "first_session_timeout", None),
+        request_linger=getattr(config, "request_keep_alive_timeout", LINGER),
         close_timeout=config.close_timeout,
         keep_alive=config.connection_keepalive_timeout if config.keep_alive else None,
         has_session_credit=config.initial_max_data > 0,

@@ -7,10 +7,21 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-__all__ = ["MAX_DATAGRAM_BYTES", "Backlog", "SessionBuffers", "StreamBuffers", "WaitsFor"]
+__all__ = [
+    "MAX_DATAGRAM_BYTES",
+    "NO_SESSION",
+    "Backlog",
+    "SessionBuffers",
+    "StreamBuffers",
+    "WaitsFor",
+]
 
 MAX_DATAGRAM_BYTES = 1 << 20
 """Received datagrams of one session that wait for the application; beyond, the oldest go."""
+
+
+NO_SESSION = -1
+"""The session of a stream that carries an ordinary HTTP request."""
 
 
 class WaitsFor(Enum):
@@ -63,6 +74,11 @@ class StreamBuffers:
     def is_done(self) -> bool:
         """Whether nobody needs this any more."""
         return self.is_read_ended and self.is_write_ended and not self.size
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it carries an ordinary HTTP request."""
+        return self.session_id == NO_SESSION
 
     def append(self, data: bytes) -> None:
         self._chunks.append(data)

@@ -119,6 +119,37 @@ class AioquicConnection(LoopConnection):
     def send_goaway(self) -> None:
         self._call(self._driver.core.goaway)
 
+    # requests, from the facade
+
+    def respond(
+        self, stream_id: int, *, status: int, headers: Sequence[tuple[bytes, bytes]], fin: bool
+    ) -> None:
+        stream = self._response(stream_id)
+        self._call(self._driver.respond, stream_id, status=status, headers=headers, fin=fin)
+        if fin:
+            self._inbound.response_ended(stream_id, stream)
+
+    def finish_response(
+        self, stream_id: int, *, trailers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        stream = self._response(stream_id)
+        self._call(self._driver.finish_response, stream_id, trailers=trailers)
+        self._inbound.response_ended(stream_id, stream)
+
+    def abort_request(self, stream_id: int, code: int) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None or self._close_info is not None:
+            return
+        self._call(self._driver.end_request, stream_id, code)
+        self._inbound.request_over(stream_id, stream)
+
+    def _response(self, stream_id: int) -> StreamBuffers:
+        self._require_open()
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.is_write_ended:
+            raise StreamFinished(f"the response on stream {stream_id} has ended")
+        return stream
+
     # streams, from the facade
 
     def open_stream(self, session_id: int, unidirectional: bool) -> int | None:
@@ -176,7 +207,7 @@ class AioquicConnection(LoopConnection):
             stream_room = min(buffer - outgoing.sender.unsent, outgoing.credit)
             room = max(0, min(size, stream_room, connection_room))
             if room:
-                accepted = self._driver.reserve_send(stream_id, room)
+                accepted = room if stream.is_request else self._driver.reserve_send(stream_id, room)
             if accepted < room:
                 self._inbound.wait(stream_id, stream, WaitsFor.SESSION, size - accepted)
             elif room == max(0, connection_room):
@@ -184,6 +215,10 @@ class AioquicConnection(LoopConnection):
             elif accepted < size:
                 self._inbound.wait(stream_id, stream, WaitsFor.BUFFER, size - accepted)
         fin = fin and accepted == size
+        if stream.is_request:
+            if size:
+                accepted = self._write_body(stream_id, view, accepted)
+            return accepted
         if accepted or fin:
             self._quic.send_stream_data(stream_id, cast(bytes, view[:accepted]), fin)
             self._flush_soon()
@@ -191,6 +226,15 @@ class AioquicConnection(LoopConnection):
             self._driver.stream_finished(stream_id)
             self._inbound.write_ended(stream_id, stream)
         return accepted
+
+    def _write_body(self, stream_id: int, view: bytes | memoryview, room: int) -> int:
+        """Send what there is room for as one DATA frame; how much was taken."""
+        head: bytes | None = self._call(self._driver.body_frame, stream_id, room, len(view))
+        if head is None:
+            return len(view)
+        if room:
+            self._quic.send_stream_data(stream_id, head + view[:room])
+        return room
 
     def stream_reset(self, stream_id: int, code: int) -> None:
         self._require_open()

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from pywebtransport._engine.aioquic_buffers import (
     MAX_DATAGRAM_BYTES,
+    NO_SESSION,
     Backlog,
     SessionBuffers,
     StreamBuffers,
@@ -37,6 +38,8 @@ class Limits:
     handshake_timeout: float
     first_session_timeout: float | None
     """Server: how long a client may go on without asking for a session."""
+    request_linger: float
+    """Server: how long a connection that has carried requests waits for another."""
     close_timeout: float
     """How long a closing connection waits for the peers of its sessions."""
     keep_alive: float | None
@@ -69,6 +72,10 @@ class Inbound:
         self.requests: set[int] = set()
         """Sessions asked for and not yet answered."""
         self.had_session = False
+        self.had_request = False
+        """An ordinary HTTP request was shown."""
+        self._responses: set[int] = set()
+        """Streams of complete responses, which may not have been acknowledged."""
         self.streams_wanted: dict[tuple[int, bool], None] = {}
         """Sessions and kinds for which ``open_stream`` found QUIC's limit reached."""
         self.datagrams_dropped = 0
@@ -270,6 +277,53 @@ class Inbound:
             self._sink.session_requested,
             SessionRequest(session_id, authority, path, headers, protocols, dialect),
         )
+
+    def request_received(
+        self,
+        stream_id: int,
+        method: str,
+        scheme: str,
+        authority: str,
+        path: str,
+        headers: list[tuple[bytes, bytes]],
+        expects_continue: bool,
+    ) -> None:
+        self.had_request = True
+        self.streams[stream_id] = StreamBuffers(
+            NO_SESSION,
+            readable=True,
+            writable=True,
+            is_retained=self._quic.retain_stream(stream_id),
+        )
+        self._tell(
+            self._sink.request_received,
+            *(stream_id, method, scheme, authority, path, headers, expects_continue),
+        )
+
+    def request_trailers(self, stream_id: int, fields: list[tuple[bytes, bytes]]) -> None:
+        self._tell(self._sink.request_trailers, stream_id, fields)
+
+    def request_aborted(self, stream_id: int, code: int) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self.request_over(stream_id, stream)
+            self._tell(self._sink.request_aborted, stream_id, code)
+
+    def response_ended(self, stream_id: int, stream: StreamBuffers) -> None:
+        self._responses.add(stream_id)
+        self.write_ended(stream_id, stream)
+
+    def request_over(self, stream_id: int, stream: StreamBuffers) -> None:
+        self.drop(stream_id, stream)
+        self.write_ended(stream_id, stream)
+
+    def has_unacknowledged(self) -> bool:
+        """Whether a response that has its end has yet to reach the client."""
+        for stream_id in list(self._responses):
+            stream = self._quic.stream(stream_id)
+            if stream is None or stream.sender.is_finished or stream.sender.is_reset:
+                self._responses.discard(stream_id)
+        return bool(self._responses)
 
     def session_writable(self, session_id: int) -> None:
         session = self.sessions.get(session_id)

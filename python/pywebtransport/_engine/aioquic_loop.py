@@ -294,7 +294,7 @@ class LoopConnection:
             self._close_quic(*self._close_request)
         elif is_due(self._first_session_deadline, now):
             self._first_session_deadline = None
-            if not self._inbound.had_session:
+            if not (self._inbound.had_session or self._inbound.had_request):
                 patience = self._limits.first_session_timeout
                 self.close(
                     code=ErrorCodes.H3_NO_ERROR,
@@ -348,10 +348,11 @@ class LoopConnection:
         if not self._driver.is_connected:
             return
         is_waiting = self._close_request is not None
-        if not is_waiting and (self.is_client or not self._inbound.had_session):
+        had_work = self._inbound.had_session or self._inbound.had_request
+        if not is_waiting and (self.is_client or not had_work):
             return
         try:
-            is_idle = self._driver.core.is_idle
+            is_idle = self._driver.core.is_idle and not self._inbound.has_unacknowledged()
         except CoreClosed:
             is_idle = True
         if not is_idle:
@@ -379,6 +380,8 @@ class LoopConnection:
         has told the page, the page's `closed` rejects with "Connection lost".
         """
         now = self._loop.time()
+        if self._inbound.had_request and self._close_request is None:
+            return now + self._limits.request_linger
         self._quic.delay_ack(now)
         return now + LINGER
 

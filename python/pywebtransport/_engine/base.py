@@ -40,6 +40,7 @@ __all__ = [
     "EngineConnection",
     "EngineListener",
     "EngineStats",
+    "RequestHead",
     "SessionRefused",
     "SessionRequest",
     "StreamFinished",
@@ -74,6 +75,21 @@ class SessionRequest(NamedTuple):
     """Application protocols the client offered, in its order of preference."""
     dialect: str = ""
     """``"02"``, ``"07"``, ``"13"`` or ``"15"``: the draft family both sides speak."""
+
+
+class RequestHead(NamedTuple):
+    """An ordinary HTTP request, up to its body."""
+
+    stream_id: int
+    method: str
+    scheme: str
+    authority: str
+    path: str
+    """With the query."""
+    headers: list[tuple[bytes, bytes]]
+    """Without pseudo-header fields, lower-case names, in order; cookies in one line."""
+    expects_continue: bool
+    """``expect: 100-continue``: the client may wait for status 100 before it sends the body."""
 
 
 class CloseInfo(NamedTuple):
@@ -137,6 +153,25 @@ class ConnectionSink(Protocol):
         whole. These, and datagrams, can be read while this runs, and may be gone afterwards.
         """
 
+    def request_received(
+        self,
+        stream_id: int,
+        method: str,
+        scheme: str,
+        authority: str,
+        path: str,
+        headers: list[tuple[bytes, bytes]],
+        expects_continue: bool,
+    ) -> None:
+        """Server: an ordinary request, as in ``RequestHead``. stream_read reads its body, respond,
+        stream_write and finish_response answer it, and abort_request ends it in any state."""
+
+    def request_trailers(self, stream_id: int, fields: list[tuple[bytes, bytes]]) -> None:
+        """They come after a body, whose end is readable afterwards."""
+
+    def request_aborted(self, stream_id: int, code: int) -> None:
+        """The client reset or stopped the request, or broke a rule: it is over. An HTTP/3 code."""
+
     def streams_available(self, session_id: int, unidirectional: bool) -> None:
         """open_stream may succeed again."""
 
@@ -199,6 +234,22 @@ class EngineConnection(Protocol):
         """CLOSE capsule and FIN; resets the session's streams. session_closed follows at once."""
 
     def drain_session(self, session_id: int) -> None: ...
+
+    # requests
+    def respond(
+        self, stream_id: int, *, status: int, headers: Sequence[tuple[bytes, bytes]], fin: bool
+    ) -> None:
+        """An interim response or the head of the final one. StreamFinished: the request is over;
+        ValueError: it cannot be sent."""
+
+    def finish_response(
+        self, stream_id: int, *, trailers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """The end of the body. Errors as of respond()."""
+
+    def abort_request(self, stream_id: int, code: int) -> None:
+        """Reset what is unsent and stop what is unread, with an HTTP/3 code; the request is over.
+        A no-op when it is already."""
 
     # streams
     def open_stream(self, session_id: int, unidirectional: bool) -> int | None:
@@ -285,8 +336,11 @@ class Engine(Protocol):
         host: str,
         port: int,
         on_connection: Callable[[EngineConnection], None],
+        serves_requests: bool = False,
     ) -> EngineListener:
         """Bind; ``on_connection`` is called for every completed handshake.
+
+        ``serves_requests``: sinks are told of ordinary requests, which else are answered with 404.
 
         OSError: the address cannot be bound. CertificateError: the pair cannot be used.
         """

@@ -93,6 +93,18 @@ class DriverOwner(Protocol):
         protocols: Sequence[str],
         dialect: str,
     ) -> None: ...
+    def request_aborted(self, stream_id: int, code: int) -> None: ...
+    def request_received(
+        self,
+        stream_id: int,
+        method: str,
+        scheme: str,
+        authority: str,
+        path: str,
+        headers: list[tuple[bytes, bytes]],
+        expects_continue: bool,
+    ) -> None: ...
+    def request_trailers(self, stream_id: int, fields: list[tuple[bytes, bytes]]) -> None: ...
     def session_writable(self, session_id: int) -> None: ...
     def settings_received(self, dialect: str | None) -> None: ...
     def stream_data(self, stream_id: int, data: bytes, fin: bool) -> None: ...
@@ -263,6 +275,27 @@ class Driver:
         except CoreClosed:
             return {}
 
+    # requests
+
+    def respond(
+        self, stream_id: int, *, status: int, headers: Sequence[tuple[bytes, bytes]], fin: bool
+    ) -> None:
+        self.core.respond(stream_id, status, list(headers), fin)
+        self.drain()
+
+    def body_frame(self, stream_id: int, size: int, wanted: int) -> bytes | None:
+        """What goes before ``size`` bytes of a body that goes on for ``wanted`` at least; None: it
+        is not sent, and they are dropped."""
+        return self.core.body_frame(stream_id, size, wanted)
+
+    def finish_response(self, stream_id: int, *, trailers: Sequence[tuple[bytes, bytes]]) -> None:
+        self.core.finish_response(stream_id, list(trailers))
+        self.drain()
+
+    def end_request(self, stream_id: int, code: int) -> None:
+        self.core.end_request(stream_id, code)
+        self.drain()
+
     # streams and datagrams
 
     def open_stream(self, session_id: int, unidirectional: bool) -> tuple[int, bytes] | None:
@@ -429,7 +462,9 @@ class Driver:
         self._owner.session_closed(session_id, code, reason, by, error)
 
 
-def core_config(config: BaseConfig, *, is_client: bool) -> CoreConfig:
+def core_config(
+    config: BaseConfig, *, is_client: bool, serves_requests: bool = False
+) -> CoreConfig:
     """What the core has to know of a configuration; share it between connections."""
     scale = config.flow_control_window_auto_scale
     return CoreConfig(
@@ -449,6 +484,9 @@ def core_config(config: BaseConfig, *, is_client: bool) -> CoreConfig:
         close_timeout=config.close_timeout,
         max_field_section_size=config.max_field_section_size,
         settings_timeout=settings_timeout(config),
+        serves_requests=serves_requests,
+        max_requests=getattr(config, "max_requests_per_connection", None),
+        headers_timeout=getattr(config, "request_head_timeout", None),
         grease_seed=int.from_bytes(os.urandom(8)),
     )
 

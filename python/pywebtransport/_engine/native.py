@@ -107,10 +107,11 @@ class NativeEngine:
         host: str,
         port: int,
         on_connection: Callable[[EngineConnection], None],
+        serves_requests: bool = False,
     ) -> EngineListener:
         loop = running_loop()
         with certificate_errors(config.certfile):
-            server = server_settings(config)
+            server = server_settings(config, serves_requests=serves_requests)
         reactors: list[Reactor] = []
         absent: OSError | None = None
         try:

@@ -94,13 +94,13 @@ def client_settings(config: ClientConfig) -> EndpointClient:
     )
 
 
-def server_settings(config: ServerConfig) -> EndpointServer:
+def server_settings(config: ServerConfig, *, serves_requests: bool = False) -> EndpointServer:
     check_pair(certfile=config.certfile, keyfile=config.keyfile)
     return EndpointServer(
         certfile=config.certfile,
         keyfile=config.keyfile,
         transport=transport(config),
-        core=core_config(config, is_client=False),
+        core=core_config(config, is_client=False, serves_requests=serves_requests),
         alpn_protocols=config.alpn_protocols,
         verify_mode=VERIFY_MODES[config.verify_mode],
         ca_certs=config.ca_certs or None,
@@ -111,6 +111,7 @@ def server_settings(config: ServerConfig) -> EndpointServer:
         retry_above=retry_above(config.max_connections),
         handshake_timeout=HANDSHAKE_TIMEOUT,
         first_session_timeout=config.first_session_timeout,
+        request_linger=config.request_keep_alive_timeout,
     )
 
 

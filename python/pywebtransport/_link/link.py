@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from pywebtransport._engine.base import CloseInfo, EngineConnection, SessionRequest
+from pywebtransport._engine.base import CloseInfo, EngineConnection, RequestHead, SessionRequest
 from pywebtransport._link.deadlines import Deadlines
-from pywebtransport._link.sides import ConnectionSide, SessionSide, StreamSide
+from pywebtransport._link.sides import ConnectionSide, RequestSide, SessionSide, StreamSide
 
 __all__ = ["BUDGET", "Link"]
 
@@ -31,9 +31,12 @@ class Link:
         "connection",
         "create_future",
         "engine",
+        "handlers",
+        "has_requests",
         "loop",
         "max_stream_buffer_size",
         "reads",
+        "requests",
         "sessions",
         "streams",
         "time",
@@ -62,11 +65,22 @@ class Link:
         self.writes = deadlines.waits(write_timeout)
         self.sessions: dict[int, SessionSide] = {}
         self.streams: dict[int, StreamSide] = {}
+        self.requests: dict[int, RequestSide] = {}
+        """Ordinary HTTP requests that are not over."""
+        self.handlers = 0
+        """Of HTTP requests, that have not returned."""
+        self.has_requests = False
+        """There was one: the client may make more when its last session has ended."""
 
     async def breathe(self) -> None:
         """Let the loop run once. Called when the budget is spent, before anything is taken."""
         self.budget = BUDGET
         await asyncio.sleep(0)
+
+    @property
+    def is_done(self) -> bool:
+        """No session is left, and its client makes no HTTP requests."""
+        return not self.sessions and not self.has_requests
 
     # ConnectionSink
 
@@ -100,6 +114,31 @@ class Link:
         if session is not None:
             session._on_closed(code, reason, by, error)
 
+    def request_received(
+        self,
+        stream_id: int,
+        method: str,
+        scheme: str,
+        authority: str,
+        path: str,
+        headers: list[tuple[bytes, bytes]],
+        expects_continue: bool,
+    ) -> None:
+        if self.connection is not None:
+            self.connection._request_received(
+                RequestHead(stream_id, method, scheme, authority, path, headers, expects_continue)
+            )
+
+    def request_trailers(self, stream_id: int, fields: list[tuple[bytes, bytes]]) -> None:
+        request = self.requests.get(stream_id)
+        if request is not None:
+            request._on_trailers(fields)
+
+    def request_aborted(self, stream_id: int, code: int) -> None:
+        request = self.requests.get(stream_id)
+        if request is not None:
+            request._on_given_up(code)
+
     def streams_available(self, session_id: int, unidirectional: bool) -> None:
         session = self.sessions.get(session_id)
         if session is not None:
@@ -114,11 +153,15 @@ class Link:
         stream = self.streams.get(stream_id)
         if stream is not None:
             stream._on_readable()
+        elif (request := self.requests.get(stream_id)) is not None:
+            request._on_readable()
 
     def stream_writable(self, stream_id: int) -> None:
         stream = self.streams.get(stream_id)
         if stream is not None:
             stream._on_writable()
+        elif (request := self.requests.get(stream_id)) is not None:
+            request._on_writable()
 
     def stream_reset(self, stream_id: int, code: int | None) -> None:
         stream = self.streams.get(stream_id)

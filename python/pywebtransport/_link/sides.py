@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pywebtransport._engine.base import CloseInfo, SessionRequest
+from pywebtransport._engine.base import CloseInfo, RequestHead, SessionRequest
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.events import EventEmitter
 from pywebtransport.types import (
@@ -35,7 +35,14 @@ if TYPE_CHECKING:
     from pywebtransport.protocol.session_info import WebTransportSessionInfo
     from pywebtransport.session.statistics import SessionDiagnostics
 
-__all__ = ["Connection", "ConnectionSide", "Session", "SessionSide", "StreamSide"]
+__all__ = [
+    "Connection",
+    "ConnectionSide",
+    "RequestSide",
+    "Session",
+    "SessionSide",
+    "StreamSide",
+]
 
 
 class Connection(Protocol):
@@ -91,6 +98,7 @@ class ConnectionSide(Connection, Protocol):
     """A connection, as its link and its sessions see it."""
 
     def _session_requested(self, request: SessionRequest) -> None: ...
+    def _request_received(self, head: RequestHead) -> None: ...
     def _on_closed(self, info: CloseInfo) -> None: ...
     def _adopt(self, session: Any) -> None: ...
     def _session_ready(self, session: Any) -> None: ...
@@ -171,3 +179,13 @@ class StreamSide(Protocol):
     def _on_stopped(self, code: int | None) -> None: ...
     def _lose(self) -> None: ...
     def _take_rest(self) -> None: ...
+
+
+class RequestSide(Protocol):
+    """An HTTP request, as its link sees it."""
+
+    def _on_readable(self) -> None: ...
+    def _on_writable(self) -> None: ...
+    def _on_trailers(self, fields: list[tuple[bytes, bytes]]) -> None: ...
+    def _on_given_up(self, code: int) -> None: ...
+    def _lose(self) -> None: ...

@@ -14,6 +14,7 @@ from pywebtransport._engine.base import (
     EngineClosed,
     EngineConnection,
     EngineStats,
+    RequestHead,
     SessionRefused,
     SessionRequest,
 )
@@ -85,6 +86,8 @@ class ConnectionBase(Ending, EventEmitter):
         self._sessions: dict[SessionId, WebTransportSession] = {}
         self._on_request: Callable[[WebTransportSession], None] | None = None
         """Who answers requests, on a server; without it they are SESSION_REQUEST events."""
+        self._on_http_request: Callable[[Link, RequestHead], None] | None = None
+        """Who answers ordinary HTTP requests, on a server that does."""
         self._on_session_end: Callable[[SessionBase], None] | None = None
         self._registers: list[Register] | None = None
         self._refusal: Refusal | None = None
@@ -212,6 +215,10 @@ class ConnectionBase(Ending, EventEmitter):
         else:
             session._reject(404, {})
 
+    def _request_received(self, head: RequestHead) -> None:
+        if self._link is not None and self._on_http_request is not None:
+            self._on_http_request(self._link, head)
+
     def _handler_failed(self, event: Event) -> None:
         """A listener raised: if it was to answer a request, nobody else will."""
         if event.type is EventType.SESSION_REQUEST and event.data is not None:
@@ -295,6 +302,8 @@ class ConnectionBase(Ending, EventEmitter):
             session._on_closed(0, info.reason or f"connection closed, code {info.code:#x}", info.by)
         for stream in list(link.streams.values()):
             stream._lose()
+        for request in list(link.requests.values()):
+            request._lose()
         link.connection = None
         wake(self._session_waiters)
         wake(self._ready_waiters)

@@ -270,6 +270,11 @@ class Registry:
         asked = {"authority": authority, "protocols": list(protocols), "dialect": dialect}
         self._emit(EventType.SESSION_REQUEST, **info.to_dict(), **asked)
 
+    def request_received(self, *_request: Any) -> None:
+        """Ordinary requests are answered with 404 before they come here, so nor do these."""
+
+    request_aborted = request_trailers = request_received
+
     def session_writable(self, session_id: int) -> None:
         self._limit_raised(session_id, EventType.SESSION_MAX_DATA_UPDATED, "max_data")
 

@@ -11,11 +11,14 @@ from pywebtransport.server.middleware import (
     create_logging_middleware,
     create_rate_limit_middleware,
 )
+from pywebtransport.server.request import HttpRequest, RequestHandler
 from pywebtransport.server.router import RequestRouter, SessionHandler
 from pywebtransport.server.server import ServerDiagnostics, ServerStats, WebTransportServer
 
 __all__ = [
+    "HttpRequest",
     "MiddlewareManager",
+    "RequestHandler",
     "RequestRouter",
     "ServerApp",
     "ServerCluster",

@@ -17,6 +17,7 @@ from pywebtransport.config import ServerConfig
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import MiddlewareRejected, SessionError, WebTransportError
 from pywebtransport.server.middleware import MiddlewareManager
+from pywebtransport.server.request import RequestHandler
 from pywebtransport.server.router import RequestRouter, SessionHandler, check_handler
 from pywebtransport.server.running import default_logging, refuse_unknown, run_until_signalled
 from pywebtransport.server.server import GOING_AWAY, WebTransportServer
@@ -53,12 +54,19 @@ class ServerApp:
         stream_handler: For every path without a handler of its own: called with each stream that a
             client opens, in a task of its own. When it returns, its stream is ended; when it
             raises, its stream is aborted with code 1, and no other.
+        request_handler: Called with each ordinary HTTP request (``GET``, ``POST``, ...) as an
+            :class:`~pywebtransport.server.HttpRequest`, in a task of its own. None: 404. Routes and
+            middleware are for sessions.
     """
 
     def __init__(
-        self, *, config: ServerConfig | None = None, stream_handler: StreamHandler | None = None
+        self,
+        *,
+        config: ServerConfig | None = None,
+        stream_handler: StreamHandler | None = None,
+        request_handler: RequestHandler | None = None,
     ) -> None:
-        self._server = WebTransportServer(config=config)
+        self._server = WebTransportServer(config=config, request_handler=request_handler)
         self._server._session_handler = self._serve_session
         self._router = RequestRouter()
         self._middleware = MiddlewareManager()
@@ -328,7 +336,7 @@ class ServerApp:
                 logger.exception("handler of %s failed", peer_path(session.path))
         await session.close(code=code, reason=reason)
         # The peer may have closed the session first; the connection is closed all the same.
-        if session._link is not None and not session._link.sessions:
+        if session._link is not None and session._link.is_done:
             session._connection._begin_close()
 
 

@@ -8,11 +8,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pywebtransport._engine.base import CloseInfo, EngineConnection, EngineListener
+from pywebtransport._engine.base import CloseInfo, EngineConnection, EngineListener, RequestHead
 from pywebtransport._engine.select import get_engine
+from pywebtransport._link.link import Link
 from pywebtransport._origins import Origins
 from pywebtransport._sparse_log import SparseLog
 from pywebtransport._waiting import where
@@ -30,6 +32,7 @@ from pywebtransport.exceptions import (
 )
 from pywebtransport.manager import ConnectionManager, SessionManager
 from pywebtransport.manager.connection import NEVER
+from pywebtransport.server.request import HttpRequest, RequestHandler, serve_request
 from pywebtransport.server.statistics import ServerDiagnostics, ServerStats
 from pywebtransport.server.unanswered import Unanswered
 from pywebtransport.session.base import SessionBase
@@ -72,9 +75,17 @@ class WebTransportServer(EventEmitter):
     Use it with ``async with``, then :meth:`listen`.
     """
 
-    def __init__(self, *, config: ServerConfig | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        config: ServerConfig | None = None,
+        request_handler: RequestHandler | None = None,
+    ) -> None:
+        """``request_handler`` is called with each ordinary HTTP request, in a task of its own;
+        without it such requests are answered with 404."""
         super().__init__()
         self._config = config or ServerConfig()
+        self._request_handler = request_handler
         self._connection_manager = ConnectionManager(
             max_connections=self._config.max_connections,
             connection_cleanup_interval=self._config.connection_cleanup_interval,
@@ -213,6 +224,7 @@ class WebTransportServer(EventEmitter):
                 host=address[0],
                 port=address[1],
                 on_connection=self._accept,
+                serves_requests=self._request_handler is not None,
             )
         except (WebTransportError, OSError, ValueError, NotImplementedError) as error:
             text = error.message if isinstance(error, WebTransportError) else str(error)
@@ -405,6 +417,8 @@ class WebTransportServer(EventEmitter):
         connection = WebTransportConnection(config=self._config)
         connection._on_request = self._requested
         connection._on_session_end = self._session_ended
+        if self._request_handler is not None:
+            connection._on_http_request = partial(self._request_received, connection)
         try:
             self._connection_manager._add(connection)
         except ConnectionError as error:
@@ -448,6 +462,40 @@ class WebTransportServer(EventEmitter):
             self._unanswered.handle(session, self._spawn(self._session_handler(session)))
         elif not is_heard:
             session._reject(NOT_FOUND, {})
+
+    def _request_received(
+        self, connection: WebTransportConnection, link: Link, head: RequestHead
+    ) -> None:
+        request = HttpRequest(connection, link, head)
+        handler = self._request_handler
+        assert handler is not None, "who asks for requests has a handler"
+        if link.handlers >= self._config.max_requests_per_connection:
+            # Their clients have given them up, and the handlers go on.
+            request.abort(ErrorCodes.H3_REQUEST_REJECTED)
+            return
+        self._stats.http_requests += 1
+        link.handlers += 1
+        self._spawn(self._serve_request(link, request, refuse if self._is_draining else handler))
+
+    async def _serve_request(
+        self, link: Link, request: HttpRequest, handler: RequestHandler
+    ) -> None:
+        started = time.monotonic()
+        try:
+            await serve_request(request, handler)
+        finally:
+            link.handlers -= 1
+            if self._config.access_log:
+                logger.info(
+                    "request: method=%s path=%s peer=%s status=%s received=%d sent=%d after %s",
+                    peer_text(request.method, is_quoted=False),
+                    peer_path(request.path),
+                    address_text(request.client),
+                    request.status or "none, the client left",
+                    request.bytes_received,
+                    request.bytes_sent,
+                    format_duration(seconds=time.monotonic() - started),
+                )
 
     async def _tell_request(self, session: WebTransportSession) -> None:
         """One that takes long, since it serves the session, must not delay the next."""
@@ -512,6 +560,11 @@ class WebTransportServer(EventEmitter):
         self._tasks.discard(task)
         if self._idle is not None:
             self._look_idle()
+
+
+async def refuse(request: HttpRequest) -> None:
+    """The server goes: another may answer."""
+    await request.respond(SERVICE_UNAVAILABLE, end=True)
 
 
 def __getattr__(name: str) -> Any:

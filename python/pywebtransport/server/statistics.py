@@ -21,8 +21,10 @@ class ServerStats:
     connections_rejected: int = 0
     connection_errors: int = 0
     protocol_errors: int = 0
+    http_requests: int = 0
+    """Ordinary HTTP requests that came to ``request_handler``."""
     requests_abandoned: int = 0
-    """Requests whose client left before they were answered."""
+    """Requests for sessions whose client left before they were answered."""
     uptime: float = 0.0
     start_time: float | None = None
     """As ``time.time()`` gives it."""

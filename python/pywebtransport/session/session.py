@@ -438,7 +438,8 @@ class WebTransportSession(StreamingSession):
         Args:
             code: An application's code, 32 bits.
             reason: Text for the peer, up to 1,024 bytes in UTF-8; a longer one is cut.
-            close_connection: Also close the connection, if this was its last session. That goes on
+            close_connection: Also close the connection, if this was its last session and it has
+                carried no HTTP requests, of which more may come. That goes on
                 when this has returned; ``session.connection.wait_closed()`` waits for it, as the
                 end of ``async with WebTransportClient()`` does.
 
@@ -450,14 +451,14 @@ class WebTransportSession(StreamingSession):
         if link is None:
             return
         if self._state == SessionState.CLOSED:
-            if close_connection and self._closed_by == "remote" and not link.sessions:
+            if close_connection and self._closed_by == "remote" and link.is_done:
                 self._connection._begin_close()
             return
         if self._state == SessionState.CLOSING:
             await self.wait_closed()
         else:
             await self._finish(code, reason, self._connection.config.close_timeout)
-        if close_connection and not link.sessions:
+        if close_connection and link.is_done:
             self._connection._begin_close()
 
     async def wait_closed(self) -> None:

@@ -94,6 +94,9 @@ pub struct Config {
     pub strict: bool,
     /// Session flow control offered to the peer.
     pub flow_control: FlowControl,
+    /// Server: ordinary requests are shown to the application, by
+    /// [`Event::RequestReceived`](crate::Event); else they are answered 404. Off by default.
+    pub serves_requests: bool,
     /// Send a reserved setting and a reserved frame (RFC 9114 §7.2.8, §7.2.4.1).
     pub grease: bool,
     /// Chooses which reserved values; a driver puts a random number here.
@@ -119,6 +122,7 @@ impl Config {
             dialects: Dialect::ALL.to_vec(),
             strict: false,
             flow_control: FlowControl::default(),
+            serves_requests: false,
             grease: true,
             grease_seed: 0,
             limits: Limits::default(),

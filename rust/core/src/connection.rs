@@ -36,6 +36,8 @@ pub enum StreamKind {
     Internal,
     /// The header has not arrived completely: push what comes.
     Pending,
+    /// A request that the application answers: push its bytes only as fast as the body is read.
+    Request,
     /// A WebTransport stream of this established session.
     Session(SessionId),
     /// No entry: never seen, refused, or ended. What still comes is ignored.

@@ -48,6 +48,9 @@ impl Connection {
                 Some(Phase::Done { .. }) if !self.sessions.has_ended(session) => {
                     self.break_request(session, StreamError::DatagramUnexpected.code());
                 }
+                Some(Phase::Body { .. }) => {
+                    self.fail_exchange(session, &StreamError::DatagramUnexpected);
+                }
                 Some(Phase::AfterClose | Phase::Ended | Phase::Done { .. }) => {
                     self.stats.datagrams_dropped += 1
                 }

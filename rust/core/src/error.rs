@@ -49,12 +49,37 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The body of a response does not have the length that its head announced or allows.
+    #[error("the response has a body of {size} bytes or more, and content-length or status say {length}")]
+    BodyTooLong {
+        /// What was written, and is to be.
+        size: u64,
+        /// What there may be.
+        length: u64,
+    },
+    /// The end of a response came too early.
+    #[error("the response has a body of {size} bytes, and content-length says {length}")]
+    BodyTooShort {
+        /// What was written.
+        size: u64,
+        /// What there has to be.
+        length: u64,
+    },
     /// The protocol given to `accept` is not one the client offered.
     #[error("application protocol {0:?} was not offered by the client")]
     ProtocolNotOffered(String),
     /// A status that does not reject.
     #[error("status {0} does not reject a request; use 300 to 599")]
     RejectStatus(u16),
+    /// The request is unknown, or its response has its end.
+    #[error("request {0} is unknown or over")]
+    RequestOver(StreamId),
+    /// The verb does not fit what was sent of the response: its head comes once, then body and end.
+    #[error("the response to request {0} is not in a state that allows this")]
+    ResponseState(StreamId),
+    /// A status that no response has.
+    #[error("status {0} is not in 100..599, or is 101")]
+    Status(u16),
     /// The verb belongs to the other role.
     #[error("only a {} may do this", role_name(*.0))]
     Role(Role),

@@ -73,6 +73,39 @@ pub enum Event {
         /// The first request the server will not answer; a push id from a client.
         id: u64,
     },
+    /// Server: the client gave a request up, or broke a rule; or `close_all` ended it. Nothing more
+    /// comes of it.
+    RequestAborted {
+        /// Which.
+        stream: StreamId,
+        /// Code as on the wire.
+        code: u64,
+    },
+    /// Server: an ordinary request that the application answers, see
+    /// [`Config::serves_requests`](crate::Config). Its body comes as `StreamData`.
+    RequestReceived {
+        /// Its stream.
+        stream: StreamId,
+        /// `GET`, `POST`, ...
+        method: String,
+        /// `https`.
+        scheme: String,
+        /// Host and port the client named.
+        authority: String,
+        /// Path and query.
+        path: String,
+        /// Every field but pseudo-header fields, in wire order, cookies in one.
+        headers: Vec<(Bytes, Bytes)>,
+        /// The client may wait for status 100 before it sends the body (RFC 9110 §10.1.1).
+        expects_continue: bool,
+    },
+    /// The trailers of a request, before the end of its body.
+    RequestTrailers {
+        /// Which.
+        stream: StreamId,
+        /// In wire order.
+        fields: Vec<(Bytes, Bytes)>,
+    },
     /// The session ended; exactly once per session that was requested here or established.
     /// Each of its streams has had `StreamReset` and `StreamStopped` for the halves still open.
     SessionClosed {
@@ -143,7 +176,8 @@ pub enum Event {
         /// The highest dialect both ends know; `None`: the peer does not offer WebTransport.
         dialect: Option<Dialect>,
     },
-    /// Payload of a WebTransport stream (push mode, and the first chunk in pull mode).
+    /// Payload of a WebTransport stream (push mode, and the first chunk in pull mode), or of the body
+    /// of a request.
     StreamData {
         /// Which.
         stream: StreamId,
@@ -194,6 +228,8 @@ pub enum Event {
 pub struct Stats {
     /// Sessions asked for or established now.
     pub sessions: usize,
+    /// Requests ever shown to the application.
+    pub requests: u64,
     /// Stream entries kept now, of every kind.
     pub streams: usize,
     /// Streams waiting for their session now.

@@ -41,8 +41,9 @@ pub struct Limits {
     pub max_sessions: u64,
     /// Requests for sessions, whatever becomes of them.
     pub sessions: Rate,
-    /// Request streams open at once that carry no session: unfinished requests, answered ones
-    /// whose peer has not closed its side. One more is refused with H3_REQUEST_REJECTED.
+    /// Request streams open at once that carry no session: unfinished requests, those that the
+    /// application has to answer, answered ones whose peer has not closed its side. One more is
+    /// refused with H3_REQUEST_REJECTED.
     pub max_requests: usize,
     /// Ended sessions whose ids are remembered, so that their late streams get WT_SESSION_GONE
     /// at once instead of waiting as early ones.

@@ -83,7 +83,7 @@ impl Connection {
                 deadline,
                 heard,
             } => {
-                let is_idle = self.core.is_idle();
+                let is_idle = self.core.is_idle() && self.unacknowledged.is_empty();
                 let is_server = self.quic.side() == Side::Server;
                 if is_idle && is_server && self.had_session && !*heard {
                     *heard = true;
@@ -92,7 +92,7 @@ impl Connection {
                         self.silent_until = Some(now + LAST_ACK_DELAY);
                     }
                 }
-                if !is_idle && requests_delivered(&self.streams) {
+                if !is_idle && self.unacknowledged.is_empty() && requests_delivered(&self.streams) {
                     *deadline = (*deadline).min(now + self.options.linger);
                 }
                 if *deadline <= now || (is_idle && !*heard) {
@@ -100,8 +100,10 @@ impl Connection {
                     self.close_now(code, reason, now);
                 }
             }
-            Phase::Open if self.had_session && self.quic.side() == Side::Server => {
-                if !self.core.is_idle() {
+            Phase::Open
+                if (self.had_session || self.had_request) && self.quic.side() == Side::Server =>
+            {
+                if !self.core.is_idle() || !self.unacknowledged.is_empty() {
                     self.linger_until = None;
                     self.silent_until = None;
                     return;
@@ -109,6 +111,9 @@ impl Connection {
                 match self.linger_until {
                     Some(at) if at <= now => self.close_now(H3_NO_ERROR, String::new(), now),
                     Some(_) => {}
+                    None if self.had_request => {
+                        self.linger_until = Some(now + self.options.request_linger);
+                    }
                     None => {
                         self.linger_until = Some(now + self.options.linger);
                         if self.closed_first {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pywt_core::{Action, Dir, SessionId, StreamId, Transport};
 use pywt_quic::{CloseBy, CloseKind, Event, Side, Transmit};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::close::Phase;
 use crate::datagram::{DatagramDrops, DatagramLimits, Outbox, Share};
@@ -33,6 +33,8 @@ pub struct ConnectionOptions {
     /// from it. They also forget the connection without a word. As long waits a close for that FIN
     /// once the peer has acknowledged ours: some never send one.
     pub linger: Duration,
+    /// As `linger`, for a server's connection that has carried ordinary requests.
+    pub request_linger: Duration,
     /// How long a close waits at most for the peer to have read the end of its sessions.
     pub close_timeout: Duration,
     /// Server: how long a handshake may take.
@@ -51,6 +53,7 @@ impl ConnectionOptions {
             outgoing_datagram_count: 4096,
             outgoing_datagram_bytes: 4 * 1024 * 1024,
             linger: Duration::from_secs(1),
+            request_linger: Duration::from_secs(60),
             close_timeout: Duration::from_secs(2),
             handshake_timeout: Duration::from_secs(10),
             first_session_timeout: Duration::from_secs(10),
@@ -64,6 +67,7 @@ pub(crate) struct Bounds {
     pub(crate) incoming_datagrams: DatagramLimits,
     pub(crate) outgoing_datagrams: DatagramLimits,
     pub(crate) linger: Duration,
+    pub(crate) request_linger: Duration,
     pub(crate) close_timeout: Duration,
     handshake_timeout: Duration,
     pub(crate) first_session_timeout: Duration,
@@ -135,6 +139,10 @@ pub struct Connection {
     pub(crate) phase: Phase,
     control_open: bool,
     pub(crate) had_session: bool,
+    /// An ordinary request was shown.
+    pub(crate) had_request: bool,
+    /// Streams of complete responses that the client has not acknowledged.
+    pub(crate) unacknowledged: FxHashSet<StreamId>,
     pub(crate) linger_until: Option<Instant>,
     /// Server: when the client must have completed the handshake, then asked for a session.
     pub(crate) patience_until: Option<Instant>,
@@ -176,6 +184,7 @@ impl Connection {
                     bytes: options.outgoing_datagram_bytes,
                 },
                 linger: options.linger,
+                request_linger: options.request_linger,
                 close_timeout: options.close_timeout,
                 handshake_timeout: options.handshake_timeout,
                 first_session_timeout: options.first_session_timeout,
@@ -186,6 +195,8 @@ impl Connection {
             phase: Phase::Connecting,
             control_open: false,
             had_session: false,
+            had_request: false,
+            unacknowledged: FxHashSet::default(),
             linger_until: None,
             patience_until: None,
             is_refused: false,
@@ -325,7 +336,7 @@ impl Connection {
                 let time = self.time(now);
                 self.core.handle_handshake_complete(time);
                 self.probe_at = Some(now + PROBE_INTERVAL);
-                if self.quic.side() == Side::Server && !self.had_session {
+                if self.quic.side() == Side::Server && !self.had_session && !self.had_request {
                     self.patience_until = Some(now + self.options.first_session_timeout);
                 }
                 self.notifications.push(Notification::Connected);
@@ -358,12 +369,14 @@ impl Connection {
             Event::Readable(id) => self.on_readable(id, now),
             Event::Writable(id) => self.on_writable(id),
             Event::Finished(id) => {
+                self.unacknowledged.remove(&id);
                 if let Some(stream) = self.streams.get_mut(&id) {
                     stream.delivered = true;
                 }
             }
             Event::StoppedStreamEnded { id, final_size } => self.stopped_ended(id, final_size),
             Event::Stopped { id, code } => {
+                self.unacknowledged.remove(&id);
                 let time = self.time(now);
                 self.core.handle_stop_sending(id, code, time);
             }

@@ -35,6 +35,45 @@ impl Connection {
                 }
                 Notification::DatagramsReadable(session)
             }
+            CoreEvent::RequestReceived {
+                stream,
+                method,
+                scheme,
+                authority,
+                path,
+                headers,
+                expects_continue,
+            } => {
+                self.had_request = true;
+                self.patience_until = None;
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.owner = Owner::Request;
+                }
+                Notification::RequestReceived {
+                    stream,
+                    method,
+                    scheme,
+                    authority,
+                    path,
+                    headers,
+                    expects_continue,
+                }
+            }
+            CoreEvent::RequestTrailers { stream, fields } => {
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.trailers_untold = true;
+                }
+                Notification::RequestTrailers { stream, fields }
+            }
+            CoreEvent::RequestAborted { stream, code } => {
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    (entry.receiving, entry.sending) = (false, false);
+                    (entry.reset_untold, entry.stop_untold) = (true, true);
+                    entry.head = Bytes::new();
+                    entry.rest.clear();
+                }
+                Notification::RequestAborted { stream, code }
+            }
             CoreEvent::SessionRequested {
                 session,
                 authority,
@@ -102,7 +141,11 @@ impl Connection {
             CoreEvent::SessionWritable { session } => return self.wake_writers(session),
             CoreEvent::StreamData { stream, data, fin } => {
                 if let Some(entry) = self.streams.get_mut(&stream) {
-                    entry.head = data;
+                    if entry.owner != Owner::Request {
+                        entry.head = data;
+                    } else if !data.is_empty() {
+                        entry.rest.push_back(data);
+                    }
                     entry.ended |= fin;
                     if let (true, Owner::Session(session)) = (fin, entry.owner) {
                         if let Some(session) = self.sessions.get_mut(&session) {
@@ -170,6 +213,20 @@ impl Connection {
                     }
                 }
                 self.forget_if_over(id);
+            }
+            Notification::RequestAborted { stream: id, .. } => {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    (stream.reset_untold, stream.stop_untold) = (false, false);
+                }
+                self.forget_if_over(id);
+            }
+            Notification::RequestTrailers { stream: id, .. } => {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.trailers_untold = false;
+                    if std::mem::take(&mut stream.read_wanted) {
+                        self.notifications.push(Notification::StreamReadable(id));
+                    }
+                }
             }
             Notification::StreamStopped { stream: id, .. } => {
                 if let Some(stream) = self.streams.get_mut(&id) {

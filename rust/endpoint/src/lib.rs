@@ -23,6 +23,7 @@ mod leaving;
 mod notification;
 mod pump;
 mod reactor;
+mod request;
 mod session;
 mod stream;
 mod turn;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
 use pywt_core::{ClosedBy, Dialect, Dir, SessionId, StreamId};
 use pywt_quic::Close;
 
@@ -28,6 +29,37 @@ pub enum Notification {
     Connected,
     /// `receive_datagram` will return something.
     DatagramsReadable(SessionId),
+    /// Server: a request is over, because of the client, or of a close.
+    RequestAborted {
+        /// Its stream.
+        stream: StreamId,
+        /// An HTTP/3 code.
+        code: u64,
+    },
+    /// Server: an ordinary request, which the application answers.
+    RequestReceived {
+        /// Its stream.
+        stream: StreamId,
+        /// `GET`, `POST`, ...
+        method: String,
+        /// `https`.
+        scheme: String,
+        /// Host and port the client named.
+        authority: String,
+        /// Path and query.
+        path: String,
+        /// Request fields without pseudo-header fields.
+        headers: Vec<(Bytes, Bytes)>,
+        /// The client may wait for status 100 before it sends the body.
+        expects_continue: bool,
+    },
+    /// The trailers of a request; the end of its body can be read afterwards.
+    RequestTrailers {
+        /// Its stream.
+        stream: StreamId,
+        /// In wire order.
+        fields: Vec<(Bytes, Bytes)>,
+    },
     /// The session ended; its streams were told before, but for those that had come whole. They,
     /// and datagrams, can be read until [`crate::Connection::forget_ended`] is called.
     SessionClosed {

@@ -53,6 +53,7 @@ impl Connection {
                 StreamKind::Pending => Owner::Unclassified,
                 StreamKind::Internal => Owner::Core,
                 StreamKind::Held => Owner::Held,
+                StreamKind::Request => Owner::Request,
                 StreamKind::Session(session) => Owner::Session(session),
                 StreamKind::Unknown => {
                     // Refused: reset and stop are among the actions.
@@ -70,7 +71,7 @@ impl Connection {
         };
         match stream.owner {
             Owner::Unclassified | Owner::Core => self.pump(id, now),
-            Owner::Held | Owner::Session(_) => {
+            Owner::Held | Owner::Request | Owner::Session(_) => {
                 if !stream.receiving || stream.ended {
                     return;
                 }
@@ -106,10 +107,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.sending) else {
             return;
         };
-        stream.unsent_bytes += data.len();
-        if !data.is_empty() {
-            stream.unsent.push_back(data);
-        }
+        stream.queue(data);
         stream.unsent_fin |= fin;
         self.send_unsent(id);
         let left = self
@@ -119,7 +117,7 @@ impl Connection {
         self.most_unsent = self.most_unsent.max(left);
     }
 
-    fn send_unsent(&mut self, id: StreamId) {
+    pub(crate) fn send_unsent(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };

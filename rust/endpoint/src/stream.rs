@@ -19,6 +19,8 @@ pub(crate) enum Owner {
     Core,
     /// Its session is not established; payload stays in QUIC.
     Held,
+    /// The application, which answers the request on it.
+    Request,
     /// This session.
     Session(SessionId),
 }
@@ -47,9 +49,12 @@ pub(crate) struct Stream {
     pub(crate) reset_untold: bool,
     /// The peer has stopped the stream, and the application has yet to be told.
     pub(crate) stop_untold: bool,
+    /// Trailers came, and the application has yet to be told.
+    pub(crate) trailers_untold: bool,
     /// Payload that came with the header.
     pub(crate) head: Bytes,
-    /// Payload after it that QUIC does not have any more: the session has ended.
+    /// Payload after it that QUIC does not have any more: the session has ended, or it is the body
+    /// of a request.
     pub(crate) rest: VecDeque<Bytes>,
     /// The session has ended, and the stream had come whole: it can still be read.
     pub(crate) is_left: bool,
@@ -102,7 +107,7 @@ pub enum Payload<'a> {
 }
 
 impl Payload<'_> {
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Slice(data) => data.len(),
             Self::Shared(data) => data.len(),
@@ -157,6 +162,7 @@ impl Stream {
             ended: false,
             reset_untold: false,
             stop_untold: false,
+            trailers_untold: false,
             head: Bytes::new(),
             rest: VecDeque::new(),
             is_left: false,
@@ -178,6 +184,26 @@ impl Stream {
         let is_short = self.written > 0 && self.written <= BURST;
         self.priority * 2 + i32::from(is_short)
     }
+
+    /// QUIC was handed so much payload; the priority, if that has changed it.
+    pub(crate) fn wrote(&mut self, taken: usize) -> Option<i32> {
+        let before = self.written;
+        self.written = before.saturating_add(taken);
+        let is_changed = (before == 0 && taken > 0) || (before <= BURST && self.written > BURST);
+        is_changed.then(|| self.quic_priority())
+    }
+
+    fn is_request(&self) -> bool {
+        self.owner == Owner::Request
+    }
+
+    /// Puts bytes behind those that QUIC has not taken.
+    pub(crate) fn queue(&mut self, data: Bytes) {
+        self.unsent_bytes += data.len();
+        if !data.is_empty() {
+            self.unsent.push_back(data);
+        }
+    }
 }
 
 impl Connection {
@@ -192,6 +218,9 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&id) else {
             return Read::End;
         };
+        if stream.owner == Owner::Request {
+            return self.request_read(id, max, chunks, now);
+        }
         if !stream.receiving || !matches!(stream.owner, Owner::Session(_)) {
             if !stream.reset_untold {
                 return Read::End;
@@ -263,6 +292,9 @@ impl Connection {
         now: Instant,
     ) -> Result<usize, Error> {
         self.check_alive()?;
+        if self.streams.get(&id).is_some_and(Stream::is_request) {
+            return self.request_write(id, data);
+        }
         let total = data.len();
         let mut written = 0;
         loop {
@@ -328,10 +360,7 @@ impl Connection {
             };
             stream.credit -= taken as u64;
             written += taken;
-            let before = stream.written;
-            stream.written = before.saturating_add(taken);
-            if (before == 0 && taken > 0) || (before <= BURST && stream.written > BURST) {
-                let priority = stream.quic_priority();
+            if let Some(priority) = stream.wrote(taken) {
                 self.quic.set_priority(id, priority);
             }
             self.wants_transmit |= taken > 0;
@@ -391,6 +420,7 @@ impl Connection {
         let beginning = self.streams.get(&id).map(|stream| stream.beginning);
         let beginning = beginning.unwrap_or_default();
         self.quic.reset(id, code, beginning.first(reliable_size));
+        self.unacknowledged.remove(&id);
         self.end_unowned(id, Stream::end_sending);
     }
 

@@ -13,6 +13,7 @@ use pywt_core::{
 
 use crate::core_error::{core_error, open_result, Guarded};
 use crate::core_notification;
+use crate::fields::field_lines;
 
 /// What the connections of one endpoint have in common.
 #[pyclass(frozen, module = "pywebtransport._native")]
@@ -42,6 +43,9 @@ impl CoreConfig {
         settings_timeout = None,
         session_credit = true,
         max_early_streams_per_session = None,
+        serves_requests = false,
+        max_requests = None,
+        headers_timeout = None,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -64,6 +68,9 @@ impl CoreConfig {
         settings_timeout: Option<f64>,
         session_credit: bool,
         max_early_streams_per_session: Option<usize>,
+        serves_requests: bool,
+        max_requests: Option<usize>,
+        headers_timeout: Option<f64>,
     ) -> Self {
         let mut config = if is_client {
             Config::client()
@@ -83,6 +90,7 @@ impl CoreConfig {
             (false, _) => FlowControl::OFF,
         };
         config.strict = strict;
+        config.serves_requests = serves_requests;
         config.grease = grease;
         config.grease_seed = grease_seed;
         let limits = &mut config.limits;
@@ -98,6 +106,8 @@ impl CoreConfig {
         set(&mut limits.close_timeout, close_timeout.map(seconds));
         set(&mut limits.max_field_section_size, max_field_section_size);
         set(&mut limits.settings_timeout, settings_timeout.map(seconds));
+        set(&mut limits.max_requests, max_requests);
+        set(&mut limits.headers_timeout, headers_timeout.map(seconds));
         Self(Arc::new(config))
     }
 }
@@ -324,6 +334,48 @@ impl CoreConnection {
         self.0.run(Connection::goaway)?.map_err(core_error)
     }
 
+    /// An interim response, or the head of the final one.
+    fn respond(
+        &mut self,
+        stream_id: u64,
+        status: u16,
+        headers: &Bound<'_, PyAny>,
+        fin: bool,
+    ) -> PyResult<()> {
+        let headers = field_lines(headers)?;
+        self.0
+            .run(|core| core.respond(stream_id, status, &headers, fin))?
+            .map_err(core_error)
+    }
+
+    /// What goes before `size` bytes of a body that goes on for `wanted`; None: they are dropped.
+    fn body_frame<'py>(
+        &mut self,
+        py: Python<'py>,
+        stream_id: u64,
+        size: u64,
+        wanted: u64,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let head = self
+            .0
+            .run(|core| core.body_frame(stream_id, size, wanted))?
+            .map_err(core_error)?;
+        Ok(head.map(|head| PyBytes::new(py, &head)))
+    }
+
+    /// The end of a response.
+    fn finish_response(&mut self, stream_id: u64, trailers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let trailers = field_lines(trailers)?;
+        self.0
+            .run(|core| core.finish_response(stream_id, &trailers))?
+            .map_err(core_error)
+    }
+
+    /// Ends a request in any state, with an HTTP/3 code for what is cut off.
+    fn end_request(&mut self, stream_id: u64, code: u64) -> PyResult<()> {
+        self.0.run(|core| core.end_request(stream_id, code))
+    }
+
     /// False: blocked, `streams_available` follows.
     fn check_open(&mut self, session_id: u64, unidirectional: bool) -> PyResult<bool> {
         let result = self
@@ -448,6 +500,7 @@ impl CoreConnection {
         let stats = self.0.run(|core| core.stats())?;
         let dict = PyDict::new(py);
         dict.set_item("sessions", stats.sessions)?;
+        dict.set_item("requests", stats.requests)?;
         dict.set_item("streams", stats.streams)?;
         dict.set_item("early_streams", stats.early_streams)?;
         dict.set_item("early_stream_bytes", stats.early_stream_bytes)?;

@@ -36,11 +36,17 @@ pub(crate) fn core_error(error: Error) -> PyErr {
     let text = error.to_string();
     match error {
         Error::ConnectionClosed => CoreClosed::new_err(text),
-        Error::GoingAway | Error::SessionState(_) | Error::UnknownSession(_) => {
-            CoreSessionError::new_err(text)
-        }
-        Error::Exporter(_)
+        Error::GoingAway
+        | Error::RequestOver(_)
+        | Error::SessionState(_)
+        | Error::UnknownSession(_) => CoreSessionError::new_err(text),
+        Error::BodyTooLong { .. }
+        | Error::BodyTooShort { .. }
+        | Error::FieldsTooLarge { .. }
+        | Error::Exporter(_)
         | Error::InvalidField { .. }
+        | Error::ResponseState(_)
+        | Error::Status(_)
         | Error::ProtocolNotOffered(_)
         | Error::RejectStatus(_)
         | Error::StreamId(_) => PyValueError::new_err(text),

@@ -6,6 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use pywt_core::{Action, ClosedBy, Dir, Event};
 
+use crate::fields::field_list;
+
 /// Declares the tags and, from the same list, their names.
 macro_rules! tags {
     ($($tag:ident = $name:literal),+ $(,)?) => {
@@ -22,6 +24,9 @@ tags! {
     StopSending = "stop_sending",
     DatagramReceived = "datagram_received",
     GoawayReceived = "goaway_received",
+    RequestAborted = "request_aborted",
+    RequestReceived = "request_received",
+    RequestTrailers = "request_trailers",
     SessionClosed = "session_closed",
     SessionDraining = "session_draining",
     SessionEstablished = "session_established",
@@ -62,6 +67,35 @@ pub(crate) fn event(py: Python<'_>, event: Event) -> PyResult<Option<Item<'_>>> 
             (Tag::DatagramReceived as u8, session, payload(py, &data)).into_pyobject(py)
         }
         Event::GoawayReceived { id } => (Tag::GoawayReceived as u8, id).into_pyobject(py),
+        Event::RequestAborted { stream, code } => {
+            (Tag::RequestAborted as u8, stream, code).into_pyobject(py)
+        }
+        Event::RequestReceived {
+            stream,
+            method,
+            scheme,
+            authority,
+            path,
+            headers,
+            expects_continue,
+        } => {
+            let headers = field_list(py, &headers)?;
+            (
+                Tag::RequestReceived as u8,
+                stream,
+                method,
+                scheme,
+                authority,
+                path,
+                headers,
+                expects_continue,
+            )
+                .into_pyobject(py)
+        }
+        Event::RequestTrailers { stream, fields } => {
+            let fields = field_list(py, &fields)?;
+            (Tag::RequestTrailers as u8, stream, fields).into_pyobject(py)
+        }
         Event::SessionClosed {
             session,
             code,

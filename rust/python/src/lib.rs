@@ -11,6 +11,7 @@ mod core_connection;
 mod core_error;
 mod core_notification;
 mod errors;
+mod fields;
 mod native_buffer;
 mod native_connection;
 mod native_endpoint;

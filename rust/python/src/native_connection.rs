@@ -17,6 +17,7 @@ use pywt_endpoint::{
 };
 
 use crate::core_connection::flow_dict;
+use crate::fields::{field_lines, fields};
 use crate::native_buffer::{join, with_slice};
 use crate::native_endpoint::{address, Endpoint, State};
 use crate::native_seam::{by, kind, EndpointSeam};
@@ -171,6 +172,47 @@ impl EndpointConnection {
     fn drain_session(&self, py: Python<'_>, session_id: u64) -> PyResult<()> {
         self.with(py, Sending::Later, |connection, now| {
             connection.drain_session(session_id, now)
+        })
+    }
+
+    /// An interim response, or the head of the final one.
+    #[pyo3(signature = (stream_id, *, status, headers, fin))]
+    fn respond(
+        &self,
+        py: Python<'_>,
+        stream_id: u64,
+        status: u16,
+        headers: &Bound<'_, PyAny>,
+        fin: bool,
+    ) -> PyResult<()> {
+        let headers = field_lines(headers)?;
+        let sending = if fin {
+            Sending::Message
+        } else {
+            Sending::Later
+        };
+        self.with(py, sending, |connection, now| {
+            connection.respond(stream_id, status, &headers, fin, now)
+        })
+    }
+
+    /// The end of a response.
+    #[pyo3(signature = (stream_id, *, trailers = None))]
+    fn finish_response(
+        &self,
+        py: Python<'_>,
+        stream_id: u64,
+        trailers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let trailers = trailers.map(field_lines).transpose()?.unwrap_or_default();
+        self.with(py, Sending::Message, |connection, now| {
+            connection.finish_response(stream_id, &trailers, now)
+        })
+    }
+
+    fn abort_request(&self, py: Python<'_>, stream_id: u64, code: u64) -> PyResult<()> {
+        self.with(py, Sending::Later, |connection, now| {
+            connection.abort_request(stream_id, code, now)
         })
     }
 
@@ -571,15 +613,6 @@ fn source_ip(remote: SocketAddr) -> Option<IpAddr> {
     let probe = UdpSocket::bind((any, 0)).ok()?;
     probe.connect(remote).ok()?;
     Some(probe.local_addr().ok()?.ip())
-}
-
-/// Header fields from a mapping.
-fn fields(headers: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
-    headers
-        .call_method0(intern!(headers.py(), "items"))?
-        .try_iter()?
-        .map(|item| item?.extract())
-        .collect()
 }
 
 /// From here on keeping a `bytes` alive is cheaper than copying it.

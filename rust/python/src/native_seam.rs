@@ -79,7 +79,9 @@ impl EndpointSeam {
             Error::Closed
             | Error::Internal
             | Error::Protocol(pywt_core::Error::ConnectionClosed) => &self.closed,
-            Error::StreamFinished(_) => &self.stream_finished,
+            Error::StreamFinished(_) | Error::Protocol(pywt_core::Error::RequestOver(_)) => {
+                &self.stream_finished
+            }
             Error::Session(_)
             | Error::StreamsExhausted
             | Error::Protocol(
@@ -138,6 +140,7 @@ impl EndpointSeam {
         extra.set_item("congestion_events", quic.congestion_events)?;
         extra.set_item("sessions", core.sessions)?;
         extra.set_item("streams", core.streams)?;
+        extra.set_item("requests", core.requests)?;
         extra.set_item("early_streams", core.early_streams)?;
         extra.set_item("early_stream_bytes", core.early_stream_bytes)?;
         extra.set_item("early_datagrams", core.early_datagrams)?;

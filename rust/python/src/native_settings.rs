@@ -133,6 +133,7 @@ impl EndpointServer {
         retry_above,
         handshake_timeout,
         first_session_timeout,
+        request_linger,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -150,10 +151,12 @@ impl EndpointServer {
         retry_above: usize,
         handshake_timeout: f64,
         first_session_timeout: f64,
+        request_linger: f64,
     ) -> PyResult<Self> {
         let mut connection = transport.connection(core)?;
         connection.handshake_timeout = seconds(handshake_timeout)?;
         connection.first_session_timeout = seconds(first_session_timeout)?;
+        connection.request_linger = seconds(request_linger)?;
         Ok(Self(ServerSetup {
             tls: ServerTls {
                 alpn: alpn(alpn_protocols),

@@ -6,6 +6,7 @@ use pyo3::{intern, PyTraverseError, PyVisit};
 use pywt_core::{ClosedBy, Dir};
 use pywt_endpoint::Notification;
 
+use crate::fields::field_list;
 use crate::native_seam::EndpointSeam;
 
 /// The facade's object and its busiest methods.
@@ -58,6 +59,34 @@ impl Sink {
             }
             Notification::StreamWritable(stream) => {
                 self.stream_writable.call1(py, (stream,))?;
+            }
+            Notification::RequestReceived {
+                stream,
+                method,
+                scheme,
+                authority,
+                path,
+                headers,
+                expects_continue,
+            } => {
+                let headers = field_list(py, &headers)?;
+                let request = (
+                    stream,
+                    method,
+                    scheme,
+                    authority,
+                    path,
+                    headers,
+                    expects_continue,
+                );
+                object.call_method1(intern!(py, "request_received"), request)?;
+            }
+            Notification::RequestTrailers { stream, fields } => {
+                let trailers = (stream, field_list(py, &fields)?);
+                object.call_method1(intern!(py, "request_trailers"), trailers)?;
+            }
+            Notification::RequestAborted { stream, code } => {
+                object.call_method1(intern!(py, "request_aborted"), (stream, code))?;
             }
             Notification::SessionClosed {
                 session,

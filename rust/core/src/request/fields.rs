@@ -16,6 +16,7 @@ pub(crate) struct RequestHead {
     pub(crate) authority: String,
     pub(crate) path: String,
     pub(crate) protocol: Option<String>,
+    pub(crate) content_length: Option<u64>,
     /// Every field in wire order.
     pub(crate) fields: Vec<(String, String)>,
 }
@@ -23,14 +24,15 @@ pub(crate) struct RequestHead {
 impl RequestHead {
     /// `strict`: nothing but what a URI may hold in `:path` (RFC 3986); else also what browsers
     /// leave as it is.
-    pub(crate) fn parse(fields: Vec<Field>, strict: bool) -> Result<Self, StreamError> {
+    pub(crate) fn parse(fields: &[Field], strict: bool) -> Result<Self, StreamError> {
         let section = Section::parse(
             fields,
             &[":method", ":scheme", ":authority", ":path", ":protocol"],
         )?;
         let host = section.only("host")?;
         section.only("origin")?;
-        let has_length = section.lines("content-length").next().is_some();
+        let lengths = section.lines("content-length").map(str::as_bytes);
+        let content_length = content_length(lengths).map_err(StreamError::Message)?;
         let [method, scheme, authority, path, protocol] = section.pseudo;
         let method = required(method, ":method")?;
         let extended = protocol.is_some();
@@ -41,7 +43,7 @@ impl RequestHead {
             return Err(StreamError::Message(":protocol without CONNECT"));
         }
         // RFC 9114 §4.4: a CONNECT has no content, so a length is at best confused.
-        if method == "CONNECT" && has_length {
+        if method == "CONNECT" && content_length.is_some() {
             return Err(StreamError::Message("content-length in CONNECT"));
         }
         if method == "CONNECT" && !extended {
@@ -81,6 +83,7 @@ impl RequestHead {
             authority,
             path,
             protocol,
+            content_length,
             fields: section.fields,
         })
     }
@@ -95,7 +98,7 @@ pub(crate) struct ResponseHead {
 }
 
 impl ResponseHead {
-    pub(crate) fn parse(fields: Vec<Field>) -> Result<Self, StreamError> {
+    pub(crate) fn parse(fields: &[Field]) -> Result<Self, StreamError> {
         let section = Section::parse(fields, &[":status"])?;
         let [status, ..] = section.pseudo;
         let status = required(status, ":status")?;
@@ -128,7 +131,7 @@ fn lines<'a>(fields: &'a [(String, String)], name: &'a str) -> impl Iterator<Ite
 }
 
 /// Trailers have the rules of any section and no pseudo-header fields.
-pub(crate) fn check_trailers(fields: Vec<Field>) -> Result<(), StreamError> {
+pub(crate) fn check_trailers(fields: &[Field]) -> Result<(), StreamError> {
     Section::parse(fields, &[]).map(|_| ())
 }
 
@@ -157,7 +160,7 @@ impl Section {
         }
     }
 
-    fn parse(raw: Vec<Field>, allowed: &[&str]) -> Result<Self, StreamError> {
+    fn parse(raw: &[Field], allowed: &[&str]) -> Result<Self, StreamError> {
         let mut section = Self {
             pseudo: Default::default(),
             fields: Vec::with_capacity(raw.len()),
@@ -327,17 +330,72 @@ fn is_sub_delimiter(byte: u8) -> bool {
 }
 
 /// Checks fields the application wants to send; those of `own` are not its to send.
-pub(crate) fn check_local_fields(fields: &[(String, String)], own: &[&str]) -> Result<(), Error> {
+pub(crate) fn check_local_fields<T: AsRef<[u8]>>(
+    fields: &[(T, T)],
+    own: &[&str],
+) -> Result<(), Error> {
     for (name, value) in fields {
-        if own.contains(&name.as_str()) {
-            return Err(invalid(name, "not for the application to send"));
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let refused = |why| invalid(&String::from_utf8_lossy(name), why);
+        if own.iter().any(|own| own.as_bytes() == name) {
+            return Err(refused("not for the application to send"));
         }
-        check_name(name.as_bytes())
-            .and_then(|()| check_value(value.as_bytes()))
-            .and_then(|()| check_connection_specific(name.as_bytes(), value.as_bytes()))
-            .map_err(|why| invalid(name, why))?;
+        check_name(name)
+            .and_then(|()| check_value(value))
+            .and_then(|()| check_connection_specific(name, value))
+            .map_err(refused)?;
     }
     Ok(())
+}
+
+/// The length that a message announces, in one field or several that agree (RFC 9110 §8.6).
+pub(crate) fn content_length<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+) -> Result<Option<u64>, &'static str> {
+    let mut length = None;
+    for text in lines.flat_map(|line| line.split(|&byte| byte == b',')) {
+        let text = text.trim_ascii();
+        if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+            return Err("content-length is no number");
+        }
+        let digits = std::str::from_utf8(text).ok();
+        let value: u64 = digits
+            .and_then(|digits| digits.parse().ok())
+            .ok_or("content-length is too large")?;
+        if length.replace(value).is_some_and(|other| other != value) {
+            return Err("content-length has two values");
+        }
+    }
+    Ok(length)
+}
+
+/// The fields of an ordinary request as its application sees them: without pseudo-header fields,
+/// the pieces of the cookie joined (RFC 9114 §4.2.1) at the place of the first.
+pub(crate) fn ordinary_fields(fields: Vec<Field>) -> Vec<(Bytes, Bytes)> {
+    const COOKIE: &[u8] = b"cookie";
+    let is_cookie = |field: &&Field| field.name == COOKIE;
+    let crumbs: Vec<&[u8]> = fields
+        .iter()
+        .filter(is_cookie)
+        .map(|field| field.value.as_ref())
+        .collect();
+    let joined = (crumbs.len() > 1).then(|| Bytes::from(crumbs.join(&b"; "[..])));
+    let mut kept = Vec::with_capacity(fields.len());
+    let mut has_cookie = false;
+    for Field { name, value } in fields {
+        if name.first() == Some(&b':') {
+            continue;
+        }
+        match &joined {
+            Some(joined) if name == COOKIE => {
+                if !std::mem::replace(&mut has_cookie, true) {
+                    kept.push((name, joined.clone()));
+                }
+            }
+            _ => kept.push((name, value)),
+        }
+    }
+    kept
 }
 
 pub(crate) fn check_local_authority(authority: &str) -> Result<(), Error> {
@@ -356,14 +414,14 @@ pub(crate) fn invalid(name: &str, why: &'static str) -> Error {
 }
 
 /// A HEADERS frame; `max`: the size of a section that the peer takes (RFC 9114 §4.2.2).
-pub(crate) fn headers_frame<'a>(
-    fields: impl IntoIterator<Item = (&'a str, &'a str)>,
+pub(crate) fn headers_frame<T: AsRef<[u8]>>(
+    fields: impl IntoIterator<Item = (T, T)>,
     max: u64,
 ) -> Result<Bytes, Error> {
     let mut size = 0;
     let mut section = Vec::with_capacity(256);
     let counted = fields.into_iter().inspect(|(name, value)| {
-        size += (name.len() + value.len() + FIELD_OVERHEAD) as u64;
+        size += (name.as_ref().len() + value.as_ref().len() + FIELD_OVERHEAD) as u64;
     });
     encode_section(counted, &mut section);
     if size > max {

@@ -1,5 +1,6 @@
 //! Requests and their answers (RFC 9114 §4.1): the life of a stream of HTTP/3 frames.
 
+mod exchange;
 pub(crate) mod fields;
 pub(crate) mod reader;
 
@@ -11,8 +12,9 @@ use crate::config::Role;
 use crate::connection::Connection;
 use crate::dialect::{TOKEN_CURRENT, TOKEN_LEGACY};
 use crate::error::{ConnectionError, Fault, StreamError};
-use crate::event::Action;
-use crate::request::fields::{check_trailers, RequestHead};
+use crate::event::{Action, Event};
+use crate::request::exchange::Exchange;
+use crate::request::fields::{check_trailers, ordinary_fields, RequestHead};
 use crate::request::reader::{Item, Phase, Reader, Rules};
 use crate::session::answer_frame;
 use crate::stream::table::{Entry, Halves, Kind};
@@ -24,9 +26,16 @@ pub(crate) struct RequestStream {
     reader: Reader,
     /// When the request must be complete, or the peer's side must have ended.
     due: Option<Time>,
+    /// The application has the request: what was sent of the response.
+    exchange: Option<Exchange>,
 }
 
 impl RequestStream {
+    /// The application has the request.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.exchange.is_some()
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         self.reader.phase
     }
@@ -55,7 +64,11 @@ impl Connection {
     /// `due`: when the peer must have said all of its request.
     pub(crate) fn insert_request(&mut self, id: StreamId, halves: Halves, due: Option<Time>) {
         let reader = Reader::new();
-        let request = RequestStream { reader, due };
+        let request = RequestStream {
+            reader,
+            due,
+            exchange: None,
+        };
         self.streams
             .insert(id, halves, Kind::Request(Box::new(request)));
     }
@@ -158,11 +171,18 @@ impl Connection {
             };
             match item {
                 Item::Fields(section) => self.on_fields(id, &section, now)?,
+                Item::Body(data) => self.deliver(id, data, false),
                 Item::Trailers(section) => {
-                    if let Some(fields) = self.decode(&section)? {
-                        check_trailers(fields)?;
-                    } else {
+                    let is_shown = request.is_shown();
+                    let Some(fields) = self.decode(&section)? else {
                         return Err(StreamError::Overload("trailers").into());
+                    };
+                    check_trailers(&fields)?;
+                    if is_shown {
+                        self.events.push_back(Event::RequestTrailers {
+                            stream: id,
+                            fields: ordinary_fields(fields),
+                        });
                     }
                 }
                 Item::Capsule { ty, payload } => self.on_capsule(id, ty, &payload, now)?,
@@ -172,6 +192,10 @@ impl Connection {
         }
         if let (true, Some(request)) = (fin, self.request(id)) {
             request.reader.check_end()?;
+            if request.is_shown() {
+                self.deliver(id, Bytes::new(), true);
+                return Ok(());
+            }
             // Without a capsule the session ends with code 0 and no text (webtrans-http3-16 §6).
             if request.phase() == Phase::Capsules {
                 self.end_by_peer(id, 0, String::new(), now);
@@ -195,8 +219,8 @@ impl Connection {
             (Role::Client, Some(fields)) => self.on_response(id, fields, now),
             (Role::Client, None) => Err(StreamError::Overload("response fields").into()),
             (Role::Server, Some(fields)) => {
-                let head = RequestHead::parse(fields, self.config.strict)?;
-                self.on_request(id, head, now)
+                let head = RequestHead::parse(&fields, self.config.strict)?;
+                self.on_request(id, head, fields, now)
             }
             (Role::Server, None) => {
                 self.drop_unanswered(id);
@@ -207,8 +231,18 @@ impl Connection {
     }
 
     /// A well-formed request: a session is asked for, or the answer is known at once.
-    fn on_request(&mut self, id: StreamId, head: RequestHead, now: Time) -> Result<(), Fault> {
+    fn on_request(
+        &mut self,
+        id: StreamId,
+        head: RequestHead,
+        fields: Vec<Field>,
+        now: Time,
+    ) -> Result<(), Fault> {
         match head.protocol.as_deref() {
+            None if self.config.serves_requests && head.method != "CONNECT" => {
+                self.show_request(id, head, fields);
+                Ok(())
+            }
             None => {
                 let status = if head.method == "CONNECT" { 501 } else { 404 };
                 self.answer_plainly(id, status, now);
@@ -275,11 +309,19 @@ impl Connection {
         self.deadlines.closing.push(due, id, waits);
     }
 
-    /// STOP_SENDING on a CONNECT stream stops our side only: the peer's CLOSE may still come.
+    /// STOP_SENDING on a CONNECT stream stops our side only: the peer's CLOSE may still come. An
+    /// ordinary request that nobody wants the answer to is over.
     pub(crate) fn request_stopped(&mut self, id: StreamId, code: u64, now: Time) {
-        let Some((halves, _)) = self.request_mut(id) else {
+        let Some((halves, request)) = self.request_mut(id) else {
             return;
         };
+        if request.is_shown() {
+            if halves.send {
+                self.tell_aborted(id, code);
+                self.abort_request(id, code);
+            }
+            return;
+        }
         if std::mem::take(&mut halves.send) {
             self.reset_plainly(id, code);
             self.settle(id);
@@ -311,7 +353,8 @@ impl Connection {
             Phase::Head | Phase::Waiting | Phase::Capsules if !halves.send => {
                 self.fail_request(id, &StreamError::Stopped);
             }
-            Phase::Head | Phase::Waiting | Phase::Capsules => {}
+            // A request of the application has as long as that takes.
+            Phase::Head | Phase::Waiting | Phase::Capsules | Phase::Body { .. } => {}
         }
     }
 
@@ -335,7 +378,7 @@ impl Connection {
         if self.sessions.contains(id) {
             return self.fail_session(id, error);
         }
-        self.break_request(id, error.code());
+        self.fail_exchange(id, error);
         self.drop_unanswered(id);
     }
 

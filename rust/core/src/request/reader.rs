@@ -1,5 +1,5 @@
-//! Reading a stream of HTTP/3 frames: a field section first, capsules in DATA frames afterwards
-//! (RFC 9114 §4.1, §7, RFC 9297 §3). Pure: bytes in, items or a fault out.
+//! Reading a stream of HTTP/3 frames: a field section first, a body or capsules in DATA frames
+//! afterwards (RFC 9114 §4.1, §7, RFC 9297 §3). Pure: bytes in, items or a fault out.
 
 use bytes::Bytes;
 use pywt_wire::codes::{capsule, frame, is_grease};
@@ -20,6 +20,13 @@ pub(crate) enum Phase {
     /// Server: a session was asked for; bytes are kept unread until it is accepted
     /// (webtrans-http3-16 §4.1).
     Waiting,
+    /// The application has the request: DATA is its body.
+    Body {
+        /// How much of `content-length` is to come.
+        left: Option<u64>,
+        /// Only the end may follow.
+        trailers_seen: bool,
+    },
     /// The session is established: DATA carries capsules.
     Capsules,
     /// The peer's CLOSE capsule was read; nothing may follow it.
@@ -42,6 +49,8 @@ impl Phase {
 /// What a stream of frames holds.
 #[derive(Debug)]
 pub(crate) enum Item {
+    /// A part of the body.
+    Body(Bytes),
     /// A capsule that somebody has to act on.
     Capsule { ty: u64, payload: Bytes },
     /// A datagram in a capsule longer than is delivered.
@@ -134,6 +143,7 @@ impl Reader {
                     data,
                     ..
                 }) => match self.phase {
+                    Phase::Body { .. } if !data.is_empty() => return Ok(Some(Item::Body(data))),
                     Phase::Capsules => self.capsules.feed(data),
                     Phase::AfterClose if !data.is_empty() => {
                         return Err(StreamError::DataAfterClose.into());
@@ -155,17 +165,35 @@ impl Reader {
     fn check_head(&mut self, ty: u64, len: u64, rules: Rules<'_>) -> Result<(), Fault> {
         let unexpected = Err(ConnectionError::FrameUnexpected(ty).into());
         match ty {
-            frame::DATA => match self.phase {
+            frame::DATA => match &mut self.phase {
                 Phase::Head => unexpected,
                 Phase::Done {
                     trailers_seen: true,
+                }
+                | Phase::Body {
+                    trailers_seen: true,
+                    ..
                 } if len > 0 => unexpected,
+                // RFC 9114 §4.1.2.
+                Phase::Body {
+                    left: Some(left), ..
+                } => match left.checked_sub(len) {
+                    Some(rest) => {
+                        *left = rest;
+                        Ok(())
+                    }
+                    None => Err(StreamError::Message("more content than content-length").into()),
+                },
                 _ => Ok(()),
             },
             frame::HEADERS => {
                 match &mut self.phase {
                     Phase::Head => {}
-                    Phase::Done { trailers_seen } if !*trailers_seen => *trailers_seen = true,
+                    Phase::Done { trailers_seen } | Phase::Body { trailers_seen, .. }
+                        if !*trailers_seen =>
+                    {
+                        *trailers_seen = true;
+                    }
                     _ => return unexpected,
                 }
                 let max = rules.limits.max_headers_frame_size;
@@ -215,6 +243,9 @@ impl Reader {
             _ if self.raw.is_inside() => Err(StreamError::CapsuleTruncated.into()),
             _ if !self.frames.at_boundary() => Err(ConnectionError::FrameTruncated.into()),
             Phase::Head => Err(StreamError::Incomplete.into()),
+            Phase::Body {
+                left: Some(1..), ..
+            } => Err(StreamError::Message("less content than content-length").into()),
             _ if !self.capsules.at_boundary() => Err(StreamError::CapsuleTruncated.into()),
             _ => Ok(()),
         }

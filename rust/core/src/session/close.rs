@@ -69,8 +69,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends every session before a close of the connection with this code: a request that waits
-    /// for its answer is answered 503, any other session is closed with the code: that of an
+    /// Ends every request and session before a close of the connection with this code: a request
+    /// that waits for its answer is answered 503, the response that has begun is cut, any other session is closed with the code: that of an
     /// application if the code is in the range of WebTransport, 0 for H3_NO_ERROR, else the low 32
     /// bits. Closing QUIC should wait for [`Connection::is_idle`].
     pub fn close_all(&mut self, code: u64, reason: &str, now: Time) {
@@ -78,6 +78,7 @@ impl Connection {
             error::H3_NO_ERROR => 0,
             _ => http_to_app_error(code).unwrap_or(code as u32),
         };
+        self.end_exchanges();
         for id in self.sessions.ids(|_| true) {
             let state = self.sessions.get(id).map(|session| &session.state);
             // One that has ended meanwhile has ended, which is what was wanted.
@@ -117,6 +118,7 @@ impl Connection {
 
     /// The peer reset the CONNECT stream (`None`: QUIC lost it).
     pub(crate) fn end_by_reset(&mut self, id: SessionId, code: Option<u64>) {
+        self.tell_aborted(id, code.unwrap_or(error::H3_REQUEST_CANCELLED));
         if let Some((halves, _)) = self.request_mut(id) {
             halves.recv = false;
             self.abort_request(id, error::H3_REQUEST_CANCELLED);

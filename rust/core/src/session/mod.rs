@@ -411,7 +411,7 @@ impl Connection {
         fields: Vec<Field>,
         now: Time,
     ) -> Result<(), Fault> {
-        let response = ResponseHead::parse(fields)?;
+        let response = ResponseHead::parse(&fields)?;
         let Some(Session {
             state: State::Asked(offered),
             dialect: Some(dialect),

@@ -93,6 +93,7 @@ impl Connection {
             Some(Kind::Head(_)) => StreamKind::Pending,
             Some(Kind::Held(_)) => StreamKind::Held,
             Some(Kind::Session(stream)) => StreamKind::Session(stream.session),
+            Some(Kind::Request(request)) if request.is_shown() => StreamKind::Request,
             Some(_) => StreamKind::Internal,
         }
     }

@@ -108,6 +108,15 @@ impl Streams {
         self.requests
     }
 
+    /// Requests that the application has, in order.
+    pub(crate) fn shown_requests(&self) -> Vec<StreamId> {
+        let is_shown = |kind: &Kind| matches!(kind, Kind::Request(request) if request.is_shown());
+        let shown = self.table.iter().filter(|(_, entry)| is_shown(&entry.kind));
+        let mut ids: Vec<_> = shown.map(|(&id, _)| id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     pub(crate) fn contains(&self, id: StreamId) -> bool {
         self.table.contains_key(&id)
     }
