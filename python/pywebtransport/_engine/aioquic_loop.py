@@ -352,10 +352,12 @@ class LoopConnection:
         if not is_waiting and (self.is_client or not had_work):
             return
         try:
-            is_idle = self._driver.core.is_idle and not self._inbound.has_unacknowledged()
+            is_idle = self._driver.core.is_idle
         except CoreClosed:
             is_idle = True
-        if not is_idle:
+        if self._inbound.has_unacknowledged():
+            self._empty_deadline = None
+        elif not is_idle:
             self._empty_deadline = None
             if self._close_deadline is not None and self._quic.requests_delivered(self._streams):
                 self._close_deadline = min(self._close_deadline, self._loop.time() + LINGER)
