@@ -37,7 +37,8 @@ class Response:
 
     @property
     def statuses(self) -> list[int]:
-        return [int(value) for fields in self.sections for name, value in fields if name == b":status"]
+        fields = [field for section in self.sections for field in section]
+        return [int(value) for name, value in fields if name == b":status"]
 
     @property
     def status(self) -> int:
