@@ -16,6 +16,8 @@ __all__ = ["ANY", "NULL", "Origins", "normal_origin"]
 ANY = "*"
 NULL = "null"
 """What a browser sends for a page without an origin: a sandboxed frame, a file, a data: URL."""
+FILE = "file://"
+"""What Chromium sends for a file in its place."""
 DEFAULT_PORTS = {"http": 80, "https": DEFAULT_SECURE_PORT}
 
 
@@ -57,6 +59,8 @@ def normal_origin(origin: str) -> str:
     """
     if origin in (ANY, NULL):
         return origin
+    if origin == FILE:
+        return NULL
     parts = urlsplit(origin)
     port = parts.port
     if not parts.scheme or not parts.hostname or origin.count("/") > 2 or "@" in parts.netloc:

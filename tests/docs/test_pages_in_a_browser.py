@@ -1,4 +1,4 @@
-"""The page of the tutorial does in Chromium what its text says."""
+"""What the documents write for a page runs in Chromium, and does what they say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from playwright.async_api import async_playwright, expect
 
 from tests.browser.conftest import ARGUMENTS, find_chromium
-from tests.docs.snippets import ROOT, Page
+from tests.docs.snippets import ROOT, Page, snippets
+from tests.support.laboratory import Laboratory
 
 
 async def test_two_windows_of_the_chat_hear_each_other(
@@ -53,3 +54,21 @@ async def test_two_windows_of_the_chat_hear_each_other(
         finally:
             serving.terminate()
             await serving.communicate()
+
+
+async def test_the_lines_for_a_page_of_the_guide_connect() -> None:
+    text = (ROOT / "docs/howto/browser.md").read_text()
+    (code,) = [snippet.code for snippet in snippets(text) if snippet.language == "js"]
+    async with Laboratory() as laboratory, async_playwright() as playwright:
+        assert "https://127.0.0.1:4433" in code
+        code = code.replace("https://127.0.0.1:4433", laboratory.url)
+        assert "…64 hexadecimal digits…" in code
+        code = code.replace("…64 hexadecimal digits…", laboratory.certificate_hash)
+        browser = await playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+        page = await browser.new_page()
+        # A file is a secure context, and about:blank is none.
+        await page.goto(f"file://{ROOT}/docs/peers.svg")
+        assert (
+            await page.evaluate(f"(async () => {{ {code} return 'connected' }})()") == "connected"
+        )
+        await browser.close()

@@ -30,6 +30,8 @@ HERE = f"https://{AUTHORITY}"
         (["*"], None, 0),
         (["*"], "null", 403),
         (["*", "null"], "null", 0),
+        (["*"], "file://", 403),
+        (["null"], "file://", 0),
         (["https://good.example"], "HTTPS://Good.Example:443", 0),
         (["https://Good.example:443"], "https://good.example", 0),
         (["https://good.example"], "http://good.example", 403),
