@@ -453,7 +453,7 @@ def example_of(module_name: str) -> list[str]:
         return []
     path = EXAMPLES / f"{module_name.replace('.', '_')}.py"
     where = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    return ["## Example", "", f"`python -m {where}`:", "",
+    return ["## Example", "", f"`python -m {where}`, in a checkout:", "",
             "```python", path.read_text().rstrip(), "```", ""]  # fmt: skip
 
 
