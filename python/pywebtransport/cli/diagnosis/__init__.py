@@ -1,0 +1,1 @@
+"""What ``pywebtransport doctor`` finds out, without a command line around it."""
