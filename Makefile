@@ -56,6 +56,7 @@ NEWER_PYTHON ?= $(shell for p in python3.12 python3.13 python3.14 python3 \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
 $(PEERS)/pywebtransport-0.21.1/.installed: PEER_PYTHON = $(NEWER_PYTHON)
 $(PEERS)/web-transport-quinn-0.1/.installed: PEER_PYTHON = $(NEWER_PYTHON)
+$(PEERS)/channels-webtransport-0.0.1/.installed: PEER_PYTHON = $(NEWER_PYTHON)
 
 .PHONY: go
 go:
@@ -79,7 +80,8 @@ $(PEERS)/rust/.built: $(RUST_SOURCES)
 	cargo build --locked --quiet --manifest-path $(PEER_SOURCES)/rust/Cargo.toml --target-dir $(@D)
 	touch $@
 
-PYTHON_PEERS := pywebtransport-0.8.1 pywebtransport-0.21.1 web-transport-quinn-0.1 peregrine-server-1.2
+PYTHON_PEERS := pywebtransport-0.8.1 pywebtransport-0.21.1 web-transport-quinn-0.1 peregrine-server-1.2 \
+	channels-webtransport-0.0.1
 
 .PHONY: peers
 peers: $(addprefix $(PEERS)/webtransport-go-,0.13 0.9 runner) $(PEERS)/rust/.built \

@@ -181,6 +181,11 @@ class BaseConfig:
     _OPAQUE: ClassVar[tuple[str, ...]] = ()
     """Lists of callables: copied as lists, their members shared."""
 
+    @property
+    def event_queue_capacity(self) -> int:
+        """Events of an emitter that may wait for their handlers, by its name of 0.20."""
+        return c.DEFAULT_MAX_QUEUED_EVENTS
+
     def __post_init__(self) -> None:
         self.validate()
 

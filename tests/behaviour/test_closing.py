@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pywebtransport.constants import ErrorCodes
+from pywebtransport.events import Event
 from pywebtransport.exceptions import (
     ConnectionError,
     DatagramError,
@@ -175,6 +176,35 @@ async def test_stop_wakes_the_writer_with_its_code(site: MakeSite, end: str) -> 
         assert await within(near.read_all()) == b"still"
         await within(near.wait_closed())
         await within(far.wait_closed())
+
+
+async def test_a_reset_and_a_stop_of_one_stream_keep_their_codes(site: MakeSite) -> None:
+    pair = await (await site()).pair()
+    near, far = await pair.stream()
+    told: list[tuple[str, int]] = []
+    both_told = asyncio.Event()
+
+    def listen(event: Event) -> None:
+        assert event.data is not None
+        told.append((event.type, event.data["error_code"]))
+        if len(told) == 4:
+            both_told.set()
+
+    for emitter in (far, far.session):
+        for kind in (EventType.STREAM_RESET_RECEIVED, EventType.STOP_SENDING_RECEIVED):
+            emitter.on(event_type=kind, handler=listen)
+    await near.reset(error_code=5)
+    await near.stop_receiving(error_code=4)
+    await within(both_told.wait())
+    assert set(told) == {
+        (EventType.STREAM_RESET_RECEIVED, 5),
+        (EventType.STOP_SENDING_RECEIVED, 4),
+    }
+    with pytest.raises(StreamError, match=r"reset stream .* with code 5") as reset:
+        await within(far.read())
+    with pytest.raises(StreamError, match=r"stop sending on stream .* with code 4") as stopped:
+        await far.write(data=b"x")
+    assert (reset.value.error_code, stopped.value.error_code) == (5, 4)
 
 
 async def test_reading_is_ended_by_its_own_side(site: MakeSite) -> None:

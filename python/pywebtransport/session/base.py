@@ -17,7 +17,7 @@ from pywebtransport._link.sides import Connection, ConnectionSide
 from pywebtransport._waiting import wait_among, wait_within
 from pywebtransport._words import peer_text
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
-from pywebtransport.events import EventEmitter
+from pywebtransport.events import Event, EventEmitter, EventHandler
 from pywebtransport.exceptions import (
     DatagramError,
     DatagramLostError,
@@ -270,6 +270,8 @@ class SessionBase(Ending, EventEmitter):
         for future in waiters or ():
             if not future.done():
                 future.set_result(None)
+        if self.listener_count(event_type=EventType.DATAGRAM_RECEIVED):
+            self._relay_datagrams()
         data = {"session_id": self._session_id, "path": self._path, "protocol": self._wt_protocol}
         self._tell(EventType.SESSION_READY, data)
         self._connection._session_ready(self)
@@ -350,7 +352,12 @@ class SessionBase(Ending, EventEmitter):
         for ready in waiters or ():
             if not ready.done():
                 ready.set_result(None)
-        data = {"session_id": self._session_id, "code": code, "reason": reason}
+        data = {
+            "session_id": self._session_id,
+            "code": code,
+            "error_code": code,
+            "reason": reason,
+        }
         self._leave_all()
         self._connection._session_ended(self)
         self._connection._note(EventType.SESSION_CLOSED, data)
@@ -492,6 +499,31 @@ class SessionBase(Ending, EventEmitter):
         self._on_closed(code, reason, "local")
 
     # Words and events.
+
+    def _add(self, handlers: list[EventHandler], handler: EventHandler, kind: str) -> None:
+        super()._add(handlers, handler, kind)
+        if kind == EventType.DATAGRAM_RECEIVED:
+            self._relay_datagrams()
+
+    def _relay_datagrams(self) -> None:
+        """Emit DATAGRAM_RECEIVED as the datagram transport does."""
+        if self._state not in (SessionState.CONNECTED, SessionState.DRAINING):
+            return
+        transport = self._datagram_transport()
+        kind = EventType.DATAGRAM_RECEIVED
+        if self._relay_datagram not in transport.listeners(event_type=kind):
+            transport.on(event_type=kind, handler=self._relay_datagram)
+
+    def _relay_datagram(self, event: Event) -> None:
+        self._tell(EventType.DATAGRAM_RECEIVED, event.data or {})
+
+    def _datagram_transport(self) -> WebTransportDatagramTransport:
+        if self._datagrams is None:
+            assert self._control_id is not None
+            self._datagrams = WebTransportDatagramTransport._of_session(
+                self._session_id, self._control_id, self._initialized()
+            )
+        return self._datagrams
 
     def _end_text(self) -> str:
         if self._state != SessionState.CLOSED:

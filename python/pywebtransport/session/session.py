@@ -66,8 +66,9 @@ class WebTransportSession(StreamingSession):
     with one. ``async with`` waits until the session is ready, and closes it on leaving.
 
     When the session ends, for whatever reason, everything that waits in it is woken: iterations
-    end, the rest raises the documented exception. SESSION_CLOSED {session_id, code, reason} is
-    emitted once.
+    end, the rest raises the documented exception. SESSION_CLOSED {session_id, code, error_code,
+    reason} is emitted once; who listens for DATAGRAM_RECEIVED here is told as by the datagram
+    transport.
 
     Args:
         connection: The connection it belongs to.
@@ -397,16 +398,12 @@ class WebTransportSession(StreamingSession):
             SessionError: The session has ended, and no datagram is left; or is not initialized.
         """
         if self._datagrams is None:
-            link = self._initialized()
+            self._initialized()
             if self._state == SessionState.CONNECTING and self._waits_for_answer:
                 await self.ensure_ready()
             if self._state not in (SessionState.CONNECTED, SessionState.DRAINING):
                 raise self._error(f"no datagrams: {self._end_text()}")
-            assert self._control_id is not None
-            self._datagrams = WebTransportDatagramTransport._of_session(
-                self._session_id, self._control_id, link
-            )
-        return self._datagrams
+        return self._datagram_transport()
 
     async def create_structured_datagram_transport(
         self, *, serializer: Serializer, registry: dict[int, type[Any]]
@@ -427,7 +424,12 @@ class WebTransportSession(StreamingSession):
 
     @first_by_position
     async def close(
-        self, code: int = 0, *, reason: str = "", close_connection: bool = True
+        self,
+        code: int = 0,
+        *,
+        reason: str | None = "",
+        close_connection: bool = True,
+        error_code: int | None = None,
     ) -> None:
         """End the session and tell the peer why.
 
@@ -442,10 +444,12 @@ class WebTransportSession(StreamingSession):
                 carried no HTTP requests, of which more may come. That goes on
                 when this has returned; ``session.connection.wait_closed()`` waits for it, as the
                 end of ``async with WebTransportClient()`` does.
+            error_code: ``code`` by its name of 0.20.
 
         Raises:
             ValueError: ``code`` does not fit into 32 bits.
         """
+        code = code if error_code is None else error_code
         check_code("code", code)
         link = self._link
         if link is None:
@@ -457,7 +461,7 @@ class WebTransportSession(StreamingSession):
         if self._state == SessionState.CLOSING:
             await self.wait_closed()
         else:
-            await self._finish(code, reason, self._connection.config.close_timeout)
+            await self._finish(code, reason or "", self._connection.config.close_timeout)
         if close_connection and link.is_done:
             self._connection._begin_close()
 

@@ -143,6 +143,7 @@ class StreamBase(Ending, EventEmitter):
         "_send_order",
         "_sending",
         "_session",
+        "_stop_code",
         "_stream_id",
         "_writes",
     )
@@ -170,7 +171,9 @@ class StreamBase(Ending, EventEmitter):
         self._closed_waiters: list[asyncio.Future[None]] | None = None
         self._registers: list[Register] | None = None
         self._code: int | None = None
-        """The application code with which the peer reset or stopped the stream."""
+        """The application code with which the peer reset its sending half."""
+        self._stop_code: int | None = None
+        """The one with which it asked this side to stop."""
         self._created_at = time.time()
         self._closed_at: float | None = None
         self._reads = 0
@@ -295,7 +298,7 @@ class StreamBase(Ending, EventEmitter):
 
     def _error(self, message: str) -> StreamError:
         return StreamError(
-            message, stream_id=self._stream_id, stream_state=self.state, error_code=self._code
+            message, stream_id=self._stream_id, stream_state=self.state, error_code=self._any_code()
         )
 
     def _count(self) -> Costs:
@@ -316,7 +319,7 @@ class StreamBase(Ending, EventEmitter):
         self._session._stream_closed(self)
         self._tell(
             EventType.STREAM_CLOSED,
-            {"stream_id": self._stream_id, "state": self.state, "code": self._code},
+            {"stream_id": self._stream_id, "state": self.state, "code": self._any_code()},
         )
         if self._registers is not None:
             self._leave_all()
@@ -345,15 +348,18 @@ class StreamBase(Ending, EventEmitter):
         )
         return session._of_the_end(error)
 
-    def _reset_error(self, message: str) -> StreamError:
-        """The peer has ended it, with its code."""
+    def _any_code(self) -> int | None:
+        return self._stop_code if self._code is None else self._code
+
+    def _reset_error(self, message: str, code: int | None) -> StreamError:
+        """The peer has ended a half of it, with its code."""
         return StreamResetError(
-            message, stream_id=self._stream_id, stream_state=self.state, error_code=self._code
+            message, stream_id=self._stream_id, stream_state=self.state, error_code=code
         )
 
-    def _ended_with_session(self) -> bool:
+    def _ended_with_session(self, code: int | None) -> bool:
         """Whether a reset or a stop without an application's code was the end of the session."""
-        return self._code is None and self._session._state == SessionState.CLOSED
+        return code is None and self._session._state == SessionState.CLOSED
 
     def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
         """Emit an event, if someone listens, without waiting for the handlers."""
@@ -361,8 +367,13 @@ class StreamBase(Ending, EventEmitter):
             self.emit_nowait(event_type=event_type, data=data, source=self)
 
     def _tell_cut(self, event_type: EventType, code: int | None) -> None:
-        """The peer has ended one direction before its data did; the session tells it as well."""
-        data = {"stream_id": self._stream_id, "error_code": code or 0}
+        """The peer has ended one direction before its data did; the session tells it as well.
+
+        Without an application's code it is the session that ends.
+        """
+        if code is None:
+            return
+        data = {"stream_id": self._stream_id, "error_code": code}
         self._tell(event_type, data)
         self._session._tell(event_type, data)
 

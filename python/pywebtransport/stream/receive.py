@@ -86,12 +86,13 @@ class WebTransportReceiveStream(StreamBase):
         return self.is_readable
 
     @first_by_position
-    async def read(self, size: int = 8192) -> bytes:
+    async def read(self, size: int = 8192, *, max_bytes: int | None = None) -> bytes:
         """Return up to ``size`` bytes as soon as there are any; ``b""`` at the end of the data.
 
         Args:
             size: The most to return. -1: everything that has arrived. 0: wait for data, return
                 ``b""``.
+            max_bytes: ``size`` by its name of 0.20.
 
         Raises:
             StreamError: The peer reset the stream (``error_code`` is its code), this side has
@@ -99,6 +100,8 @@ class WebTransportReceiveStream(StreamBase):
             TimeoutError: Nothing came within ``config.read_timeout`` (60 s).
             ValueError: ``size`` is below -1.
         """
+        if max_bytes is not None:
+            size = max_bytes
         link = self._link or self._linked()
         link.budget -= 1
         if link.budget < 0:
@@ -482,9 +485,9 @@ class WebTransportReceiveStream(StreamBase):
     def _fail(self) -> NoReturn:
         self._count().read_errors += 1
         stream_id = self._stream_id
-        if self._receiving == RESET and not self._ended_with_session():
+        if self._receiving == RESET and not self._ended_with_session(self._code):
             code = "" if self._code is None else f" with code {self._code}"
-            raise self._reset_error(f"the peer reset stream {stream_id}{code}")
+            raise self._reset_error(f"the peer reset stream {stream_id}{code}", self._code)
         if self._receiving == STOPPED:
             raise self._error(f"stream {stream_id} is not readable: this side stopped receiving")
         if self._receiving == ABSENT:

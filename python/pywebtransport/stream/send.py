@@ -294,9 +294,10 @@ class WebTransportSendStream(StreamBase):
     def _refuse(self) -> NoReturn:
         self._count().write_errors += 1
         stream_id = self._stream_id
-        if self._sending == STOPPED and not self._ended_with_session():
-            code = "" if self._code is None else f" with code {self._code}"
-            raise self._reset_error(f"the peer asked to stop sending on stream {stream_id}{code}")
+        if self._sending == STOPPED and not self._ended_with_session(self._stop_code):
+            code = "" if self._stop_code is None else f" with code {self._stop_code}"
+            text = f"the peer asked to stop sending on stream {stream_id}{code}"
+            raise self._reset_error(text, self._stop_code)
         if self._sending in (STOPPED, LOST):
             raise self._ended_error()
         if self._sending == ABSENT:
@@ -348,7 +349,7 @@ class WebTransportSendStream(StreamBase):
         if self._sending not in (OPEN, FINISHING):
             return
         self._sending = STOPPED
-        self._code = code
+        self._stop_code = code
         self._tell_cut(EventType.STOP_SENDING_RECEIVED, code)
         self._drop_backlog()
         self._close_if_done()
