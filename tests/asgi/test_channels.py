@@ -88,6 +88,7 @@ async def test_a_consumer_serves(
         stopped = await session.create_bidirectional_stream()
         await stopped.write(b"x")
         await said(f"opened {stopped.stream_id} bidirectional")
+        assert await within(stopped.readexactly(1)) == b"x"
         await stopped.stop_receiving(error_code=4)
         await said(f"stopped {stopped.stream_id} 4")
 
