@@ -7,6 +7,8 @@ A page is read from its top; what stands behind the language of a block says wha
     ends; each other one runs to its end, with success.
 ``python NAME.py by PEER``
     The same with the interpreter of a peer of tests/interop: an older PyWebTransport.
+``sh run``, ``sh server``
+    A command of a shell: run to its end, with success; or started, as a file of that name.
 ``python``
     Lines of a program whose rest the page does not show: all of them run in one namespace, where
     ``await`` works, too. ``<!-- python ... -->`` are lines that no reader sees.
@@ -111,11 +113,11 @@ class Page:
             elif snippet.language == "python" and not snippet.name:
                 # The page's own line numbers, for tracebacks.
                 await self._run_lines("\n" * snippet.line + code)
-            elif "." in snippet.name:
+            elif snippet.name:
                 (self._directory / snippet.name).write_text(code)
                 if snippet.name.startswith("server"):
                     await self._start(snippet, place)
-                elif snippet.language == "python":
+                elif snippet.language in ("python", "sh"):
                     typed = after.code if after and after.name == "input" else ""
                     await self._run_program(snippet, place, typed)
 
@@ -132,16 +134,26 @@ class Page:
                 await result
         self._printed = printed.getvalue()
 
+    def _path_of_commands(self) -> str:
+        """PATH with our command, which an editable installation may lack."""
+        command = self._directory / ".bin/pywebtransport"
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pywebtransport "$@"\n')
+        command.chmod(0o755)
+        return f"{command.parent}:{os.environ['PATH']}"
+
     async def _process(self, snippet: Snippet) -> asyncio.subprocess.Process:
         interpreter = PEERS / snippet.peer / "bin/python" if snippet.peer else sys.executable
         arguments = ["-X", "dev", snippet.name]
-        if snippet.name.startswith("test_"):
+        if snippet.language == "sh":
+            interpreter, arguments = "sh", ["-e", snippet.name]
+        elif snippet.name.startswith("test_"):
             arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", snippet.name]
         return await asyncio.create_subprocess_exec(
             interpreter,
             *arguments,
             cwd=self._directory,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PATH": self._path_of_commands()},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
