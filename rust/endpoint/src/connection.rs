@@ -148,7 +148,7 @@ pub struct Connection {
     pub(crate) patience_until: Option<Instant>,
     /// Server: there is no place for it.
     pub(crate) is_refused: bool,
-    /// When a PING is due, while the peer's SETTINGS are awaited.
+    /// When the next PING of the beginning may be due.
     probe_at: Option<Instant>,
     /// The session that ended last was closed by this end.
     pub(crate) closed_first: bool,
@@ -251,10 +251,13 @@ impl Connection {
     /// Digests what QUIC has to say, until there is nothing more.
     pub(crate) fn drive(&mut self, now: Instant) {
         self.wants_transmit = true;
-        if self.quic.side() == Side::Server && matches!(self.phase, Phase::Connecting) {
-            self.open_control(now);
-            let timeout = self.options.handshake_timeout;
-            self.patience_until.get_or_insert_with(|| now + timeout);
+        if matches!(self.phase, Phase::Connecting) {
+            self.probe_at.get_or_insert(now + PROBE_INTERVAL);
+            if self.quic.side() == Side::Server {
+                self.open_control(now);
+                let timeout = self.options.handshake_timeout;
+                self.patience_until.get_or_insert(now + timeout);
+            }
         }
         loop {
             let mut idle = true;
@@ -295,17 +298,27 @@ impl Connection {
         self.drive(now);
     }
 
-    /// A beginning that was lost costs the most: timeouts double, and until the handshake is
-    /// confirmed a client has none for its SETTINGS (RFC 9002 §6.2.1). What arrives in answer to a
-    /// PING tells QUIC what was lost before it.
+    /// A beginning that was lost costs the most: QUIC's timeouts double, from round trips that were
+    /// measured while packets were missing, and until the handshake is confirmed a client has none
+    /// for its SETTINGS (RFC 9002 §6.2.1). What arrives in answer to a PING tells QUIC what was
+    /// lost before it, and lets a server send more whose client it does not know yet (RFC 9000
+    /// §8.1). So there are PINGs until the first session has been answered, while something of ours
+    /// or the peer's SETTINGS may be on the way.
     fn probe(&mut self, now: Instant) {
-        if self.probe_at.is_some_and(|at| at <= now) {
-            let is_waiting = self.core.peer_settings().is_none() && !self.is_closed();
-            self.probe_at = is_waiting.then(|| now + PROBE_INTERVAL);
-            if is_waiting {
-                self.quic.ping();
-            }
+        if self.probe_at.is_none_or(|at| at > now) {
+            return;
         }
+        let is_server = self.quic.side() == Side::Server;
+        let is_settled = self.core.peer_settings().is_some();
+        let is_sending = self.quic.stats().bytes_in_flight > 0;
+        // A server has no PING that a client could read before the handshake's end.
+        if (is_sending || !is_settled) && !(is_server && matches!(self.phase, Phase::Connecting)) {
+            self.quic.ping();
+        }
+        let is_asked = self.had_session || self.had_request || !is_server;
+        let is_answered = self.sessions.is_empty() || self.core.stats().sessions_established > 0;
+        let is_over = is_settled && !is_sending && is_asked && is_answered;
+        self.probe_at = (!is_over && !self.is_closed()).then(|| now + PROBE_INTERVAL);
     }
 
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
@@ -318,14 +331,18 @@ impl Connection {
             .core
             .poll_timeout()
             .and_then(|at| self.epoch.checked_add(at));
-        let probe = self
-            .probe_at
-            .filter(|_| self.core.peer_settings().is_none());
         let quic = self.quic.poll_timeout();
-        [quic, core, linger, patience, self.silent_until, probe]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            quic,
+            core,
+            linger,
+            patience,
+            self.silent_until,
+            self.probe_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn on_event(&mut self, event: Event, now: Instant) {
@@ -335,7 +352,6 @@ impl Connection {
                 self.open_control(now);
                 let time = self.time(now);
                 self.core.handle_handshake_complete(time);
-                self.probe_at = Some(now + PROBE_INTERVAL);
                 if self.quic.side() == Side::Server && !self.had_session && !self.had_request {
                     self.patience_until = Some(now + self.options.first_session_timeout);
                 }
@@ -480,7 +496,7 @@ fn core_dir(dir: pywt_quic::Dir) -> Dir {
     }
 }
 
-/// Between PINGs that help SETTINGS along; longer than most round trips.
+/// Between PINGs that help a beginning along; longer than most round trips.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// What quinn announces (RFC 9221 §3).
 const MAX_DATAGRAM_FRAME_SIZE: u64 = 65_535;

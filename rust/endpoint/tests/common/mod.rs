@@ -289,21 +289,26 @@ impl Pair {
     ) {
         while self.now < end {
             turn(&mut self.client, &mut self.server, self.now);
-            self.transmit();
-            let timer = [&self.client, &self.server]
-                .into_iter()
-                .filter_map(|side| side.endpoint.next_timeout())
-                .min();
-            let packet = self.wire.front().map(|(at, ..)| *at);
-            match (timer, packet) {
-                (Some(timer), packet) if packet.is_none_or(|at| timer < at) => {
-                    self.now = self.now.max(timer);
-                    for side in [&mut self.client, &mut self.server] {
-                        side.endpoint.handle_timeouts(self.now);
-                    }
+            self.step();
+        }
+    }
+
+    /// Sends what there is, then lets the next packet arrive or the next timer fire.
+    pub fn step(&mut self) {
+        self.transmit();
+        let timer = [&self.client, &self.server]
+            .into_iter()
+            .filter_map(|side| side.endpoint.next_timeout())
+            .min();
+        let packet = self.wire.front().map(|(at, ..)| *at);
+        match (timer, packet) {
+            (Some(timer), packet) if packet.is_none_or(|at| timer < at) => {
+                self.now = self.now.max(timer);
+                for side in [&mut self.client, &mut self.server] {
+                    side.endpoint.handle_timeouts(self.now);
                 }
-                _ => assert!(self.deliver_next(), "nothing will ever happen"),
             }
+            _ => assert!(self.deliver_next(), "nothing will ever happen"),
         }
     }
 
