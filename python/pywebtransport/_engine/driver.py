@@ -135,6 +135,8 @@ class Driver:
         self._max_datagram_frame_size = max_datagram_frame_size
         self._payload: set[int] = set()
         """WebTransport streams whose header is done: the core only counts their bytes."""
+        self._responses: set[int] = set()
+        """Streams on which the application has begun a response and not ended it."""
         self._is_draining = False
         self._is_closed = False
         self._prefixes: dict[int, bytes] = {}
@@ -281,6 +283,7 @@ class Driver:
         self, stream_id: int, *, status: int, headers: Sequence[tuple[bytes, bytes]], fin: bool
     ) -> None:
         self.core.respond(stream_id, status, list(headers), fin)
+        self._responses.add(stream_id)
         self.drain()
 
     def body_frame(self, stream_id: int, size: int, wanted: int) -> bytes | None:
@@ -423,9 +426,13 @@ class Driver:
 
     def _send_stream(self, stream_id: int, data: bytes, fin: bool) -> None:
         self._quic.send_stream_data(stream_id, data, fin)
-        self.core.handle_unsent(unsent_bytes(self._quic, stream_id))
+        if stream_id not in self._responses:
+            self.core.handle_unsent(unsent_bytes(self._quic, stream_id))
+        elif fin:
+            self._responses.discard(stream_id)
 
     def _reset_stream(self, stream_id: int, code: int, reliable_size: int) -> None:
+        self._responses.discard(stream_id)
         try:
             if reliable_size:
                 cast(Any, self._quic).reset_stream_at(stream_id, code, reliable_size)

@@ -271,7 +271,10 @@ impl Endpoint {
         let (key, notification) = self.notifications.pop_front()?;
         if matches!(
             notification,
-            Notification::StreamReset { .. } | Notification::StreamStopped { .. }
+            Notification::RequestAborted { .. }
+                | Notification::RequestTrailers { .. }
+                | Notification::StreamReset { .. }
+                | Notification::StreamStopped { .. }
         ) && self.peer(key.slot).is_some_and(|peer| peer.key == key)
         {
             self.guard(key.slot, |connection| connection.told(&notification));

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod pair;
+pub mod requests;
 
 use std::time::Duration;
 
