@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from pywebtransport._words import peer_path
+from pywebtransport.asgi._http import RequestMessages, request_scope
 from pywebtransport.asgi._lifespan import Lifespan, LifespanMode
 from pywebtransport.asgi._mounts import mounted, refusal
 from pywebtransport.asgi._session import SessionMessages, session_scope
@@ -15,6 +16,7 @@ from pywebtransport.asgi.exceptions import ClientDisconnected
 from pywebtransport.config import ServerConfig
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.server.app import INTERNAL_SERVER_ERROR, NOT_FOUND, ServerApp
+from pywebtransport.server.request import HttpRequest
 from pywebtransport.server.router import SessionHandler
 from pywebtransport.session.session import WebTransportSession
 from pywebtransport.types import SessionState
@@ -49,7 +51,7 @@ class AsgiServer(ServerApp):
     ) -> None:
         if not callable(app):
             raise TypeError(f"an ASGI application is callable, this is {app!r}")
-        super().__init__(config=config)
+        super().__init__(config=config, request_handler=self._serve_request)
         self.app = app
         self._lifespan = Lifespan(app, lifespan)
         self._router.set_default_handler(handler=self._serve_asgi)
@@ -111,6 +113,20 @@ class AsgiServer(ServerApp):
                 "application returned without an answer: path=%s session=%s", path, session_id
             )
             session._reject(INTERNAL_SERVER_ERROR, {})
+
+    async def _serve_request(self, request: HttpRequest) -> None:
+        messages = RequestMessages(request)
+        scope = request_scope(request, self._lifespan.state)
+        try:
+            await self.app(scope, messages.receive, messages.send)
+        except Exception as error:
+            if not request.is_disconnected:
+                raise
+            logger.debug("%r: the application: %s", request, error)
+            return
+        if request.status is not None and not (messages.is_complete or request.is_disconnected):
+            logger.error("application returned with its response unfinished: %r", request)
+            request.abort()
 
 
 async def serve(
