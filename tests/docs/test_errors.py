@@ -157,7 +157,9 @@ async def test_chromium_says_what_the_table_says(tmp_path: Path) -> None:
                     said.append(message.text)
 
                 page.on("console", listen)
-                await page.route("http://page.test/", lambda route: route.fulfill(body=""))
+                # What Playwright answers has no address of this machine: a page from elsewhere.
+                for elsewhere in ("http://page.test/", "http://localhost/"):
+                    await page.route(elsewhere, lambda route: route.fulfill(body=""))
                 await page.goto(page_url)
                 result = await page.evaluate(TRY, {"url": url, "hash": hash})
                 seen[name] = " ".join([result, *said])
@@ -176,6 +178,7 @@ async def test_chromium_says_what_the_table_says(tmp_path: Path) -> None:
                 ("name", f"https://nosuch.invalid:{port}/stay", good.sha256),
                 ("http", f"http://127.0.0.1:{port}/stay", good.sha256),
                 ("insecure page", f"{open_server}/stay", good.sha256, "http://page.test/"),
+                ("from elsewhere", f"{open_server}/stay", good.sha256, "http://localhost/"),
             ):
                 await attempt(*case)
             await browser.close()
@@ -195,4 +198,6 @@ async def test_chromium_says_what_the_table_says(tmp_path: Path) -> None:
         "name": ["ERR_NAME_NOT_RESOLVED"],
         "http": ["The URL's scheme must be 'https'."],
         "insecure page": ["WebTransport is not defined"],
+        "from elsewhere": ["ERR_BLOCKED_BY_LOCAL_NETWORK_ACCESS_CHECKS"],
     }
+    assert {text for each in found.values() for text in each} == set(texts)
