@@ -24,7 +24,7 @@ NAME_WIDTH = 15
 
 
 @click.command(name="doctor")
-@visitor_options
+@visitor_options(needs_url=False)
 @click.option("--serve", is_flag=True, help="Look at this machine as a server instead.")
 @click.option(
     "--within",

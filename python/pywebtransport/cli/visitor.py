@@ -12,12 +12,15 @@ from typing import Any, TypeVar
 
 import click
 
+from pywebtransport.cli.output import fail
+from pywebtransport.client import WebTransportClient
 from pywebtransport.client.utils import parse_webtransport_url
 from pywebtransport.config import ClientConfig
 from pywebtransport.constants import ENGINES
-from pywebtransport.exceptions import ConfigurationError
+from pywebtransport.exceptions import ClientError, ConfigurationError, ConnectCertificateError
+from pywebtransport.session import WebTransportSession
 
-__all__ = ["ORIGIN", "Visitor", "visitor_options"]
+__all__ = ["ORIGIN", "Visitor", "open_session", "visitor_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 ORIGIN = "origin"
@@ -66,12 +69,26 @@ class Visitor:
         return ClientConfig(**{**fields, **more})
 
 
-def visitor_options(command: F) -> F:
-    """Decorator: the options, as the argument ``visitor``; ``url`` is the command's argument.
+async def open_session(client: WebTransportClient, visitor: Visitor) -> WebTransportSession:
+    """A session of this visitor's, or the end of the command, with what to do."""
+    try:
+        return await client.connect(visitor.url)
+    except ClientError as error:
+        remedy = f"`pywebtransport doctor {visitor.url}` looks for the cause"
+        if isinstance(error, ConnectCertificateError):
+            remedy = f"trust it by --hash, --ca or --insecure; {remedy}"
+        fail(f"{error.message}\n{remedy}")
 
-    The argument is None when there is no URL.
+
+def visitor_options(*, needs_url: bool = True) -> Callable[[F], F]:
+    """Decorator: the options, as the arguments ``visitor``, ``engine``, ``certfile``, ``keyfile``.
+
+    Without a URL, where it is not needed, ``visitor`` is None.
     """
+    return functools.partial(_with_options, needs_url)
 
+
+def _with_options(needs_url: bool, command: F) -> F:
     @functools.wraps(command)
     def call(
         *,
@@ -110,7 +127,7 @@ def visitor_options(command: F) -> F:
         return command(visitor=visitor, engine=engine, certfile=certfile, keyfile=keyfile, **others)
 
     options = [
-        click.argument("url", required=False),
+        click.argument("url", required=needs_url),
         click.option(
             "--hash",
             "hashes",

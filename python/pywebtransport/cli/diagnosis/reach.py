@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import threading
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +14,7 @@ from typing import Any
 
 from pywebtransport._engine.addresses import SocketAddress
 from pywebtransport._words import address_text
+from pywebtransport.cli.aside import Aside
 from pywebtransport.cli.diagnosis.report import Report
 
 __all__ = ["Answer", "Reply", "ask", "check_name", "check_udp", "explain_silence"]
@@ -285,30 +285,12 @@ async def _knock(address: SocketAddress) -> str:
 
 
 async def _look_up(host: str, port: int) -> list[SocketAddress]:
-    """In a thread that nobody waits for at the end: resolvers cannot be cancelled."""
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[list[SocketAddress]] = loop.create_future()
-
-    def settle(result: list[SocketAddress] | None, error: OSError | None) -> None:
-        if found.done():
-            return
-        if error is not None:
-            found.set_exception(error)
-        elif result is not None:
-            found.set_result(result)
-
-    def resolve() -> None:
-        result, failure = None, None
+    def resolve() -> list[Any]:
         try:
-            entries = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-            unique = dict.fromkeys((entry[0], entry[4]) for entry in entries)
-            result = [SocketAddress(int(family), address) for family, address in unique]
-        except OSError as error:
-            failure = error
+            return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         except UnicodeError as error:
-            failure = socket.gaierror(socket.EAI_NONAME, f"no host name: {error}")
-        with contextlib.suppress(RuntimeError):  # the loop may be closed by now
-            loop.call_soon_threadsafe(settle, result, failure)
+            raise socket.gaierror(socket.EAI_NONAME, f"no host name: {error}") from error
 
-    threading.Thread(target=resolve, name="doctor-dns", daemon=True).start()
-    return await found
+    entries = await Aside("dns").call(resolve)
+    unique = dict.fromkeys((int(entry[0]), entry[4]) for entry in entries)
+    return [SocketAddress(family, address) for family, address in unique]
