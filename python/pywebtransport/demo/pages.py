@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 MAX_HEAD_SIZE = 8192
 """Bytes of a request, its fields included; a larger one is answered with 431."""
 MAX_REQUESTS = 64
-"""Requests at once; more are answered with 503."""
+"""Connections at once; one more is closed."""
 REQUEST_TIMEOUT = 10.0
 """Seconds for a request and its answer together."""
 
@@ -33,7 +33,6 @@ REASONS = {
     405: "Method Not Allowed",
     421: "Misdirected Request",
     431: "Request Header Fields Too Large",
-    503: "Service Unavailable",
 }
 
 
@@ -113,11 +112,13 @@ class PageServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        is_crowded = len(self._requests) >= MAX_REQUESTS
+        if len(self._requests) >= MAX_REQUESTS:
+            writer.transport.abort()
+            return
         self._requests.add(task)
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
-                writer.write(self._refusal(503) if is_crowded else await self._answer(reader))
+                writer.write(await self._answer(reader))
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()

@@ -84,7 +84,7 @@ chosen("ping", (rate) => (datagrams.rate = Number(rate)));
 chosen("drop", (percent) => (datagrams.drop = Number(percent)));
 setInterval(() => {
   const { median, high, loss } = datagrams.summary(TRIP_SPAN);
-  const text = (value) => (value === undefined ? "–" : value.toFixed(value < 10 ? 2 : 1));
+  const text = (value) => (value === undefined ? "–" : value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0));
   set("rtt-median", text(median));
   set("rtt-high", text(high));
   set("loss", (loss * 100).toFixed(1));
@@ -105,7 +105,7 @@ const room = new Room({
   text: at("text"),
   trip: at("room-trip"),
 });
-const figures = new Figures(at("figures"));
+const figures = new Figures(at("session"), document.querySelectorAll("#session table"));
 figures.onvisitors = (visitors) => set("fact-visitors", String(visitors));
 
 // The link.

@@ -30,7 +30,7 @@ const ROWS = [
   ["Smoothed round trip", (s) => ms(s.smoothed_rtt * 1e3), (b) => ms(b.smoothedRtt)],
   ["Shortest round trip", (s) => s.min_rtt !== null && ms(s.min_rtt * 1e3), (b) => ms(b.minRtt)],
   [
-    "Send rate by estimate",
+    "Rate it could send at",
     (s) => s.estimated_send_rate !== null && bitrate(s.estimated_send_rate).join(" "),
     (b) => typeof b.estimatedSendRate === "number" && bitrate(b.estimatedSendRate).join(" "),
   ],
@@ -40,7 +40,7 @@ const ROWS = [
   ["Packets received", (s) => count(s.packets_received), (b) => count(b.packetsReceived)],
   ["Packets lost", (s) => count(s.packets_lost), (b) => count(b.packetsLost)],
   [
-    "Datagrams dropped on arrival",
+    "Datagrams dropped here",
     (s) => count(s.datagrams.dropped_incoming),
     (b) => count(b.datagrams.droppedIncoming),
   ],
@@ -49,22 +49,27 @@ const ROWS = [
     (s) => count(s.datagrams.lost_outgoing),
     (b) => count(b.datagrams.lostOutgoing),
   ],
+  ["Bytes lost", (s) => bytes(s.bytes_lost), (b) => bytes(b.bytesLost)],
   ["Session lasts", (s) => duration(s.uptime), () => ""],
 ];
 
 export class Figures {
-  #cells = [];
   onvisitors = () => {};
+  #cells;
+  #place;
 
-  constructor(body) {
-    for (const [title] of ROWS) {
-      const row = body.insertRow();
+  // Rows are spread over the bodies of `tables` in equal parts.
+  constructor(place, tables) {
+    this.#place = place;
+    const part = Math.ceil(ROWS.length / tables.length);
+    this.#cells = ROWS.map(([title], i) => {
+      const row = tables[Math.floor(i / part)].tBodies[0].insertRow();
       const head = document.createElement("th");
       head.scope = "row";
       head.textContent = title;
       row.append(head);
-      this.#cells.push([row.insertCell(), row.insertCell()]);
-    }
+      return [row.insertCell(), row.insertCell()];
+    });
   }
 
   async attach(transport, heard) {
@@ -75,10 +80,10 @@ export class Figures {
       const ours = JSON.parse(line);
       this.onvisitors(ours.visitors);
       const theirs = await browserFigures(transport);
+      this.#place.classList.toggle("one-sided", !theirs);
       ROWS.forEach(([, fromOurs, fromTheirs], i) => {
         this.#cells[i][0].textContent = fromOurs(ours) || "–";
         this.#cells[i][1].textContent = theirs ? told(fromTheirs, theirs) : "–";
-        this.#cells[i][1].title = theirs ? "" : "This browser has no transport.getStats()";
       });
     }
   }

@@ -68,24 +68,26 @@ class Plot {
     this.floor = height - 18;
     context.clearRect(0, 0, width, height);
     context.font = `11px ${style.fontFamily}`;
-    this.#grid(now, wanted, ink("--line"), ink("--muted"));
+    const labels = this.#grid(now, wanted, ink("--line"), ink("--muted"), ink("--card"));
     this.series(now, ink(this.color), ink);
+    labels(); // over the data, which would make them hard to read
     if (this.#pointer !== null) this.#reading(now, ink("--ink"), ink("--card"), ink("--line"));
   }
 
-  #grid(now, wanted, line, muted) {
+  #grid(now, wanted, line, muted, card) {
     const { context, width, floor } = this;
     context.strokeStyle = line;
     context.fillStyle = muted;
     context.lineWidth = 1;
     context.textBaseline = "alphabetic";
+    const labels = [];
     context.beginPath();
     for (const share of [0, 0.5, 1]) {
       const y = Math.round(this.y(wanted * share)) + 0.5;
       if (y < 0) continue;
       context.moveTo(0, y);
       context.lineTo(width, y);
-      if (share) context.fillText(this.format(wanted * share), 2, y - 4);
+      if (share) labels.push([this.format(wanted * share), y - 4]);
     }
     // Seconds that wander with the data; their words stand still at the foot.
     const step = this.span / 6;
@@ -99,6 +101,15 @@ class Plot {
     context.textAlign = "right";
     context.fillText("now", width - 2, this.height - 3);
     context.textAlign = "left";
+    return () => {
+      context.fillStyle = muted;
+      context.strokeStyle = card;
+      context.lineWidth = 4;
+      for (const [text, y] of labels) {
+        context.strokeText(text, 2, y);
+        context.fillText(text, 2, y);
+      }
+    };
   }
 
   #reading(now, ink, card, line) {
@@ -166,8 +177,8 @@ export class Area extends Plot {
     area.lineTo(this.x(points[0].at, now), floor);
     const shade = context.createLinearGradient(0, 0, 0, floor);
     shade.addColorStop(0, color);
-    shade.addColorStop(1, "transparent");
-    context.globalAlpha = 0.26;
+    shade.addColorStop(1, `${color}00`); // the colours of the page are #rrggbb
+    context.globalAlpha = 0.36;
     context.fillStyle = shade;
     context.fill(area);
     context.globalAlpha = 1;
