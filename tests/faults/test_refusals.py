@@ -75,6 +75,20 @@ async def test_server_is_reached_when_the_silence_ends(lab: Lab) -> None:
         await exchange(await task, b"late")
 
 
+async def test_a_server_sees_no_ping_before_the_client_hello(
+    engine: str, certificate: tuple[str, str]
+) -> None:
+    """aioquic refuses what begins so; the silence ends when the next PING could be due."""
+    lab = Lab("aioquic", certificate)
+    async with lab.serve(), relay_to(lab.address, Path()) as relay, client_of(engine) as client:
+        relay.blackhole = True
+        url = f"https://127.0.0.1:{relay.address[1]}/lab"
+        task = asyncio.ensure_future(client.connect(url=url, timeout=20))
+        await asyncio.sleep(1.45)
+        relay.blackhole = False
+        await exchange(await task, b"late")
+
+
 Answer = Callable[[bytes], list[bytes]]
 NOISE = random.Random(11)
 

@@ -22,7 +22,7 @@ from pywebtransport._engine.aioquic_inbound import Inbound, Limits
 from pywebtransport._engine.aioquic_quic import Quic
 from pywebtransport._engine.base import CloseInfo, ConnectionSink, EngineClosed, EngineStats
 from pywebtransport._engine.driver import Driver
-from pywebtransport._engine.rules import LINGER, keep_alive_interval
+from pywebtransport._engine.rules import LINGER, PROBE_INTERVAL, keep_alive_interval
 from pywebtransport._native import CoreClosed, CoreConfig, CoreError
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import wrong_loop, wrong_thread
@@ -87,6 +87,7 @@ class LoopConnection:
         self._last_activity = self._loop.time()
         self._handshake_deadline: float | None = self._last_activity + limits.handshake_timeout
         self._first_session_deadline: float | None = None
+        self._probe_at: float | None = self._last_activity + PROBE_INTERVAL
         self._empty_deadline: float | None = None
         self._close_deadline: float | None = None
         self._is_heard = False
@@ -258,6 +259,7 @@ class LoopConnection:
                 self._driver.next_timeout(),
                 self._handshake_deadline,
                 self._first_session_deadline,
+                self._probe_at,
                 self._empty_deadline,
                 self._close_deadline,
                 self._keep_alive_at(),
@@ -303,7 +305,21 @@ class LoopConnection:
         if is_due(self._keep_alive_at(), now):
             self._last_activity = now
             self._quic.send_ping(0)
+        if is_due(self._probe_at, now):
+            self._probe(now)
         self._flush()
+
+    def _probe(self, now: float) -> None:
+        """Help a beginning along, while something of it may be lost; see ``PROBE_INTERVAL``."""
+        is_shaken = self._handshake_deadline is None
+        is_sending = self._quic.bytes_in_flight > 0
+        is_opening = self._driver.is_opening
+        # A server has no PING that a client could read before the handshake's end.
+        if (self.is_client or is_shaken) and (is_sending or is_opening):
+            self._quic.probe()
+        is_awaited = self._first_session_deadline is not None and not self._inbound.had_session
+        is_over = is_shaken and not (is_sending or is_opening or is_awaited)
+        self._probe_at = None if is_over else now + PROBE_INTERVAL
 
     def _keep_alive_at(self) -> float | None:
         if not self._driver.is_connected:

@@ -156,6 +156,15 @@ class Quic(PacketWriter):
         """The stream, unless it is unknown or already discarded."""
         return self._streams.get(stream_id)
 
+    def probe(self) -> None:
+        """Queue a PING, also in a handshake that the peer has answered.
+
+        Before it has, the PING might be the first that it sees, which not every server accepts.
+        """
+        epochs = (tls.Epoch.HANDSHAKE, tls.Epoch.ONE_RTT)
+        if any(self._cryptos[epoch].send.is_valid() for epoch in epochs):
+            self._probe_pending = True
+
     def requests_delivered(self, of_sessions: Container[int]) -> bool:
         """Whether the peer has acknowledged the end of every CONNECT stream that is still there.
 

@@ -232,6 +232,16 @@ class Driver:
         self._notify = ()
         del self._quic, self._owner
 
+    @property
+    def is_opening(self) -> bool:
+        """Whether the peer's SETTINGS or the answer to the first session are still to come."""
+        try:
+            stats = self.core.stats()
+            is_unanswered = stats["sessions"] > 0 and stats["sessions_established"] == 0
+            return is_unanswered or self.core.peer_settings() is None
+        except CoreClosed:
+            return False
+
     # sessions
 
     def open_session(

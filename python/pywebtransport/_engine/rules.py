@@ -27,6 +27,7 @@ __all__ = [
     "CRITICAL_STREAMS",
     "HANDSHAKE_TIMEOUT",
     "LINGER",
+    "PROBE_INTERVAL",
     "client_verify_mode",
     "connect_error",
     "connect_timed_out",
@@ -47,6 +48,10 @@ HANDSHAKE_TIMEOUT = 30.0
 """How long a client may take to complete its handshake with a server. Its repetitions double from a
 fraction of a second: with a fifth of the packets lost, one in a hundred needs more than ten."""
 
+PROBE_INTERVAL = 0.5
+"""Seconds between PINGs until the first session is answered, while something may be lost. QUIC's
+timeouts double, from round trips that were measured while packets were missing; what arrives in
+answer to a PING tells what was lost before it. The native engine does as much in Rust."""
 LINGER = 1.0
 """Seconds after the peer's last FIN until a server closes the connection. Browsers just leave it;
 and they send that FIN before the page has been told, so that a CONNECTION_CLOSE close behind takes

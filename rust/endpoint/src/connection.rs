@@ -310,9 +310,15 @@ impl Connection {
         }
         let is_server = self.quic.side() == Side::Server;
         let is_settled = self.core.peer_settings().is_some();
-        let is_sending = self.quic.stats().bytes_in_flight > 0;
-        // A server has no PING that a client could read before the handshake's end.
-        if (is_sending || !is_settled) && !(is_server && matches!(self.phase, Phase::Connecting)) {
+        let stats = self.quic.stats();
+        let is_sending = stats.bytes_in_flight > 0;
+        // Before the handshake's end a server has no PING that a client could read; and a server
+        // may refuse a connection that begins with one, as aioquic does.
+        let is_known = match self.phase {
+            Phase::Connecting => !is_server && stats.tls_received > 0,
+            _ => true,
+        };
+        if is_known && (is_sending || !is_settled) {
             self.quic.ping();
         }
         let is_asked = self.had_session || self.had_request || !is_server;
