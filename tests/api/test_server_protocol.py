@@ -16,9 +16,11 @@ from aioquic.quic.events import HandshakeCompleted, QuicEvent
 
 from pywebtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient
 from pywebtransport.exceptions import WebTransportError
+from pywebtransport.server import HttpRequest
 from pywebtransport.server.server import WebTransportServerProtocol
 from pywebtransport.session import WebTransportSession
 from tests.support.certificate import Certificate, make_certificate
+from tests.support.http3_client import connected
 from tests.support.laboratory import echo
 
 PATIENCE = 5.0
@@ -188,3 +190,26 @@ async def test_loss_of_the_socket_ends_the_sessions_here(certificate: Certificat
         assert connection.is_closed
         assert not site.quic_server._protocols
         await session.close()
+
+
+async def test_ordinary_requests_come_to_the_handler(certificate: Certificate) -> None:
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=["h3"])
+    configuration.load_cert_chain(Path(certificate.certfile), Path(certificate.keyfile))
+
+    async def answer(request: HttpRequest) -> None:
+        await request.respond(200)
+        await request.write(request.path.encode())
+
+    app = ServerApp(config=ServerConfig(), request_handler=answer)
+    async with app:
+        quic_server = await serve(
+            "127.0.0.1",
+            0,
+            configuration=configuration,
+            create_protocol=partial(WebTransportServerProtocol, app.server),
+        )
+        try:
+            async with connected(quic_server._transport.get_extra_info("sockname")[1]) as client:
+                assert bytes((await client.get("/here")).body) == b"/here"
+        finally:
+            quic_server.close()

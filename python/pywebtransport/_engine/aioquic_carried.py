@@ -66,6 +66,7 @@ class CarriedConnection(AioquicConnection):
         *,
         plain: QuicConnection,
         config: ServerConfig,
+        serves_requests: bool,
         transport: asyncio.DatagramTransport,
         on_event: Callable[[QuicEvent], None],
         on_handshake: Callable[[AioquicConnection], None],
@@ -88,7 +89,7 @@ class CarriedConnection(AioquicConnection):
         self.quic.on_event = on_event
         super().__init__(
             quic=self.quic,
-            core_config=core_config(config, is_client=False),
+            core_config=core_config(config, is_client=False, serves_requests=serves_requests),
             limits=inbound_limits(config, HANDSHAKE_TIMEOUT),
             endpoint=_BorrowedEndpoint(transport),
             on_handshake=on_handshake,

@@ -25,6 +25,8 @@ class Acceptor(Protocol):
 
     @property
     def config(self) -> ServerConfig: ...
+    @property
+    def _serves_requests(self) -> bool: ...
     def _accept_carried(self, engine: AioquicConnection) -> WebTransportConnection | None: ...
 
 
@@ -52,6 +54,7 @@ class WebTransportServerProtocol(QuicConnectionProtocol):
         super().__init__(*args, **kwargs)
         self._server = weakref.ref(server)
         self._config = server.config
+        self._serves_requests = server._serves_requests
         self._engine: CarriedConnection | None = None
         self._is_announced = False
         self._connection: weakref.ref[WebTransportConnection] | None = None
@@ -67,6 +70,7 @@ class WebTransportServerProtocol(QuicConnectionProtocol):
         self._engine = CarriedConnection(
             plain=self._quic,
             config=self._config,
+            serves_requests=self._serves_requests,
             transport=cast(asyncio.DatagramTransport, transport),
             on_event=self._on_event,
             on_handshake=self._on_handshake,

@@ -224,7 +224,7 @@ class WebTransportServer(EventEmitter):
                 host=address[0],
                 port=address[1],
                 on_connection=self._accept,
-                serves_requests=self._request_handler is not None,
+                serves_requests=self._serves_requests,
             )
         except (WebTransportError, OSError, ValueError, NotImplementedError) as error:
             text = error.message if isinstance(error, WebTransportError) else str(error)
@@ -279,6 +279,10 @@ class WebTransportServer(EventEmitter):
         left. The server can listen again afterwards. Does nothing when there is nothing to close.
         """
         await self._wind_up()
+
+    @property
+    def _serves_requests(self) -> bool:
+        return self._request_handler is not None
 
     def _stop_accepting(self) -> None:
         """From now on connections and requests are refused; :meth:`_wind_up` ends that."""
