@@ -10,6 +10,7 @@ from typing import Any, Self
 from pywebtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient
 from pywebtransport.events import Event
 from pywebtransport.exceptions import StreamError, WebTransportError
+from pywebtransport.server import RequestHandler
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
 from pywebtransport.types import EventType
@@ -150,7 +151,7 @@ class Bench:
     async def __aexit__(self, *exception: object) -> None:
         await self._stack.aclose()
 
-    async def serve(self, **options: Any) -> None:
+    async def serve(self, *, request_handler: RequestHandler | None = None, **options: Any) -> None:
         """Start the server; `client` does it with the defaults."""
         config = ServerConfig(
             engine=self.engine,
@@ -161,7 +162,7 @@ class Bench:
             access_log=False,
             **options,
         )
-        self._app = app = ServerApp(config=config)
+        self._app = app = ServerApp(config=config, request_handler=request_handler)
         app.add_middleware(middleware=self._watch_requested)
         app.pattern_route(pattern="/late.*")(self._serve_late)
         app.pattern_route(pattern="/.*")(self._serve)
