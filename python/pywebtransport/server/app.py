@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -17,6 +18,7 @@ from pywebtransport.config import ServerConfig
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import MiddlewareRejected, SessionError, WebTransportError
 from pywebtransport.server.middleware import MiddlewareManager
+from pywebtransport.server.renewal import CertificateRenewal
 from pywebtransport.server.request import RequestHandler
 from pywebtransport.server.router import RequestRouter, SessionHandler, check_handler
 from pywebtransport.server.running import default_logging, refuse_unknown, run_until_signalled
@@ -77,6 +79,10 @@ class ServerApp:
         self._is_shut_down = False
         self._hurry = asyncio.Event()
         """Set when whoever asked for the end asks again."""
+        self._renewal = CertificateRenewal(self._server)
+        self._while_listening: list[Callable[[], Coroutine[Any, Any, None]]] = [self._renewal.run]
+        self._ended_by: signal.Signals | None = None
+        """What ended the last :meth:`run`."""
         if stream_handler is not None:
             check_handler(stream_handler)
             self._router.set_default_handler(handler=each_stream(stream_handler))
@@ -177,8 +183,9 @@ class ServerApp:
     def run(self, *, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
         """Serve until SIGINT (Ctrl-C) or SIGTERM, in an event loop of its own; then return.
 
-        The signal begins :meth:`shutdown`; a second one ends its patience. Where the program has
-        not configured logging, what the library logs from INFO on goes to stderr.
+        The signal begins :meth:`shutdown`; a second one ends its patience. A certificate whose
+        files change is shown to clients that connect from then on; SIGHUP reads them at once. Where
+        the program has not configured logging, what the library logs from INFO on goes to stderr.
 
         Raises:
             TypeError: There is no such keyword.
@@ -193,12 +200,19 @@ class ServerApp:
                 await self._until_closed()
 
         with default_logging():
-            run_until_signalled(main, lambda: self._hurry.set(), self._server.config.close_timeout)
+            self._ended_by = run_until_signalled(
+                main,
+                hurry=lambda: self._hurry.set(),
+                renew=self._renewal.ask,
+                patience=self._server.config.close_timeout,
+            )
 
     async def serve(
         self, *, host: str | None = None, port: int | None = None, **kwargs: Any
     ) -> None:
         """Listen, and wait until the server is closed; when cancelled, :meth:`shutdown` first.
+
+        A certificate whose files change is shown to clients that connect from then on.
 
         Raises:
             TypeError: There is no such keyword.
@@ -209,11 +223,17 @@ class ServerApp:
         await self._until_closed()
 
     async def _until_closed(self) -> None:
+        tasks = [asyncio.create_task(run()) for run in self._while_listening]
         try:
             await self._server._closed.wait()
         except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
             await self.shutdown()
             raise
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def startup(self) -> None:
         """Enter the stateful middleware, then call the startup handlers, in order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -17,7 +18,8 @@ __all__ = ["default_logging", "refuse_unknown", "run_until_signalled"]
 logger = logging.getLogger("pywebtransport.server")
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANG_UP = getattr(signal, "SIGHUP", None)
+SIGNALS = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, HANG_UP)))
 
 
 def refuse_unknown(verb: str, keywords: dict[str, Any]) -> None:
@@ -49,23 +51,29 @@ def default_logging() -> Iterator[None]:
 
 
 def run_until_signalled(
-    main: Callable[[], Coroutine[Any, Any, None]], hurry: Callable[[], None], patience: float
-) -> None:
+    main: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    hurry: Callable[[], None],
+    renew: Callable[[], None],
+    patience: float,
+) -> signal.Signals | None:
     """Run ``main`` in a new event loop; cancel it at the first signal; ``hurry`` at the next.
 
     As ``asyncio.run``, but also for SIGTERM, also where the shell has let SIGINT be ignored, as
     it does in the background, and without waiting for a task that swallows its cancellation for
-    more than ``patience`` seconds.
+    more than ``patience`` seconds. SIGHUP means ``renew``, unless it tells that the terminal is
+    gone. Returns the signal that ended it.
     """
     loop = asyncio.new_event_loop()
     try:
         asyncio.set_event_loop(loop)
-        task = loop.create_task(main())
+        ending = Ending(loop.create_task(main()), hurry)
         with (
-            signals_to(loop, task, hurry),
+            signals_to(loop, ending, renew),
             contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
         ):
-            loop.run_until_complete(task)
+            loop.run_until_complete(ending.task)
+        return ending.signal
     finally:
         try:
             end_tasks(loop, patience)
@@ -76,36 +84,51 @@ def run_until_signalled(
             loop.close()
 
 
-@contextlib.contextmanager
-def signals_to(
-    loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], hurry: Callable[[], None]
-) -> Iterator[None]:
-    """Take the signals that ask a program to end, for as long as it takes."""
-    is_first = True
+class Ending:
+    """Who asked a program to end, and how urgently."""
 
-    def ask(number: int) -> None:
-        nonlocal is_first
+    def __init__(self, task: asyncio.Task[None], hurry: Callable[[], None]) -> None:
+        self.task = task
+        self.signal: signal.Signals | None = None
+        self._hurry = hurry
+
+    def ask(self, number: int) -> None:
         name = signal.Signals(number).name
-        if is_first:
-            is_first = False
+        if self.signal is None:
+            self.signal = signal.Signals(number)
             logger.info("%s: shutting down; once more to hurry", name)
-            task.cancel()
+            self.task.cancel()
         else:
             logger.info("%s again: hurrying", name)
-            hurry()
+            self._hurry()
 
+
+@contextlib.contextmanager
+def signals_to(
+    loop: asyncio.AbstractEventLoop, ending: Ending, renew: Callable[[], None]
+) -> Iterator[None]:
+    """Take the signals that ask a program to end or to look again, for as long as it takes."""
     if threading.current_thread() is not threading.main_thread():
         # Only the main thread gets signals; whoever runs this elsewhere ends it by server.close().
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    # With nohup the signal is ignored, and no terminal ends the program.
+    is_terminals = before.get(HANG_UP) is signal.SIG_DFL and has_terminal()
+
+    def take(number: int) -> None:
+        if number != HANG_UP or (is_terminals and not has_terminal()):
+            ending.ask(number)
+        else:
+            renew()
+
     for number in SIGNALS:
         try:
-            loop.add_signal_handler(number, ask, number)
+            loop.add_signal_handler(number, take, number)
         except NotImplementedError:  # Windows
 
             def tell(number: int, _frame: Any) -> None:
-                loop.call_soon_threadsafe(ask, number)
+                loop.call_soon_threadsafe(take, number)
 
             signal.signal(number, tell)
     try:
@@ -115,6 +138,15 @@ def signals_to(
             with contextlib.suppress(NotImplementedError):
                 loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+def has_terminal() -> bool:
+    """Whether the process has a terminal that controls it, and that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def end_tasks(loop: asyncio.AbstractEventLoop, patience: float) -> None:
