@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pywebtransport import ClientConfig, WebTransportClient, WebTransportServer
+from pywebtransport import (
+    ClientConfig,
+    ServerApp,
+    ServerConfig,
+    WebTransportClient,
+    WebTransportServer,
+)
 from pywebtransport.exceptions import CertificateError, ConnectionError, ServerError
 from tests.support.certificate import Certificate, make_certificate
 
@@ -79,6 +88,77 @@ async def test_what_cannot_be_used_changes_nothing(
             await server.reload_certificate(**wrong)
     assert server.config.certfile == certificate.certfile
     assert await sees(engine, running.url, certificate)
+
+
+def spoil(certfile: str) -> None:
+    Path(certfile).write_text("renewed badly")
+
+
+class Said(logging.Handler):
+    """Lets a test wait for a line of the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: asyncio.Queue[str] = asyncio.Queue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.INFO:
+            self.lines.put_nowait(record.getMessage())
+
+    async def wait_for(self, text: str) -> str:
+        while text not in (line := await within(self.lines.get())):
+            pass
+        return line
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Iterator[Said]:
+    handler, logger = Said(), logging.getLogger("pywebtransport.server")
+    logger.addHandler(handler)
+    with caplog.at_level(logging.INFO, "pywebtransport"):
+        yield handler
+    logger.removeHandler(handler)
+
+
+async def test_a_running_application_takes_files_that_change(
+    engine: str, tmp_path: Path, said: Said
+) -> None:
+    first = make_certificate(tmp_path)
+    config = ServerConfig(
+        engine=engine,
+        certfile=first.certfile,
+        keyfile=first.keyfile,
+        bind_host="127.0.0.1",
+        bind_port=0,
+    )
+    app = ServerApp(config=config)
+    app.route("/")(lambda session: session.wait_closed())
+    async with app:
+        serving = asyncio.create_task(app.serve())
+        await said.wait_for("listening on")
+        assert app.server.local_address is not None
+        url = f"https://127.0.0.1:{app.server.local_address[1]}/"
+        pinned = ClientConfig(engine=engine, server_certificate_hashes=[first.sha256])
+        async with WebTransportClient(config=pinned) as client:
+            session = await client.connect(url)
+
+            spoil(first.certfile)
+            line = await said.wait_for("stays")
+            assert line == (
+                f"the certificate in use stays: {first.certfile} holds no usable certificate: "
+                "it has no -----BEGIN CERTIFICATE-----, as PEM files have"
+            )
+            assert await sees(engine, url, first)
+
+            renewed = make_certificate(tmp_path)
+            await said.wait_for(f"new connections see the certificate of {first.certfile}")
+            assert await sees(engine, url, renewed)
+            assert not await sees(engine, url, first)
+            assert not session.is_closed
+            await session.send_datagram(b"still here")
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
 
 
 async def test_server_that_does_not_listen_says_so() -> None:

@@ -9,7 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pywebtransport.cli import INTERRUPTED, VERBS, Verbs, main
+from pywebtransport.cli import VERBS, Verbs, main
+from pywebtransport.cli.output import INTERRUPTED
 from pywebtransport.exceptions import ServerError
 from pywebtransport.version import __version__
 

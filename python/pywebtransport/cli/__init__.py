@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from pywebtransport.cli.output import exit_codes
 from pywebtransport.version import __version__
 
 __all__ = ["main"]
@@ -30,12 +31,9 @@ VERBS = {
 }
 """In the order of the help text; in one line what each verb's own help says at length."""
 
-INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells count."""
-
 
 class Verbs(click.Group):
-    """Loads a verb when it is used, and ends with one line where the library says why."""
+    """Loads a verb when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name in VERBS if importlib.util.find_spec(f"{__name__}.{name}")]
@@ -56,20 +54,8 @@ class Verbs(click.Group):
     ) -> Any:
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **extra)
-        try:
+        with exit_codes():
             status = super().main(args, standalone_mode=False, **extra)
-        except click.ClickException as error:
-            error.show()
-            sys.exit(error.exit_code)
-        except click.Abort:
-            sys.exit(INTERRUPTED)
-        except Exception as error:
-            from pywebtransport.exceptions import WebTransportError
-
-            if not isinstance(error, WebTransportError):
-                raise
-            click.ClickException(error.message).show()
-            sys.exit(1)
         sys.exit(status if isinstance(status, int) else 0)
 
 

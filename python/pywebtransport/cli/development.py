@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
+
+import click
 
 from pywebtransport._certificates import load_certificates, load_pair
+from pywebtransport._words import address_text
 from pywebtransport.cli.output import fail
 from pywebtransport.exceptions import CertificateError
 from pywebtransport.utils import generate_self_signed_cert, inspect_certificate
 
-__all__ = ["HOSTNAME", "DevelopmentCertificate", "page_line", "state_directory"]
+if TYPE_CHECKING:
+    from pywebtransport.server import ServerApp
 
+__all__ = [
+    "HOSTNAME",
+    "DevelopmentCertificate",
+    "DevelopmentServer",
+    "page_line",
+    "state_directory",
+]
+
+ANY_ORIGIN = ["*", "null"]
 HOSTNAME = "localhost"
+MAX_SLEEP = 60.0
+"""Seconds between two looks at the clock."""
 RENEW_BEFORE = timedelta(days=2)
 """So long before its end a certificate is replaced: a page that was given the hash of the old one
 keeps its connection, and whoever looks at the hash now has that of one that lasts."""
@@ -105,10 +122,55 @@ def alone_in(directory: Path) -> Iterator[None]:
         yield
 
 
+class DevelopmentServer:
+    """Gives an application a certificate, tells how a page trusts it, and keeps it fresh."""
+
+    def __init__(self, app: ServerApp, *, announces: bool) -> None:
+        self._app = app
+        self._certificate = DevelopmentCertificate.obtain()
+        if announces:
+            app._while_listening.append(self._announce)
+        app._while_listening.append(self._keep_fresh)
+
+    def settings(self) -> dict[str, Any]:
+        """Fields of ServerConfig; who pastes a line into a page may stand on any."""
+        files = {"certfile": self._certificate.certfile, "keyfile": self._certificate.keyfile}
+        is_open = self._app.server.config.allowed_origins is None
+        return files | ({"allowed_origins": ANY_ORIGIN} if is_open else {})
+
+    async def _announce(self) -> None:
+        server = self._app.server
+        host = server.config.bind_host
+        port = server.local_addresses[0][1]
+        routes = self._app._router.get_all_routes()
+        # An address for everybody is none to connect to.
+        host = HOSTNAME if host in ("", "*", "0.0.0.0", "::") else host
+        url = f"https://{address_text((host, port))}{next(iter(routes), '/')}"
+        certificate = self._certificate
+        click.echo()
+        click.echo(f"  address      {click.style(url, bold=True)}")
+        self._show(certificate)
+        click.echo("\nIn the console of a page of https:// or http://localhost:\n")
+        click.echo(page_line(url, certificate.digest) + "\n")
+
+    def _show(self, certificate: DevelopmentCertificate) -> None:
+        click.echo(f"  certificate  {certificate.certfile}, until {certificate.expires:%Y-%m-%d}")
+        click.echo(f"  SHA-256      {base64.b64encode(certificate.digest).decode()}")
+        click.echo(f"               {certificate.digest.hex()}")
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            # Not in one go: a machine that sleeps does not count that time.
+            await asyncio.sleep(min(MAX_SLEEP, self._certificate.seconds_to_renewal()))
+            certificate = DevelopmentCertificate.obtain()
+            if certificate.digest != self._certificate.digest:
+                self._certificate = certificate
+                click.echo("\nA new certificate takes the place of one that expires soon:\n")
+                self._show(certificate)
+
+
 def page_line(url: str, digest: bytes) -> str:
     """What to paste into the console of a page, to be connected."""
-    import base64
-
     value = base64.b64encode(digest).decode()
     return (
         f'const transport = new WebTransport("{url}", {{ serverCertificateHashes: [{{ '

@@ -6,15 +6,40 @@ set (the group's ``color``).
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 import click
 
-__all__ = ["fail", "json_option", "note", "print_json", "warn"]
+__all__ = ["INTERRUPTED", "exit_codes", "fail", "json_option", "note", "print_json", "warn"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+FAILED = 1
+INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells count."""
+
+
+@contextlib.contextmanager
+def exit_codes() -> Iterator[None]:
+    """What ends a command becomes its exit code, and one line where the library says why."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        from pywebtransport.exceptions import WebTransportError
+
+        if not isinstance(error, WebTransportError):
+            raise
+        click.ClickException(error.message).show()
+        sys.exit(FAILED)
 
 
 def fail(text: str) -> NoReturn:

@@ -1,0 +1,39 @@
+"""The log of ``serve``: to stderr, with colour on a terminal."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from pywebtransport.server.running import LOG_FORMAT
+
+__all__ = ["LEVELS", "configure_logging"]
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+DEFAULT_LEVEL = "info"
+COLOURS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
+
+
+class Handler(logging.Handler):
+    """Writes as ``click.echo`` does, which knows where colour is wanted."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+            colour = COLOURS.get(record.levelname)
+            if colour is not None:
+                level = record.levelname
+                text = text.replace(f" {level} ", f" {click.style(level, fg=colour)} ", 1)
+            click.echo(text, err=True)
+        except Exception:
+            self.handleError(record)
+
+
+def configure_logging(level: str | None) -> None:
+    """Log what the library says; where the application configures logging, only the level."""
+    library = logging.getLogger("pywebtransport")
+    handler = Handler()
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    library.addHandler(handler)
+    library.setLevel((level or DEFAULT_LEVEL).upper())

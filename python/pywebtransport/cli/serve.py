@@ -1,0 +1,133 @@
+"""``serve``: an application on a port, until a signal ends it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from pywebtransport.cli.applications import find_application
+from pywebtransport.cli.logs import LEVELS, configure_logging
+from pywebtransport.cli.output import INTERRUPTED, fail
+from pywebtransport.constants import DEFAULT_BIND_HOST, DEFAULT_DEV_PORT, ENGINES
+
+__all__ = ["Options", "command"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for; None: as the application says, else the default of ServerConfig."""
+
+    target: str
+    host: str | None
+    port: int | None
+    certfile: str | None
+    keyfile: str | None
+    dev: bool
+    engine: str | None
+    graceful_timeout: float | None
+    log_level: str | None
+    factory: bool
+    app_dir: str
+    is_first: bool = True
+    """Not started again by ``--reload``."""
+
+    def settings(self) -> dict[str, Any]:
+        """The fields of ServerConfig that were given."""
+        fields = {
+            "bind_host": self.host,
+            "bind_port": self.port,
+            "certfile": self.certfile,
+            "keyfile": self.keyfile,
+            "engine": self.engine,
+            "graceful_timeout": self.graceful_timeout,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def option(name: str, **attributes: Any) -> Callable[[F], F]:
+    """An option that is an environment variable, too: PYWEBTRANSPORT_ and its name."""
+    variable = f"PYWEBTRANSPORT_{name.removeprefix('--').replace('-', '_').upper()}"
+    return click.option(name, envvar=variable, show_envvar=True, **attributes)
+
+
+@click.command(name="serve")
+@click.argument("target", metavar="APP")
+@option("--host", help=f"Name or address to listen on.  [default: {DEFAULT_BIND_HOST}]")
+@option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help=f"UDP port; 0: a free one.  [default: {DEFAULT_DEV_PORT}]",
+)
+@option("--certfile", type=click.Path(), help="PEM certificate chain, leaf first.")
+@option("--keyfile", type=click.Path(), help="PEM key of the certificate, without a password.")
+@option(
+    "--dev",
+    is_flag=True,
+    help="Make a certificate that browsers accept by its hash, keep it between starts, and print"
+    " what to paste into a page. Pages of any origin are answered.",
+)
+@option("--reload", is_flag=True, help="Start again when a source file below --app-dir changes.")
+@option("--engine", type=click.Choice(ENGINES), help="What carries QUIC.  [default: native]")
+@option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    help="The least that is logged.  [default: info]",
+)
+@option(
+    "--graceful-timeout",
+    type=click.FloatRange(min=0),
+    help="Seconds that sessions have to end after SIGTERM.  [default: 1]",
+)
+@option("--factory", is_flag=True, help="APP is a function: call it to get the application.")
+@option(
+    "--app-dir",
+    type=click.Path(exists=True, file_okay=False),
+    default=".",
+    show_default=True,
+    help="Where modules are looked for first.",
+)
+def command(reload: bool, **values: Any) -> None:
+    """Serve the ServerApp or ASGI application APP, written module:attribute.
+
+    The attribute may be left out when it is `app`. Ctrl-C or SIGTERM ends the server in good order,
+    once more at once. SIGHUP reads the certificate again, which a change of its file does, too.
+
+    \b
+    Examples:
+      pywebtransport serve server:app --dev --reload
+      pywebtransport serve server:app --certfile cert.pem --keyfile key.pem --host :: --port 443
+      pywebtransport serve chat.server:make_app --factory --dev
+    """
+    options = Options(**values)
+    if bool(options.certfile) != bool(options.keyfile):
+        raise click.UsageError("--certfile and --keyfile go together")
+    if options.dev and options.certfile:
+        raise click.UsageError("--dev makes a certificate of its own: leave out --certfile")
+    if reload:
+        from pywebtransport.cli.reloading import serve_reloading
+
+        sys.exit(serve_reloading(options))
+    sys.exit(serve(options))
+
+
+def serve(options: Options) -> int:
+    """Serve until a signal comes; the exit code."""
+    configure_logging(options.log_level)
+    app = find_application(options.target, factory=options.factory, directory=options.app_dir)
+    settings = options.settings()
+    if options.dev:
+        from pywebtransport.cli.development import DevelopmentServer
+
+        settings |= DevelopmentServer(app, announces=options.is_first).settings()
+    app.server._config = config = app.server.config.update(**settings)
+    if not config.certfile:
+        fail("no certificate: name one with --certfile and --keyfile, or try --dev")
+    app.run()
+    return INTERRUPTED if app._ended_by == signal.SIGINT else 0

@@ -1,0 +1,295 @@
+"""``serve``: what it serves, how it ends, how its certificate is renewed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import pty
+import re
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pywebtransport import ClientConfig, WebTransportClient
+from pywebtransport.exceptions import ConnectionError
+from pywebtransport.session import WebTransportSession
+from tests.support.certificate import make_certificate
+
+from .program import PATIENCE, Program, port_in
+
+SERVER = """
+import asyncio
+from pywebtransport import ServerApp
+
+app = ServerApp()
+
+@app.route("/echo")
+async def echo(session):
+    async for stream in session.incoming_bidirectional_streams():
+        await stream.write_all(b"one: " + await stream.read_all())
+
+@app.route("/stubborn")
+async def stubborn(session):
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            print("refused", flush=True)
+
+async def asgi(scope, receive, send):
+    if scope["type"] != "webtransport":
+        raise ValueError(scope["type"])
+    await receive()
+    await send({"type": "webtransport.accept"})
+    while (message := await receive())["type"] != "webtransport.disconnect":
+        if message["type"] == "webtransport.datagram.receive":
+            await send({"type": "webtransport.datagram.send", "data": b"asgi: " + message["data"]})
+
+def make():
+    return app
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "server.py").write_text(SERVER)
+    return tmp_path
+
+
+@contextlib.asynccontextmanager
+async def session_to(
+    port: int, sha256: str, path: str = "/echo", engine: str = "native"
+) -> AsyncIterator[WebTransportSession]:
+    config = ClientConfig(engine=engine, server_certificate_hashes=[sha256])
+    async with (
+        asyncio.timeout(PATIENCE),
+        WebTransportClient(config=config) as client,
+        await client.connect(f"https://127.0.0.1:{port}{path}") as session,
+    ):
+        yield session
+
+
+async def echo(session: WebTransportSession) -> bytes:
+    stream = await session.create_bidirectional_stream()
+    await stream.write_all(b"hello")
+    return await stream.read_all()
+
+
+async def hash_in(program: Program) -> str:
+    """Of what `--dev` prints: the same in both forms."""
+    first = (await program.line_with("SHA-256")).split()[1]
+    second = (await program.line_with("  ")).strip()
+    assert base64.b64decode(first).hex() == second
+    return second
+
+
+async def test_development(engine: str, folder: Path) -> None:
+    arguments = ("serve", "server:app", "--dev", "--port", "0", "--engine", engine)
+    async with Program(*arguments, folder=folder) as program:
+        port = port_in(await program.line_with("listening on"))
+        sha256 = await hash_in(program)
+        line = await program.line_with("new WebTransport(")
+        assert f'"https://localhost:{port}/echo"' in line
+        assert base64.b64encode(bytes.fromhex(sha256)).decode() in line
+        async with session_to(port, sha256) as session:
+            assert await echo(session) == b"one: hello"
+        program.tell(signal.SIGTERM)
+        assert await program.ended() == 0
+        assert "Traceback" not in program.output
+
+    kept = folder / "state/pywebtransport"
+    assert stat.S_IMODE((kept / "localhost.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700
+    async with Program(*arguments, folder=folder) as program:
+        assert await hash_in(program) == sha256
+
+
+def dev_certificate(folder: Path, valid_for: timedelta) -> str:
+    """In the place where `--dev` keeps its own; the hash."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    certificate = make_certificate(folder)
+    key = serialization.load_pem_private_key(Path(certificate.keyfile).read_bytes(), None)
+    old = x509.load_pem_x509_certificate(Path(certificate.certfile).read_bytes())
+    end = datetime.now(UTC) + valid_for
+    new = (
+        x509.CertificateBuilder(old.issuer, old.subject, key.public_key(), old.serial_number)
+        .not_valid_before(end - timedelta(days=10))
+        .not_valid_after(end)
+        .sign(key, hashes.SHA256())  # type: ignore[arg-type]
+    )
+    Path(certificate.certfile).write_bytes(new.public_bytes(serialization.Encoding.PEM))
+    return new.fingerprint(hashes.SHA256()).hex()
+
+
+async def test_a_development_certificate_is_renewed_while_it_serves(folder: Path) -> None:
+    # It is replaced two days before its end.
+    old = dev_certificate(folder / "state/pywebtransport", timedelta(days=2, seconds=8))
+    arguments = ("serve", "server:app", "--dev", "--port", "0")
+    async with Program(*arguments, folder=folder) as program:
+        port = port_in(await program.line_with("listening on"))
+        assert await hash_in(program) == old
+        async with session_to(port, old) as session:
+            await program.line_with("A new certificate takes the place")
+            new = await hash_in(program)
+            await program.line_with("new connections see the certificate")
+            assert new != old
+            async with session_to(port, new) as other:
+                assert await echo(other) == b"one: hello"
+            with pytest.raises(ConnectionError):
+                async with session_to(port, old):
+                    pass
+            assert await echo(session) == b"one: hello"
+
+
+@pytest.mark.parametrize("kept", ["expires", "damaged", "mismatched"])
+async def test_a_development_certificate_that_is_no_good_is_replaced(
+    folder: Path, kept: str
+) -> None:
+    place = folder / "state/pywebtransport"
+    old = dev_certificate(place, timedelta(days=1 if kept == "expires" else 9))
+    if kept == "damaged":
+        (place / "localhost.crt").write_text("nothing")
+    elif kept == "mismatched":
+        write(place / "localhost.key", read(make_certificate(folder / "other").keyfile))
+    async with Program("serve", "server:app", "--dev", "--port", "0", folder=folder) as program:
+        port = port_in(await program.line_with("listening on"))
+        new = await hash_in(program)
+        assert new != old
+        async with session_to(port, new) as session:
+            assert await echo(session) == b"one: hello"
+
+
+async def test_certificate_files_and_hang_up(folder: Path, engine: str) -> None:
+    first = make_certificate(folder)
+    environment = {
+        "PYWEBTRANSPORT_CERTFILE": first.certfile,
+        "PYWEBTRANSPORT_KEYFILE": first.keyfile,
+        "PYWEBTRANSPORT_PORT": "0",
+        "PYWEBTRANSPORT_HOST": "127.0.0.1",
+        "PYWEBTRANSPORT_ENGINE": engine,
+    }
+    async with Program("serve", "server:app", folder=folder, **environment) as program:
+        line = await program.line_with("listening on")
+        assert "::1" not in line
+        port = port_in(line)
+        async with session_to(port, first.sha256) as session:
+            program.tell(signal.SIGHUP)
+            await program.line_with("new connections see the certificate")
+            whole = read(first.certfile)
+            write(first.certfile, "nothing")
+            program.tell(signal.SIGHUP)
+            line = await program.line_with("the certificate in use stays")
+            assert line.endswith("it has no -----BEGIN CERTIFICATE-----, as PEM files have")
+            write(first.certfile, whole)
+            second = make_certificate(folder)
+            await program.line_with("new connections see the certificate")
+            async with session_to(port, second.sha256) as other:
+                assert await echo(other) == b"one: hello"
+            assert await echo(session) == b"one: hello"
+        program.tell(signal.SIGINT)
+        assert await program.ended() == 130
+        assert "Traceback" not in program.output
+
+
+async def test_an_asgi_application(folder: Path) -> None:
+    arguments = ("serve", "server:asgi", "--dev", "--port", "0")
+    async with Program(*arguments, folder=folder) as program:
+        port = port_in(await program.line_with("listening on"))
+        async with session_to(port, await hash_in(program), "/any") as session:
+            datagrams = await session.create_datagram_transport()
+            await datagrams.send(b"x")
+            assert await datagrams.receive() == b"asgi: x"
+        program.tell(signal.SIGTERM)
+        assert await program.ended() == 0
+
+
+async def test_a_second_signal_hurries(folder: Path) -> None:
+    arguments = ("serve", "server:make", "--factory", "--dev", "--port", "0")
+    patience = ("--graceful-timeout", "3600")
+    async with Program(*arguments, *patience, folder=folder) as program:
+        port = port_in(await program.line_with("listening on"))
+        async with session_to(port, await hash_in(program), "/stubborn"):
+            program.tell(signal.SIGTERM)
+            await program.line_with("3600 s")
+            program.tell(signal.SIGTERM)
+            await program.line_with("hurrying")
+            assert await program.ended() == 0
+
+
+def start_in_terminal(folder: Path) -> tuple[int, int]:
+    """A server that a terminal of its own controls: its process, and the terminal's other end."""
+    pid, terminal = pty.fork()
+    if pid:
+        return pid, terminal
+    try:
+        os.chdir(folder)
+        os.environ |= {"XDG_STATE_HOME": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = ["-m", "pywebtransport", "serve", "server:app", "--dev", "--port", "0"]
+        output = os.open("output", os.O_WRONLY | os.O_CREAT)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.execv(sys.executable, [sys.executable, *command])
+    finally:
+        os._exit(99)
+
+
+async def test_it_ends_with_its_terminal(folder: Path) -> None:
+    pid, terminal = start_in_terminal(folder)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while "SIGTERM ends it" not in read(folder / "output"):
+                await asyncio.sleep(0.05)
+            os.close(terminal)
+            _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert "SIGHUP: shutting down" in read(folder / "output")
+
+
+def read(path: Path | str) -> str:
+    return Path(path).read_text() if os.path.exists(path) else ""
+
+
+def write(path: Path | str, text: str) -> None:
+    Path(path).write_text(text)
+
+
+async def test_reload(folder: Path) -> None:
+    arguments = ("serve", "server:app", "--dev", "--reload", "--port", "0")
+    async with Program(*arguments, folder=folder) as program:
+        line = await program.line_with("Watching")
+        assert str(folder) in line
+        port = port_in(await program.line_with("listening on"))
+        sha256 = await hash_in(program)
+        async with session_to(port, sha256) as session:
+            assert await echo(session) == b"one: hello"
+            (folder / "server.py").write_text(SERVER.replace("one:", "two:"))
+            assert await program.line_with("Reloading") == "Reloading: server.py changed"
+            await asyncio.wait_for(session.wait_closed(), PATIENCE)
+        port = port_in(await program.line_with("listening on"))
+        async with session_to(port, sha256) as session:
+            assert await echo(session) == b"two: hello"
+
+        (folder / "server.py").write_text("import nothing_like_this\n")
+        await program.line_with("Reloading")
+        assert "nothing_like_this" in await program.line_with("Error:")
+        await program.line_with("exit code 1; waiting for a change")
+
+        (folder / "server.py").write_text(SERVER)
+        (folder / "helper.py").write_text("")
+        await program.line_with("Reloading")
+        await program.line_with("listening on")
+        program.tell(signal.SIGINT)
+        assert await program.ended() == 130
+        assert re.findall("new WebTransport", program.output) == ["new WebTransport"]
