@@ -7,19 +7,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import click
 
+from pywebtransport.cli.options import Options
 from pywebtransport.cli.output import INTERRUPTED, exit_codes, note, warn
-
-if TYPE_CHECKING:
-    from pywebtransport.cli.serve import Options
 
 __all__ = ["serve_reloading"]
 
@@ -30,16 +28,21 @@ PATIENCE = 5.0
 SUFFIX = ".py"
 
 
-def serve_reloading(options: Options) -> int:
-    """Serve until a signal comes; the exit code."""
-    return Reloader(options).run()
+Serve: TypeAlias = Callable[[Options], int]
+"""Serves until a signal comes; the exit code."""
+
+
+def serve_reloading(options: Options, serve: Serve) -> int:
+    """``serve``, in a process that is replaced when a source changes."""
+    return Reloader(options, serve).run()
 
 
 class Reloader:
     """Watches the sources, and keeps one server process."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, serve: Serve) -> None:
         self._options = options
+        self._serve = serve
         self._root = Path(options.app_dir).resolve()
         self._signals: list[int] = []
         """Those that came, and have not been answered."""
@@ -95,7 +98,9 @@ class Reloader:
             os.kill(self._server.pid, number)
 
     def _start(self) -> None:
-        self._server = get_context("spawn").Process(target=serve_once, args=(self._options,))
+        self._server = get_context("spawn").Process(
+            target=serve_once, args=(self._serve, self._options)
+        )
         self._server.start()
         self._options = replace(self._options, is_first=False)
 
@@ -110,14 +115,12 @@ class Reloader:
         self._start()
 
 
-def serve_once(options: Options) -> None:
+def serve_once(serve: Serve, options: Options) -> None:
     """In the process of the server."""
     # Ctrl-C goes to every process of the terminal's group, and would come twice.
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     threading.Thread(target=end_with_parent, daemon=True).start()
-    from pywebtransport.cli.serve import serve
-
     with exit_codes():
         sys.exit(serve(options))
 

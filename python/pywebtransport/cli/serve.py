@@ -5,50 +5,19 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
 from pywebtransport.cli.applications import find_application
 from pywebtransport.cli.logs import LEVELS, configure_logging
+from pywebtransport.cli.options import Options
 from pywebtransport.cli.output import INTERRUPTED, fail
 from pywebtransport.constants import DEFAULT_BIND_HOST, DEFAULT_DEV_PORT, ENGINES
 
-__all__ = ["Options", "command"]
+__all__ = ["command"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was asked for; None: as the application says, else the default of ServerConfig."""
-
-    target: str
-    host: str | None
-    port: int | None
-    certfile: str | None
-    keyfile: str | None
-    dev: bool
-    engine: str | None
-    graceful_timeout: float | None
-    log_level: str | None
-    factory: bool
-    app_dir: str
-    is_first: bool = True
-    """Not started again by ``--reload``."""
-
-    def settings(self) -> dict[str, Any]:
-        """The fields of ServerConfig that were given."""
-        fields = {
-            "bind_host": self.host,
-            "bind_port": self.port,
-            "certfile": self.certfile,
-            "keyfile": self.keyfile,
-            "engine": self.engine,
-            "graceful_timeout": self.graceful_timeout,
-        }
-        return {name: value for name, value in fields.items() if value is not None}
 
 
 def option(name: str, **attributes: Any) -> Callable[[F], F]:
@@ -113,7 +82,7 @@ def command(reload: bool, **values: Any) -> None:
     if reload:
         from pywebtransport.cli.reloading import serve_reloading
 
-        sys.exit(serve_reloading(options))
+        sys.exit(serve_reloading(options, serve))
     sys.exit(serve(options))
 
 

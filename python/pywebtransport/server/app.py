@@ -21,7 +21,12 @@ from pywebtransport.server.middleware import MiddlewareManager
 from pywebtransport.server.renewal import CertificateRenewal
 from pywebtransport.server.request import RequestHandler
 from pywebtransport.server.router import RequestRouter, SessionHandler, check_handler
-from pywebtransport.server.running import default_logging, refuse_unknown, run_until_signalled
+from pywebtransport.server.running import (
+    HURRIED,
+    default_logging,
+    refuse_unknown,
+    run_until_signalled,
+)
 from pywebtransport.server.server import GOING_AWAY, WebTransportServer
 from pywebtransport.server.streams import StreamHandler, each_stream
 from pywebtransport.session.session import WebTransportSession
@@ -268,7 +273,7 @@ class ServerApp:
             try:
                 await self._entered.aclose()
             finally:
-                await server._wind_up()
+                await server._wind_up(HURRIED if self._hurry.is_set() else None)
 
     async def _call_in_time(self, handler: Callable[[], Any]) -> None:
         """Call a shutdown handler, but do not let it stand in the way for ever."""

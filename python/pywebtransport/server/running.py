@@ -13,11 +13,13 @@ from typing import Any
 
 from pywebtransport._waiting import where
 
-__all__ = ["default_logging", "refuse_unknown", "run_until_signalled"]
+__all__ = ["HURRIED", "default_logging", "refuse_unknown", "run_until_signalled"]
 
 logger = logging.getLogger("pywebtransport.server")
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+HURRIED = 0.5
+"""Seconds left for what does not want to end, when a program is asked twice."""
 HANG_UP = getattr(signal, "SIGHUP", None)
 SIGNALS = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, HANG_UP)))
 
@@ -65,9 +67,9 @@ def run_until_signalled(
     gone. Returns the signal that ended it.
     """
     loop = asyncio.new_event_loop()
+    ending = Ending(loop.create_task(main()), hurry)
     try:
         asyncio.set_event_loop(loop)
-        ending = Ending(loop.create_task(main()), hurry)
         with (
             signals_to(loop, ending, renew),
             contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
@@ -76,7 +78,7 @@ def run_until_signalled(
         return ending.signal
     finally:
         try:
-            end_tasks(loop, patience)
+            end_tasks(loop, HURRIED if ending.is_hurried else patience)
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:
@@ -90,6 +92,7 @@ class Ending:
     def __init__(self, task: asyncio.Task[None], hurry: Callable[[], None]) -> None:
         self.task = task
         self.signal: signal.Signals | None = None
+        self.is_hurried = False
         self._hurry = hurry
 
     def ask(self, number: int) -> None:
@@ -100,6 +103,7 @@ class Ending:
             self.task.cancel()
         else:
             logger.info("%s again: hurrying", name)
+            self.is_hurried = True
             self._hurry()
 
 

@@ -288,8 +288,8 @@ class WebTransportServer(EventEmitter):
         """From now on connections and requests are refused; :meth:`_wind_up` ends that."""
         self._is_draining = True
 
-    async def _wind_up(self) -> None:
-        """Close what there is, and free the port."""
+    async def _wind_up(self, patience: float | None = None) -> None:
+        """Close what there is, and free the port; ``patience`` may be less than close_timeout."""
         self._is_starting = False
         if self._is_closing:
             await self._closed.wait()
@@ -300,7 +300,7 @@ class WebTransportServer(EventEmitter):
         self._is_closing = self._is_draining = True
         self._closed = asyncio.Event() if self._closed.is_set() else self._closed
         try:
-            deadline = loop.time() + self._config.close_timeout
+            deadline = loop.time() + (self._config.close_timeout if patience is None else patience)
             await self._end_connections(deadline)
         finally:
             self._listener = None
