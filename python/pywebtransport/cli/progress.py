@@ -19,7 +19,7 @@ class Progress:
     Args:
         label: What it is.
         total: Bytes, or steps; None: nobody knows.
-        is_bytes: Sizes and rates are written as such.
+        is_bytes: Sizes and rates are shown.
     """
 
     def __init__(self, label: str, total: int | None = None, *, is_bytes: bool = True) -> None:
@@ -49,19 +49,19 @@ class Progress:
             sys.stderr.flush()
 
     def _line(self, seconds: float) -> str:
-        rate = self._done / seconds if seconds else 0.0
-        done = size_text(self._done) if self._is_bytes else str(self._done)
         words = f"{self._label}  "
         if self._total:
             share = min(1.0, self._done / self._total)
             filled = round(share * BAR)
-            total = size_text(self._total) if self._is_bytes else str(self._total)
-            words += f"[{'#' * filled}{'.' * (BAR - filled)}] {share:4.0%}  {done} of {total}"
-        else:
-            words += done
-        if self._is_bytes:
-            words += f"  {size_text(rate)}/s"
-        if self._total and 0 < self._done < self._total and rate:
+            words += f"[{'#' * filled}{'.' * (BAR - filled)}] {share:4.0%}"
+        if not self._is_bytes:
+            return words
+        rate = self._done / seconds if seconds else 0.0
+        words += f"  {size_text(self._done)}"
+        if self._total:
+            words += f" of {size_text(self._total)}"
+        words += f"  {size_text(rate)}/s"
+        if self._total and rate and self._done < self._total:
             words += f"  {(self._total - self._done) / rate:.0f} s left"
         return words
 

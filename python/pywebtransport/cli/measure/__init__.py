@@ -1,0 +1,1 @@
+"""What ``pywebtransport bench`` measures, without a command line around it."""
