@@ -32,6 +32,7 @@ import io
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ from tests.support.laboratory import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".cache/peers"
-PORTS = ("4433", "4434", "4435", "8000")
+PORTS = ("4433", "4434", "4435", "8000", "8001")
 SOCKETS = [Path("/proc/net", name) for name in ("udp", "udp6", "tcp", "tcp6")]
 PATIENCE = 20.0
 BLOCK = re.compile(
@@ -68,7 +69,7 @@ def snippets(text: str) -> Iterator[Snippet]:
         name, _, peer = rest.partition(" by ")
         code = found["hidden"] if found["info"] is None else found["body"]
         line = text.count("\n", 0, found.start()) + 1
-        yield Snippet(line, language, name, peer, inspect.cleandoc(code) + "\n")
+        yield Snippet(line, language, name, peer, textwrap.dedent(code).strip("\n") + "\n")
 
 
 def is_listening(port: int) -> bool:
