@@ -30,6 +30,7 @@ EXAMPLES = ROOT / "examples" / "api"
 PACKAGE = "pywebtransport"
 
 MODULES = [
+    "asgi",
     "client",
     "config",
     "connection",
