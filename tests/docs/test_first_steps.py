@@ -52,9 +52,8 @@ async def test_a_server_lives_as_long_as_an_asgi_application(
     trusted = ClientConfig(ca_certs=make_certificate(tmp_path).certfile)
     page: dict[str, Any] = {}
     port = str(free_port())
-    (code,) = re.findall(
-        r"```python server_beside.py\n(.*?)```", (ROOT / "docs/howto/asgi.md").read_text(), re.DOTALL
-    )
+    text = (ROOT / "docs/howto/asgi.md").read_text()
+    (code,) = re.findall(r"```python server_beside.py\n(.*?)```", text, re.DOTALL)
     exec(code.replace("4435", port), page)
     async with WebTransportClient(config=trusted) as client:
         async with page["lifespan"](None):
