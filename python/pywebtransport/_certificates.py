@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 __all__ = [
     "certificate_hash",
     "check_pair",
+    "date_problems",
     "generate_self_signed_cert",
+    "hash_problems",
     "inspect_certificate",
+    "key_kind",
     "load_certificates",
     "load_pair",
 ]
 
+BROWSER_KEY = "ECDSA with P-256"
 LOOPBACK = ("127.0.0.1", "::1")
 BEGIN_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 END_OF_KEY_LABEL = b"PRIVATE KEY-----"
@@ -53,31 +57,50 @@ def inspect_certificate(*, path: str) -> list[str]:
     The rules for a certificate trusted by its hash are applied to self-signed ones, which no
     browser can trust otherwise.
     """
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     certificate = load_certificates(path)[0]
+    problems = [f"{path} {problem}" for problem in date_problems(certificate)]
+    if certificate.issuer == certificate.subject:
+        advice = "generate_self_signed_cert(browser_compatible=True) makes one that they accept"
+        problems += [
+            f"browsers refuse {path} by its hash: {problem}; {advice}"
+            for problem in hash_problems(certificate)
+        ]
+    return problems
+
+
+def date_problems(certificate: x509.Certificate) -> list[str]:
+    """Why nobody accepts it today; empty: they do."""
     now = datetime.datetime.now(datetime.UTC)
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     problems = []
     if now < start:
-        problems.append(f"{path} is not valid before {start:%Y-%m-%d %H:%M} UTC")
+        problems.append(f"is not valid before {start:%Y-%m-%d %H:%M} UTC")
     if now > end:
-        problems.append(f"{path} expired on {end:%Y-%m-%d %H:%M} UTC")
-    if certificate.issuer == certificate.subject:
-        advice = "generate_self_signed_cert(browser_compatible=True) makes one that they accept"
-        key = certificate.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-            kind = type(key).__name__.strip("_").removesuffix("PublicKey")
-            problems.append(
-                f"browsers refuse {path} by its hash: its key is {kind}, not ECDSA with P-256; "
-                f"{advice}"
-            )
-        if end - start > datetime.timedelta(days=MAX_BROWSER_CERTIFICATE_DAYS):
-            problems.append(
-                f"browsers refuse {path} by its hash: it is valid for {(end - start).days} days, "
-                f"more than {MAX_BROWSER_CERTIFICATE_DAYS}; {advice}"
-            )
+        problems.append(f"expired on {end:%Y-%m-%d %H:%M} UTC")
     return problems
+
+
+def hash_problems(certificate: x509.Certificate) -> list[str]:
+    """Why browsers refuse it by its hash, whatever the date; empty: they do not."""
+    problems = []
+    if (kind := key_kind(certificate)) != BROWSER_KEY:
+        problems.append(f"its key is {kind}, not {BROWSER_KEY}")
+    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    if lifetime > datetime.timedelta(days=MAX_BROWSER_CERTIFICATE_DAYS):
+        problems.append(
+            f"it is valid for {lifetime.days} days, more than {MAX_BROWSER_CERTIFICATE_DAYS}"
+        )
+    return problems
+
+
+def key_kind(certificate: x509.Certificate) -> str:
+    """Of its public key, as ``RSA`` or ``ECDSA with P-256``."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = certificate.public_key()
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return BROWSER_KEY if key.curve.name == "secp256r1" else f"ECDSA with {key.curve.name}"
+    return type(key).__name__.strip("_").removesuffix("PublicKey")
 
 
 def generate_self_signed_cert(

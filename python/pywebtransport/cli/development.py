@@ -171,9 +171,16 @@ class DevelopmentServer:
 
 def page_line(url: str, digest: bytes) -> str:
     """What to paste into the console of a page, to be connected."""
+    return (
+        f'const transport = new WebTransport("{url}", {{ {page_option(digest)} }});'
+        " await transport.ready;"
+    )
+
+
+def page_option(digest: bytes) -> str:
+    """The option of a page's WebTransport that trusts a certificate."""
     value = base64.b64encode(digest).decode()
     return (
-        f'const transport = new WebTransport("{url}", {{ serverCertificateHashes: [{{ '
-        f'algorithm: "sha-256", value: Uint8Array.from(atob("{value}"), '
-        "(c) => c.charCodeAt(0)) }] }); await transport.ready;"
+        'serverCertificateHashes: [{ algorithm: "sha-256", value: '
+        f'Uint8Array.from(atob("{value}"), (c) => c.charCodeAt(0)) }}]'
     )

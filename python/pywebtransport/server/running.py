@@ -21,7 +21,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 HURRIED = 0.5
 """Seconds left for what does not want to end, when a program is asked twice."""
 HANG_UP = getattr(signal, "SIGHUP", None)
-SIGNALS = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, HANG_UP)))
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def refuse_unknown(verb: str, keywords: dict[str, Any]) -> None:
@@ -54,17 +54,17 @@ def default_logging() -> Iterator[None]:
 
 def run_until_signalled(
     main: Callable[[], Coroutine[Any, Any, None]],
-    *,
     hurry: Callable[[], None],
-    renew: Callable[[], None],
+    *,
     patience: float,
+    renew: Callable[[], None] | None = None,
 ) -> signal.Signals | None:
     """Run ``main`` in a new event loop; cancel it at the first signal; ``hurry`` at the next.
 
     As ``asyncio.run``, but also for SIGTERM, also where the shell has let SIGINT be ignored, as
     it does in the background, and without waiting for a task that swallows its cancellation for
-    more than ``patience`` seconds. SIGHUP means ``renew``, unless it tells that the terminal is
-    gone. Returns the signal that ended it.
+    more than ``patience`` seconds. SIGHUP means ``renew``, where there is such a thing, unless it
+    tells that the terminal is gone. Returns the signal that ended it.
     """
     loop = asyncio.new_event_loop()
     ending = Ending(loop.create_task(main()), hurry)
@@ -109,24 +109,25 @@ class Ending:
 
 @contextlib.contextmanager
 def signals_to(
-    loop: asyncio.AbstractEventLoop, ending: Ending, renew: Callable[[], None]
+    loop: asyncio.AbstractEventLoop, ending: Ending, renew: Callable[[], None] | None
 ) -> Iterator[None]:
     """Take the signals that ask a program to end or to look again, for as long as it takes."""
     if threading.current_thread() is not threading.main_thread():
         # Only the main thread gets signals; whoever runs this elsewhere ends it by server.close().
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signals = SIGNALS if renew is None or HANG_UP is None else (*SIGNALS, HANG_UP)
+    before = {number: signal.getsignal(number) for number in signals}
     # With nohup the signal is ignored, and no terminal ends the program.
     is_terminals = before.get(HANG_UP) is signal.SIG_DFL and has_terminal()
 
     def take(number: int) -> None:
-        if number != HANG_UP or (is_terminals and not has_terminal()):
-            ending.ask(number)
-        else:
+        if number == HANG_UP and renew and (has_terminal() or not is_terminals):
             renew()
+        else:
+            ending.ask(number)
 
-    for number in SIGNALS:
+    for number in signals:
         try:
             loop.add_signal_handler(number, take, number)
         except NotImplementedError:  # Windows
