@@ -64,9 +64,15 @@ async def test_connect_succeeds_where_a_fifth_of_the_packets_is_lost(lab: Lab) -
 
 @pytest.mark.parametrize("retry", [True, False])
 async def test_clients_prove_their_address_where_they_have_to(lab: Lab, retry: bool) -> None:
-    async with lab.serve(retry=retry) as server, server.client(Path()) as (session, relay):
-        await exchange(session, b"proved")
-        assert relay.counts["retries"] == retry
+    loop = asyncio.get_running_loop()
+    async with lab.serve(retry=retry) as server:
+        async with server.client(Path()) as (session, relay):
+            await exchange(session, b"proved")
+            assert relay.counts["retries"] == retry
+            closing = loop.time()
+        took = loop.time() - closing
+    print(f"{lab.engine}: closed in {took:.3f} s")
+    assert took < session.connection.config.close_timeout / 2, "waits for what was sent again"
 
 
 async def test_session_survives_a_new_address(lab: Lab) -> None:

@@ -42,7 +42,7 @@ async def refusal(engine: str, port: int, timeout: float) -> tuple[ConnectionErr
 
 async def test_closed_port_is_told_at_once(engine: str) -> None:
     error, took = await refusal(engine, port := free_port(), 10)
-    assert took < 1
+    assert took < 5, "waits for the timeout"
     assert str(port) in str(error)
 
 
@@ -53,7 +53,7 @@ async def test_packets_that_cannot_leave_are_told_at_once(engine: str) -> None:
         started = loop.time()
         with pytest.raises(ConnectionError, match="Permission denied"):
             await client.connect(url="https://255.255.255.255/", timeout=10)
-        assert loop.time() - started < 1
+        assert loop.time() - started < 5, "waits for the timeout"
 
 
 async def test_silence_is_told_after_the_timeout(engine: str) -> None:

@@ -102,6 +102,13 @@ class PacketWriter(ReliableResets):
         self.packets_sent = 0
         self.bytes_sent = 0
 
+    def _connect(self, now: float) -> None:
+        # After Retry or version negotiation aioquic begins anew, and counts the first flight as
+        # in flight for ever (RFC 9002 §6.3).
+        for space in self._spaces.values():
+            self._loss.discard_space(space)
+        super()._connect(now=now)
+
     def activate(self, stream_id: int) -> None:
         """Have the next flush look at this stream, unless it is discarded already."""
         stream = self._streams.get(stream_id)
