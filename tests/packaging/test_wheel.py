@@ -37,6 +37,8 @@ def test_wheel_has_types_and_every_module(wheel: Path) -> None:
     package = ROOT / "python/pywebtransport"
     modules = {str(path.relative_to(package.parent)) for path in package.rglob("*.py")}
     assert modules <= names
+    page = package / "demo/static"
+    assert {str(path.relative_to(package.parent)) for path in page.iterdir()} <= names
     assert not [name for name in names if name.startswith(("tests/", "examples/", "benches/"))]
 
 

@@ -3,6 +3,7 @@
 
 const SIZE = 5;
 const LOST_AFTER = 2_500; // ms
+const QUEUE = 64; // datagrams that the browser may hold
 const HISTORY = 6_000; // round trips kept: 30 s at 200 a second
 
 export class Datagrams {
@@ -16,6 +17,8 @@ export class Datagrams {
 
   attach(transport, signal, heard) {
     this.#waiting.clear();
+    // By default a browser keeps one for a page that is busy, and drops the others.
+    transport.datagrams.incomingHighWaterMark = QUEUE;
     const writable = transport.datagrams.createWritable?.() ?? transport.datagrams.writable;
     const writer = writable.getWriter();
     const reader = transport.datagrams.readable.getReader();
