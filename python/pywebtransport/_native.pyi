@@ -1,7 +1,7 @@
 """The extension module; private."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Self, final
+from typing import Any, Final, Protocol, Self, final
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -369,6 +369,20 @@ class EndpointSeam:
         wrong_thread: Callable[[str, str], Exception],
     ) -> Self: ...
 
+class _WorkerPlace(Protocol):
+    """Its file descriptors are given away with it."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def secret(self) -> bytes: ...
+    @property
+    def inbox(self) -> int: ...
+    @property
+    def outboxes(self) -> Sequence[int]: ...
+
 @final
 class Endpoint:
     """A UDP socket and its connections, for the event loop that runs in this thread.
@@ -386,8 +400,13 @@ class Endpoint:
         hooks: object,
         seam: EndpointSeam,
         server: EndpointServer | None = None,
+        fileno: int | None = None,
+        place: _WorkerPlace | None = None,
     ) -> Self: ...
     def fileno(self) -> int: ...
+    def inbox_fileno(self) -> int | None:
+        """Readable when another worker has handed a packet on."""
+
     @property
     def local_address(self) -> tuple[str, int]: ...
     @property
@@ -399,6 +418,7 @@ class Endpoint:
         self, client: EndpointClient, remote: tuple[str, int], server_name: str
     ) -> EndpointConnection: ...
     def on_readable(self) -> None: ...
+    def on_handed_on(self) -> None: ...
     def on_timer(self) -> None: ...
     def flush(self) -> None: ...
     def reload_certificate(self, certfile: str, keyfile: str) -> None: ...

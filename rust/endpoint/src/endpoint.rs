@@ -8,7 +8,7 @@ use std::time::Instant;
 use pywt_core::wire::codes::error::H3_NO_ERROR;
 use pywt_quic::{
     ClientOptions, Close, Deadlines, Packet, Processed, Received, ServerOptions, ServerTls,
-    Transmit, TransportOptions,
+    Transmit, TransportOptions, Worker,
 };
 
 use crate::{Connection, ConnectionOptions, Error, Notification};
@@ -62,10 +62,10 @@ struct Peer {
 
 impl Endpoint {
     /// An endpoint without connections. `allow_mtu_discovery` says that its socket never
-    /// fragments.
-    pub fn new(allow_mtu_discovery: bool, now: Instant) -> Self {
+    /// fragments; a `worker` shares its port and its secrets with others.
+    pub fn new(allow_mtu_discovery: bool, worker: Option<Worker>, now: Instant) -> Self {
         Self {
-            quic: pywt_quic::Endpoint::new(allow_mtu_discovery),
+            quic: pywt_quic::Endpoint::new(allow_mtu_discovery, worker),
             accepted: None,
             peers: Vec::new(),
             next_serial: 0,
@@ -137,6 +137,11 @@ impl Endpoint {
             }));
         }
         key
+    }
+
+    /// Whose packet it is when it is another worker's.
+    pub fn stranger(&self, packet: &[u8]) -> Option<usize> {
+        self.quic.stranger(packet)
     }
 
     /// Takes one UDP payload. [`Self::drive`] follows after a batch of them.
@@ -500,7 +505,7 @@ mod tests {
     #[test]
     fn a_panic_ends_one_connection_and_nothing_else() {
         let now = Instant::now();
-        let mut endpoint = Endpoint::new(true, now);
+        let mut endpoint = Endpoint::new(true, None, now);
         let tls = pywt_quic::ClientTls {
             verify: pywt_quic::Verify::None,
             ..pywt_quic::ClientTls::default()

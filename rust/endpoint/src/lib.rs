@@ -19,6 +19,8 @@ mod datagram;
 mod endpoint;
 mod error;
 mod events;
+#[cfg(unix)]
+mod fellows;
 mod leaving;
 mod notification;
 mod pump;
@@ -33,6 +35,8 @@ pub use connection::{Connection, ConnectionOptions, ConnectionStats, Kept};
 pub use datagram::DatagramDrops;
 pub use endpoint::{ConnectionKey, Endpoint, ServerSetup};
 pub use error::Error;
+#[cfg(unix)]
+pub use fellows::Fellows;
 pub use notification::{Epilogue, Notification};
 pub use pywt_core as core;
 pub use pywt_quic as quic;

@@ -4,9 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use pywt_quic::{Batch, Socket, Transmit};
+use pywt_quic::{Batch, Packet, Socket, Transmit, Worker};
 
 use crate::turn::{Facts, Turn, TURN_BUDGET};
+#[cfg(unix)]
+use crate::Fellows;
 use crate::{Connection, ConnectionKey, Endpoint, Error, Notification, Telling, Wishes};
 
 /// An endpoint, its socket, and its place in an event loop.
@@ -17,6 +19,8 @@ use crate::{Connection, ConnectionKey, Endpoint, Error, Notification, Telling, W
 pub struct Reactor {
     endpoint: Endpoint,
     socket: Socket,
+    #[cfg(unix)]
+    fellows: Option<Fellows>,
     buffer: Vec<u8>,
     /// What the socket had no room for.
     unsent: Option<Transmit>,
@@ -49,9 +53,24 @@ pub(crate) enum Flushed {
 impl Reactor {
     /// Joins an endpoint and a socket.
     pub fn new(socket: Socket) -> Self {
+        Self::with_worker(socket, None)
+    }
+
+    /// One of several processes on one port; `fellows` are the others.
+    #[cfg(unix)]
+    pub fn for_worker(socket: Socket, worker: Worker, fellows: Fellows) -> Self {
         Self {
-            endpoint: Endpoint::new(!socket.may_fragment(), Instant::now()),
+            fellows: Some(fellows),
+            ..Self::with_worker(socket, Some(worker))
+        }
+    }
+
+    fn with_worker(socket: Socket, worker: Option<Worker>) -> Self {
+        Self {
+            endpoint: Endpoint::new(!socket.may_fragment(), worker, Instant::now()),
             socket,
+            #[cfg(unix)]
+            fellows: None,
             buffer: Vec::new(),
             unsent: None,
             erred: false,
@@ -89,7 +108,19 @@ impl Reactor {
         let mut is_first = true;
         while is_first || now.saturating_duration_since(started) < RECEIVING_BUDGET {
             let endpoint = &mut self.endpoint;
-            match self.socket.receive(|packet| endpoint.receive(packet)) {
+            #[cfg(unix)]
+            let fellows = &mut self.fellows;
+            let deliver = |packet: Packet| {
+                #[cfg(unix)]
+                if let Some(fellows) = fellows {
+                    if let Some(place) = endpoint.stranger(&packet.data) {
+                        fellows.hand_on(place, &packet);
+                        return;
+                    }
+                }
+                endpoint.receive(packet);
+            };
+            match self.socket.receive(deliver) {
                 // Digested batch by batch, so that queues inside QUIC stay small.
                 Ok(Batch::Full) => self.endpoint.drive(now),
                 Ok(Batch::Last) => break,
@@ -107,6 +138,25 @@ impl Reactor {
             now = Instant::now();
         }
         self.endpoint.drive(now);
+    }
+
+    /// Another worker has handed something on.
+    #[cfg(unix)]
+    pub fn on_handed_on(&mut self) {
+        if self.turn.begin() {
+            let endpoint = &mut self.endpoint;
+            if let Some(fellows) = &mut self.fellows {
+                fellows.receive(|packet| endpoint.receive(packet));
+            }
+            self.endpoint.drive(Instant::now());
+        }
+        self.send_unless_told();
+    }
+
+    /// The other workers, for an event loop to watch the inbox.
+    #[cfg(unix)]
+    pub fn fellows(&self) -> Option<&Fellows> {
+        self.fellows.as_ref()
     }
 
     /// The timer that was wished for has fired: takes note of the deadlines that have passed.

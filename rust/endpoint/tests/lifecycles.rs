@@ -75,9 +75,9 @@ impl Raw {
             ..Setup::default()
         };
         let now = Instant::now();
-        let mut server = Endpoint::new(true, now);
+        let mut server = Endpoint::new(true, None, now);
         server.serve(server_setup(&setup)).unwrap();
-        let mut client = Quic::new(true);
+        let mut client = Quic::new(true, None);
         let options = client_options(&setup);
         let quic = client
             .connect(now, &options, SERVER.parse().unwrap(), "localhost")

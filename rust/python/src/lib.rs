@@ -19,6 +19,7 @@ mod native_hooks;
 mod native_seam;
 mod native_settings;
 mod native_sink;
+mod native_sockets;
 mod native_thread;
 mod quic;
 

@@ -19,6 +19,7 @@ use crate::native_connection::EndpointConnection;
 use crate::native_hooks::{is_exit, report, HookCalls, Hooks};
 use crate::native_seam::EndpointSeam;
 use crate::native_settings::{EndpointClient, EndpointServer, EndpointTransport};
+use crate::native_sockets::{udp_socket, worker_reactor, WorkerPlace};
 use crate::native_thread::Home;
 use crate::quic::configuration_error;
 
@@ -64,10 +65,11 @@ fn socket_address(host: &str, port: u16) -> PyResult<SocketAddr> {
 
 #[pymethods]
 impl Endpoint {
-    /// Binds a socket, for the event loop that runs in this thread. OSError: the address cannot
-    /// be bound.
+    /// Binds a socket, for the event loop that runs in this thread, or takes over the bound one
+    /// behind `fileno`, of a worker at its `place`. OSError: the address cannot be bound.
     #[new]
-    #[pyo3(signature = (*, host, port, hooks, seam, server = None))]
+    #[pyo3(signature = (*, host, port, hooks, seam, server = None, fileno = None, place = None))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         host: &str,
@@ -75,10 +77,19 @@ impl Endpoint {
         hooks: Bound<'_, PyAny>,
         seam: Py<EndpointSeam>,
         server: Option<&EndpointServer>,
+        fileno: Option<i64>,
+        place: Option<WorkerPlace>,
     ) -> PyResult<Self> {
-        let socket =
-            Socket::bind(socket_address(host, port)?, server.is_none()).map_err(os_error)?;
-        let mut reactor = Reactor::new(socket);
+        let reports_errors = server.is_none();
+        let socket = match fileno {
+            Some(fileno) => Socket::new(udp_socket(fileno)?, reports_errors),
+            None => Socket::bind(socket_address(host, port)?, reports_errors),
+        }
+        .map_err(os_error)?;
+        let mut reactor = match place {
+            Some(place) => worker_reactor(socket, place)?,
+            None => Reactor::new(socket),
+        };
         let mut tls = None;
         if let Some(EndpointServer(setup)) = server {
             tls = Some(setup.tls.clone());
@@ -107,6 +118,16 @@ impl Endpoint {
         let state = self.look()?;
         let reactor = state.reactor.as_ref().ok_or_else(closed)?;
         Ok(reactor.socket().io().as_raw_fd())
+    }
+
+    /// The file descriptor that is readable when another worker has handed a packet on; None
+    /// without others.
+    #[cfg(unix)]
+    fn inbox_fileno(&self) -> PyResult<Option<i32>> {
+        use std::os::fd::AsRawFd;
+        let state = self.look()?;
+        let reactor = state.reactor.as_ref().ok_or_else(closed)?;
+        Ok(reactor.fellows().map(|fellows| fellows.inbox().as_raw_fd()))
     }
 
     /// Where the socket is bound.
@@ -169,6 +190,12 @@ impl Endpoint {
     /// nobody had to be told, else after whoever was told has had a turn.
     fn on_readable(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::turn(slf, Reactor::on_readable, |_| {})
+    }
+
+    /// Another worker has handed a packet on.
+    #[cfg(unix)]
+    fn on_handed_on(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::turn(slf, Reactor::on_handed_on, |_| {})
     }
 
     /// The timer has fired.

@@ -14,7 +14,8 @@ use quinn_proto::{
 
 use crate::admission::{Admission, Network};
 use crate::crypto::QUIC_V1;
-use crate::{ClientTls, Connection, Error, ServerTls, TransportOptions};
+use crate::worker::RESET_INTERVAL;
+use crate::{ClientTls, Connection, Error, ServerTls, TransportOptions, Worker};
 
 /// A connection's place in its endpoint. Small and reused after the connection has drained.
 pub type Handle = usize;
@@ -86,6 +87,8 @@ pub struct Endpoint {
     connections: usize,
     /// Handshakes of clients among them.
     connecting: usize,
+    /// Its place among several processes on one port.
+    worker: Option<Worker>,
     responses: VecDeque<Response>,
     buffer: Vec<u8>,
 }
@@ -127,16 +130,23 @@ impl ClientOptions {
 
 impl Endpoint {
     /// An endpoint without connections. `allow_mtu_discovery` says that the socket never
-    /// fragments.
-    pub fn new(allow_mtu_discovery: bool) -> Self {
+    /// fragments; a `worker` shares its port and its secrets with others.
+    pub fn new(allow_mtu_discovery: bool, worker: Option<Worker>) -> Self {
         let mut config = EndpointConfig::default();
         config.supported_versions(vec![QUIC_V1]);
+        if let Some(worker) = worker.clone() {
+            config
+                .reset_key(Arc::new(worker.reset_key()))
+                .min_reset_interval(RESET_INTERVAL)
+                .cid_generator(move || Box::new(worker.ids()));
+        }
         let config = Arc::new(config);
         Self {
             inner: quinn_proto::Endpoint::new(config, None, allow_mtu_discovery, None),
             server: None,
             connections: 0,
             connecting: 0,
+            worker,
             responses: VecDeque::new(),
             buffer: Vec::new(),
         }
@@ -149,12 +159,15 @@ impl Endpoint {
         transport: TransportOptions,
         options: ServerOptions,
     ) -> Result<(), Error> {
-        let mut config = quinn_proto::ServerConfig::with_crypto(tls.build()?);
+        let mut config = quinn_proto::ServerConfig::with_crypto(tls.build(self.worker.as_ref())?);
         config
             .transport_config(transport.build()?)
             .max_incoming(MAX_PENDING_INITIALS)
             .incoming_buffer_size(INCOMING_BUFFER)
             .incoming_buffer_size_total(INCOMING_BUFFER * MAX_PENDING_INITIALS as u64);
+        if let Some(worker) = &self.worker {
+            config.token_key(Arc::new(worker.token_key()));
+        }
         let config = Arc::new(config);
         self.inner.set_server_config(Some(config.clone()));
         self.server = Some(Server {
@@ -172,7 +185,7 @@ impl Endpoint {
     pub fn reload(&mut self, tls: &ServerTls) -> Result<(), Error> {
         if let Some(server) = &mut self.server {
             let mut config = quinn_proto::ServerConfig::clone(&server.config);
-            config.crypto = tls.build()?;
+            config.crypto = tls.build(self.worker.as_ref())?;
             server.config = Arc::new(config);
             self.inner.set_server_config(Some(server.config.clone()));
         }
@@ -205,6 +218,11 @@ impl Endpoint {
             &options.transport,
             None,
         ))
+    }
+
+    /// Whose packet it is when it is another worker's.
+    pub fn stranger(&self, packet: &[u8]) -> Option<usize> {
+        self.worker.as_ref()?.stranger(packet)
     }
 
     /// Takes one UDP payload.

@@ -33,8 +33,10 @@ mod sideband;
 mod socket;
 mod standalone;
 mod stream;
+mod tickets;
 mod timer;
 mod tls;
+mod worker;
 
 pub use ack_clock::AckClock;
 pub use certificate::{Certificate, CertificateFault, KeyKind};
@@ -53,3 +55,4 @@ pub use standalone::{ConnectError, Misuse, Standalone, StandaloneEvent, MAX_QUEU
 pub use stream::{ReadState, Reset, Stopped, WriteState};
 pub use timer::Deadlines;
 pub use tls::{ClientTls, Identity, ServerTls, Verify};
+pub use worker::Worker;

@@ -142,7 +142,7 @@ impl Standalone {
                 options,
                 server_name,
             },
-            Endpoint::new(true),
+            Endpoint::new(true, None),
             ack_clock,
         ))
     }
@@ -151,7 +151,7 @@ impl Standalone {
     pub fn server(tls: &ServerTls, mut transport: TransportOptions) -> Result<Self, Error> {
         let ack_clock = Arc::new(AckClock::default());
         transport.ack_clock = Some(ack_clock.clone());
-        let mut endpoint = Endpoint::new(true);
+        let mut endpoint = Endpoint::new(true, None);
         let options = ServerOptions {
             max_connections: 1,
             ..ServerOptions::default()

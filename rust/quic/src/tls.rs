@@ -22,7 +22,8 @@ use rustls::{
 
 use crate::certificate::{CertificateFault, KeyKind};
 use crate::crypto::{ClientCrypto, ServerCrypto};
-use crate::{Certificate, Error};
+use crate::tickets::SharedTickets;
+use crate::{Certificate, Error, Worker};
 
 /// A certificate chain, leaf first, and its private key.
 #[derive(Debug)]
@@ -156,7 +157,11 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    pub(crate) fn build(&self) -> Result<Arc<dyn crypto::ServerConfig>, Error> {
+    /// A worker's tickets are read by the others too.
+    pub(crate) fn build(
+        &self,
+        worker: Option<&Worker>,
+    ) -> Result<Arc<dyn crypto::ServerConfig>, Error> {
         let builder = rustls::ServerConfig::builder_with_provider(crypto_provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?;
         let builder = match (self.verify, &self.ca_file) {
@@ -191,7 +196,10 @@ impl ServerTls {
         config.alpn_protocols.clone_from(&self.alpn);
         config.key_log = self.key_log.clone().unwrap_or_else(|| Arc::new(NoKeyLog));
         // Stateless: the ticket carries the session, so that idle connections cost no memory here.
-        config.ticketer = provider::Ticketer::new()?;
+        config.ticketer = match worker {
+            Some(worker) => Arc::new(SharedTickets::new(worker)),
+            None => provider::Ticketer::new()?,
+        };
         config.send_tls13_tickets = 1;
         config.max_early_data_size = 0;
         Ok(Arc::new(ServerCrypto::new(config)?))

@@ -75,7 +75,7 @@ pub struct Side {
 impl Side {
     fn new(address: &str, now: Instant) -> Self {
         Self {
-            endpoint: Endpoint::new(true, now),
+            endpoint: Endpoint::new(true, None, now),
             address: address.parse().unwrap(),
             key: None,
             seen: Vec::new(),

@@ -75,7 +75,7 @@ pub struct Peer {
 impl Peer {
     fn new(address: &str) -> Self {
         Self {
-            endpoint: Endpoint::new(true),
+            endpoint: Endpoint::new(true, None),
             address: address.parse().unwrap(),
             connections: HashMap::new(),
             events: Vec::new(),
