@@ -18,11 +18,13 @@ __all__ = [
     "NO_SUCH_ADDRESS",
     "Network",
     "SocketAddress",
+    "bind_udp",
     "first_success",
     "network_of",
     "plain_address",
     "resolve",
     "resolve_local",
+    "share_port",
 ]
 
 ATTEMPT_DELAY = 0.25
@@ -116,6 +118,32 @@ async def resolve_local(host: str, port: int) -> list[SocketAddress]:
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise OSError(errno.EADDRNOTAVAIL, f"cannot resolve {host!r}: {why}") from error
+
+
+def bind_udp(address: SocketAddress, port: int) -> socket.socket:
+    """A UDP socket on an address that others may bind as well (SO_REUSEPORT).
+
+    Raises:
+        OSError: It cannot be bound, or this system has no such option.
+    """
+    sock = socket.socket(address.family, socket.SOCK_DGRAM)
+    try:
+        share_port(sock)
+        if address.family == socket.AF_INET6:
+            is_wildcard = address.host == "::"
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_wildcard)
+        sock.bind((address.address[0], port, *address.address[2:]))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def share_port(sock: socket.socket) -> None:
+    """Let other sockets have the port as well, of this user."""
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise OSError(errno.EOPNOTSUPP, "reuse_port: this system has no SO_REUSEPORT")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 async def first_success(

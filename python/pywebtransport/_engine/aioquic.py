@@ -6,7 +6,8 @@ import asyncio
 import builtins
 import errno
 import logging
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aioquic.quic.configuration import QuicConfiguration
@@ -35,7 +36,12 @@ from pywebtransport._engine.aioquic_tls import (
     client_configuration,
     server_configuration,
 )
-from pywebtransport._engine.base import CloseInfo, EngineConnection, SessionRequest
+from pywebtransport._engine.base import (
+    BoundSocket,
+    CloseInfo,
+    EngineConnection,
+    SessionRequest,
+)
 from pywebtransport._engine.driver import core_config
 from pywebtransport._engine.rules import (
     CONNECT_STREAMS,
@@ -84,6 +90,8 @@ class AioquicEngine:
         port: int,
         on_connection: Callable[[EngineConnection], None],
         serves_requests: bool = False,
+        reuse_port: bool = False,
+        sockets: Sequence[BoundSocket] = (),
     ) -> AioquicListener:
         key_log = KeyLog.from_environment()
         configuration = server_configuration(
@@ -92,7 +100,10 @@ class AioquicEngine:
         listener = AioquicListener(
             config, configuration, key_log, on_connection, serves_requests=serves_requests
         )
-        await listener.bind(host, port)
+        if sockets:
+            await listener.take(sockets)
+        else:
+            await listener.bind(host, port, reuse_port=reuse_port)
         return listener
 
     async def connect(
@@ -245,7 +256,14 @@ class AioquicListener:
         addresses = (endpoint.local_address for endpoint in self._endpoints)
         return [address for address in addresses if address is not None]
 
-    async def bind(self, host: str, port: int) -> None:
+    async def take(self, sockets: Sequence[BoundSocket]) -> None:
+        """Listen on sockets that are bound already."""
+        for bound in sockets:
+            sock = socket.socket(fileno=bound.sock.detach())
+            sock.setblocking(False)
+            await self._open(sock)
+
+    async def bind(self, host: str, port: int, *, reuse_port: bool) -> None:
         addresses = await resolve_local(host, port)
         refused: OSError | None = None
         for family, address in addresses:
@@ -253,18 +271,21 @@ class AioquicListener:
                 # The same port on every address, also when the system chose it.
                 address = (address[0], self.local_address[1], *address[2:])
             try:
-                sock = open_socket(family, bind=address)
+                sock = open_socket(family, bind=address, reuse_port=reuse_port)
             except OSError as error:
                 if error.errno in NO_SUCH_ADDRESS:
                     refused = error  # such as ::1 on a machine without IPv6
                     continue
                 await self.close()
                 raise _bind_error(error, address) from error
-            endpoint = ServerEndpoint(sock, self._router)
-            await endpoint.open()
-            self._endpoints.append(endpoint)
+            await self._open(sock)
         if refused is not None and not self._endpoints:
             raise _bind_error(refused, (host, port)) from refused
+
+    async def _open(self, sock: socket.socket) -> None:
+        endpoint = ServerEndpoint(sock, self._router)
+        await endpoint.open()
+        self._endpoints.append(endpoint)
 
     def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
         self._router.configuration = server_configuration(

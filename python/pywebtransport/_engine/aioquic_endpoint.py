@@ -31,7 +31,7 @@ from aioquic.quic.packet import (
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from pywebtransport._engine.addresses import plain_address
+from pywebtransport._engine.addresses import plain_address, share_port
 from pywebtransport._engine.aioquic_admission import Admission
 
 __all__ = [
@@ -64,7 +64,11 @@ logger = logging.getLogger(__name__)
 
 
 def open_socket(
-    family: int, *, bind: tuple[Any, ...] | None = None, connect: tuple[Any, ...] | None = None
+    family: int,
+    *,
+    bind: tuple[Any, ...] | None = None,
+    reuse_port: bool = False,
+    connect: tuple[Any, ...] | None = None,
 ) -> socket.socket:
     """A nonblocking UDP socket, bound or connected; OSError when that cannot be."""
     sock = socket.socket(family, socket.SOCK_DGRAM)
@@ -76,6 +80,8 @@ def open_socket(
         for level, option, value in NEVER_FRAGMENT.get(socket.AddressFamily(family), ()):
             with contextlib.suppress(OSError):
                 sock.setsockopt(level, option, value)
+        if reuse_port:
+            share_port(sock)
         if bind is not None:
             if family == socket.AF_INET6:
                 dual_stack = bind[0] in ("", "::")

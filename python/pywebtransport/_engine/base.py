@@ -23,6 +23,7 @@ The contract, once:
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FIRST_SESSION",
+    "BoundSocket",
     "CloseInfo",
     "ConnectionSink",
     "Engine",
@@ -44,6 +46,7 @@ __all__ = [
     "SessionRefused",
     "SessionRequest",
     "StreamFinished",
+    "WorkerPlace",
 ]
 
 
@@ -306,6 +309,33 @@ class EngineConnection(Protocol):
         """Until the peer can no longer need us (draining period excluded)."""
 
 
+@dataclass(frozen=True)
+class WorkerPlace:
+    """A process's place among several that serve one port together.
+
+    The file descriptors of ``inbox`` and ``outboxes`` are given away with it.
+    """
+
+    index: int
+    """Counted from 0."""
+    count: int
+    """How many places there are."""
+    secret: bytes
+    """The same in all of them: what their reset, token and ticket keys are made from."""
+    inbox: int
+    """A Unix socket with packets that others were given and that belong here."""
+    outboxes: tuple[int, ...]
+    """For packets that were given to this process and belong to another, by place."""
+
+
+@dataclass(frozen=True)
+class BoundSocket:
+    """A UDP socket to listen on that somebody else has bound; the listener closes it."""
+
+    sock: socket.socket
+    place: WorkerPlace | None = None
+
+
 class EngineListener(Protocol):
     """A bound server socket."""
 
@@ -337,9 +367,12 @@ class Engine(Protocol):
         port: int,
         on_connection: Callable[[EngineConnection], None],
         serves_requests: bool = False,
+        reuse_port: bool = False,
+        sockets: Sequence[BoundSocket] = (),
     ) -> EngineListener:
-        """Bind; ``on_connection`` is called for every completed handshake.
+        """Bind, or take ``sockets``; ``on_connection`` is called for every completed handshake.
 
+        ``reuse_port``: with SO_REUSEPORT, so that others may bind the same address.
         ``serves_requests``: sinks are told of ordinary requests, which else are answered with 404.
 
         OSError: the address cannot be bound. CertificateError: the pair cannot be used.

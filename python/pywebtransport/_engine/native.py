@@ -15,18 +15,20 @@ import builtins
 import contextlib
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from pywebtransport._certificates import check_pair
 from pywebtransport._engine.addresses import (
     NO_SUCH_ADDRESS,
     SocketAddress,
+    bind_udp,
     first_success,
     resolve,
     resolve_local,
 )
 from pywebtransport._engine.base import (
+    BoundSocket,
     EngineClosed,
     EngineConnection,
     EngineListener,
@@ -108,24 +110,33 @@ class NativeEngine:
         port: int,
         on_connection: Callable[[EngineConnection], None],
         serves_requests: bool = False,
+        reuse_port: bool = False,
+        sockets: Sequence[BoundSocket] = (),
     ) -> EngineListener:
         loop = running_loop()
         with certificate_errors(config.certfile):
             server = server_settings(config, serves_requests=serves_requests)
         reactors: list[Reactor] = []
         absent: OSError | None = None
+
+        def open_reactor(address: str, bound: BoundSocket | None) -> Reactor:
+            with certificate_errors(config.certfile):
+                return Reactor(
+                    loop=loop,
+                    address=address,
+                    port=port,
+                    bound=bound,
+                    server=server,
+                    on_connection=on_connection,
+                )
+
         try:
-            for each in await resolve_local(host, port):
+            reactors += [open_reactor("", bound) for bound in sockets]
+            for each in () if sockets else await resolve_local(host, port):
                 address = each.host
                 try:
-                    with certificate_errors(config.certfile):
-                        reactor = Reactor(
-                            loop=loop,
-                            address=address,
-                            port=port,
-                            server=server,
-                            on_connection=on_connection,
-                        )
+                    bound = BoundSocket(bind_udp(each, port)) if reuse_port else None
+                    reactor = open_reactor(address, bound)
                 except OSError as error:
                     text = f"cannot listen on {address_text((address, port))}: {error.strerror}"
                     refused = OSError(error.errno, text)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from pywebtransport._engine.base import (
+    BoundSocket,
     CloseInfo,
     EngineClosed,
     EngineConnection,
@@ -107,6 +108,7 @@ class Reactor:
         loop: asyncio.AbstractEventLoop,
         address: str,
         port: int = 0,
+        bound: BoundSocket | None = None,
         server: EndpointServer | None = None,
         on_connection: Callable[[EngineConnection], None] | None = None,
     ) -> None:
@@ -114,10 +116,23 @@ class Reactor:
         self._loop = weakref.ref(loop)
         self._on_connection = on_connection
         self._timer: asyncio.TimerHandle | None = None
-        self.endpoint = Endpoint(host=address, port=port, hooks=self, seam=SEAM, server=server)
+        self.endpoint = Endpoint(
+            host=address,
+            port=port,
+            hooks=self,
+            seam=SEAM,
+            server=server,
+            fileno=None if bound is None else bound.sock.detach(),
+            place=None if bound is None else bound.place,
+        )
         self._fileno = self.endpoint.fileno()
         self.is_closed = False
         loop.add_reader(self._fileno, self.endpoint.on_readable)
+        # There is none on Windows, where there are no workers either.
+        has_inbox = bound is not None and bound.place is not None
+        self._inbox = self.endpoint.inbox_fileno() if has_inbox else None
+        if self._inbox is not None:
+            loop.add_reader(self._inbox, self.endpoint.on_handed_on)
 
     # called by the endpoint
 
@@ -189,6 +204,8 @@ class Reactor:
         if loop is not None and is_alive:
             loop.remove_reader(self._fileno)
             loop.remove_writer(self._fileno)
+            if self._inbox is not None:
+                loop.remove_reader(self._inbox)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

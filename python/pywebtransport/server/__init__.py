@@ -14,6 +14,7 @@ from pywebtransport.server.middleware import (
 from pywebtransport.server.request import HttpRequest, RequestHandler
 from pywebtransport.server.router import RequestRouter, SessionHandler
 from pywebtransport.server.server import ServerDiagnostics, ServerStats, WebTransportServer
+from pywebtransport.server.workers import Worker, current_worker
 
 __all__ = [
     "HttpRequest",
@@ -26,8 +27,10 @@ __all__ = [
     "ServerStats",
     "SessionHandler",
     "WebTransportServer",
+    "Worker",
     "create_auth_middleware",
     "create_cors_middleware",
     "create_logging_middleware",
     "create_rate_limit_middleware",
+    "current_worker",
 ]

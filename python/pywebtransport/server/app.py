@@ -6,11 +6,14 @@ import asyncio
 import inspect
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from pywebtransport._engine.addresses import plain_address
+from pywebtransport._engine.base import BoundSocket
+from pywebtransport._engine.select import get_engine
 from pywebtransport._keywords import first_by_position
 from pywebtransport._waiting import wait_within
 from pywebtransport._words import address_text, peer_path
@@ -29,6 +32,9 @@ from pywebtransport.server.running import (
 )
 from pywebtransport.server.server import GOING_AWAY, WebTransportServer
 from pywebtransport.server.streams import StreamHandler, each_stream
+from pywebtransport.server.workers.channel import inherited_channel
+from pywebtransport.server.workers.supervisor import check_possible, supervise
+from pywebtransport.server.workers.worker import serve_as_worker
 from pywebtransport.session.session import WebTransportSession
 from pywebtransport.types import MiddlewareProtocol, SessionState
 
@@ -185,18 +191,41 @@ class ServerApp:
 
     # Running.
 
-    def run(self, *, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
+    def run(
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        workers: int = 1,
+        **kwargs: Any,
+    ) -> None:
         """Serve until SIGINT (Ctrl-C) or SIGTERM, in an event loop of its own; then return.
 
         The signal begins :meth:`shutdown`; a second one ends its patience. A certificate whose
         files change is shown to clients that connect from then on; SIGHUP reads them at once. Where
         the program has not configured logging, what the library logs from INFO on goes to stderr.
 
+        With ``workers`` above 1 (Linux, native engine), so many processes serve the port together,
+        and a session stays with its worker when its client's address changes. Each worker runs this
+        program's command line anew up to here; this process only starts them, again when they die,
+        and all anew on SIGHUP. Startup and shutdown handlers run in each worker.
+
         Raises:
             TypeError: There is no such keyword.
-            ServerError: As :meth:`serve`.
+            ValueError: ``workers`` is no number from 1 to 64.
+            ServerError: As :meth:`serve`; or workers cannot be had here, or none of them can start.
         """
         refuse_unknown("run", kwargs)
+        channel = inherited_channel()
+        if channel is not None:
+            self._ended_by = serve_as_worker(_Program(self), channel)
+            return
+        config = self._server.config
+        check_possible(workers, get_engine(config).name)
+        if workers > 1:
+            address = host or config.bind_host, port or config.bind_port
+            self._ended_by = supervise(address, workers)
+            return
 
         async def main() -> None:
             async with self:
@@ -363,6 +392,41 @@ class ServerApp:
         # The peer may have closed the session first; the connection is closed all the same.
         if session._link is not None and session._link.is_done:
             session._connection._begin_close()
+
+
+class _Program:
+    """An application, as a worker serves it."""
+
+    def __init__(self, app: ServerApp) -> None:
+        self._app = app
+
+    async def serve_sockets(
+        self,
+        sockets: list[BoundSocket],
+        before_listening: Callable[[], Awaitable[object]],
+        on_listening: Callable[[], None],
+    ) -> None:
+        async with self._app as app:
+            await before_listening()
+            await app._server._listen(plain_address(sockets[0].sock.getsockname()), sockets=sockets)
+            on_listening()
+            await app._until_closed()
+
+    def hurry(self) -> None:
+        self._app._hurry.set()
+
+    def renew(self) -> None:
+        self._app._renewal.ask()
+
+    @property
+    def patience(self) -> float:
+        config = self._app._server.config
+        handlers = len(self._app._shutdown_handlers) * SHUTDOWN_HANDLER_TIMEOUT
+        return handlers + config.graceful_timeout + config.close_timeout
+
+    @property
+    def close_timeout(self) -> float:
+        return self._app._server.config.close_timeout
 
 
 async def _call(handler: Callable[[], Any]) -> None:

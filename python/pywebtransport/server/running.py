@@ -17,7 +17,7 @@ __all__ = ["HURRIED", "default_logging", "refuse_unknown", "run_until_signalled"
 
 logger = logging.getLogger("pywebtransport.server")
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LOG_FORMAT = "%(asctime)s %(levelname)s %(who)s%(name)s: %(message)s"
 HURRIED = 0.5
 """Seconds left for what does not want to end, when a program is asked twice."""
 HANG_UP = getattr(signal, "SIGHUP", None)
@@ -35,14 +35,17 @@ def refuse_unknown(verb: str, keywords: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def default_logging() -> Iterator[None]:
-    """Log to stderr from INFO on, unless the program has configured logging."""
+def default_logging(who: str = "") -> Iterator[None]:
+    """Log to stderr from INFO on, unless the program has configured logging.
+
+    ``who`` of several processes it is stands in each line.
+    """
     library = logging.getLogger("pywebtransport")
     if library.hasHandlers() or library.level != logging.NOTSET:
         yield
         return
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(logging.Formatter(LOG_FORMAT, defaults={"who": who}))
     library.addHandler(handler)
     library.setLevel(logging.INFO)
     try:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pywebtransport._engine.base import CloseInfo, EngineConnection, EngineListener, RequestHead
+from pywebtransport._engine.addresses import plain_address
+from pywebtransport._engine.base import (
+    BoundSocket,
+    CloseInfo,
+    EngineConnection,
+    EngineListener,
+    RequestHead,
+)
 from pywebtransport._engine.select import get_engine
 from pywebtransport._link.link import Link
 from pywebtransport._origins import Origins
@@ -175,18 +183,45 @@ class WebTransportServer(EventEmitter):
         """The sessions that have not ended."""
         return self._session_manager
 
-    async def listen(self, *, host: str | None = None, port: int | None = None) -> None:
+    async def listen(
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        sock: socket.socket | None = None,
+        reuse_port: bool = False,
+    ) -> None:
         """Bind a UDP socket and begin to accept connections.
 
         Args:
             host: A name or an address; ``None``: ``config.bind_host``.
             port: ``None`` or 0: ``config.bind_port``.
+            sock: A bound UDP socket to use instead, such as one that systemd has opened. It belongs
+                to the server from now on, which closes it.
+            reuse_port: Bind with SO_REUSEPORT, so that other sockets of this user can have the
+                same address. The kernel spreads packets over them by the client's address: a
+                client that moves is lost. :meth:`ServerApp.run` with ``workers`` does better.
 
         Raises:
             ServerError: It listens already, has not been entered, has no certificate, or the
                 address cannot be bound; the text says which, with the path or the address.
         """
         address = host or self._config.bind_host, port or self._config.bind_port
+        sockets: tuple[BoundSocket, ...] = ()
+        if sock is not None:
+            if host is not None or port is not None or reuse_port:
+                raise ServerError("sock is bound already: leave out host, port and reuse_port")
+            address = check_bound(sock)
+            sockets = (BoundSocket(sock),)
+        await self._listen(address, sockets=sockets, reuse_port=reuse_port)
+
+    async def _listen(
+        self,
+        address: Address,
+        *,
+        sockets: Sequence[BoundSocket] = (),
+        reuse_port: bool = False,
+    ) -> None:
         if not self._is_active:
             raise ServerError("WebTransportServer has not been activated: use `async with`")
         if self._listener is not None:
@@ -195,7 +230,7 @@ class WebTransportServer(EventEmitter):
             raise ServerError("the server is about to listen already: another listen() runs")
         self._is_starting = True
         try:
-            listener = await self._bind(address)
+            listener = await self._bind(address, sockets, reuse_port)
             if not self._is_starting:
                 await listener.close()
                 raise ServerError(
@@ -208,7 +243,9 @@ class WebTransportServer(EventEmitter):
         self._stats.start_time = time.time()
         logger.info("listening on %s", ", ".join(map(address_text, listener.local_addresses)))
 
-    async def _bind(self, address: tuple[str, int]) -> EngineListener:
+    async def _bind(
+        self, address: Address, sockets: Sequence[BoundSocket], reuse_port: bool
+    ) -> EngineListener:
         certfile = self._config.certfile
         if not certfile:
             raise ServerError(
@@ -225,6 +262,8 @@ class WebTransportServer(EventEmitter):
                 port=address[1],
                 on_connection=self._accept,
                 serves_requests=self._serves_requests,
+                reuse_port=reuse_port,
+                sockets=sockets,
             )
         except (WebTransportError, OSError, ValueError, NotImplementedError) as error:
             text = error.message if isinstance(error, WebTransportError) else str(error)
@@ -564,6 +603,22 @@ class WebTransportServer(EventEmitter):
         self._tasks.discard(task)
         if self._idle is not None:
             self._look_idle()
+
+
+def check_bound(sock: socket.socket) -> Address:
+    """The address of a socket to listen on; ServerError: it is none."""
+    try:
+        is_udp = sock.type == socket.SOCK_DGRAM
+        is_internet = sock.family in (socket.AF_INET, socket.AF_INET6)
+        name = sock.getsockname()
+    except OSError as error:
+        raise ServerError(f"sock cannot be used: {error.strerror}") from error
+    if not is_udp or not is_internet or name[1] == 0:
+        raise ServerError(
+            f"sock has to be a bound UDP socket over IPv4 or IPv6, not {sock.family.name}"
+            f" {sock.type.name} on {name}"
+        )
+    return plain_address(name)
 
 
 async def refuse(request: HttpRequest) -> None:

@@ -80,7 +80,8 @@ impl Endpoint {
         fileno: Option<i64>,
         place: Option<WorkerPlace>,
     ) -> PyResult<Self> {
-        let reports_errors = server.is_none();
+        // A worker's socket is the server's, whoever looks after it.
+        let reports_errors = server.is_none() && place.is_none();
         let socket = match fileno {
             Some(fileno) => Socket::new(udp_socket(fileno)?, reports_errors),
             None => Socket::bind(socket_address(host, port)?, reports_errors),
