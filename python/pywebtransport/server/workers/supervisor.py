@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from pywebtransport._words import address_text
 from pywebtransport.exceptions import ServerError
@@ -20,7 +19,7 @@ from pywebtransport.server.workers.port import Port, new_secret
 from pywebtransport.server.workers.process import WorkerProcess, command_line
 from pywebtransport.types import Address
 
-__all__ = ["MAX_WORKERS", "Pace", "check_possible", "supervise"]
+__all__ = ["MAX_WORKERS", "check_possible", "supervise"]
 
 logger = logging.getLogger("pywebtransport.server")
 
@@ -28,21 +27,18 @@ MAX_WORKERS = 64
 """Workers of one server: an octet tells 256 places apart, and a restart needs twice as many."""
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How soon the supervisor does what. Seconds."""
-
-    first_delay: float = 0.25
-    """Before the second of two starts in a row of which none came to serve; doubles with each."""
-    max_delay: float = 5.0
-    """What that grows to."""
-    stable_after: float = 1.0
-    """A worker that has served for so long is started again at once when it dies."""
-    max_failed_starts: int = 5
-    """Starts in a row without coming to serve, after which a worker is given up."""
-    settling_time: float = 1.0
-    """Between the last new connection of an old worker and its end: in this time clients that are
-    about to connect open their sessions, which then live as long as all others."""
+FIRST_DELAY = 0.25
+"""Seconds before a worker is started again of which the last start failed, or that died early;
+twice as many each further time."""
+MAX_DELAY = 5.0
+"""Seconds that this grows to."""
+STABLE_AFTER = 1.0
+"""A worker that has served for so many seconds is started again at once when it dies."""
+MAX_FAILED_STARTS = 5
+"""Starts in a row without coming to serve, after which a worker is given up."""
+SETTLING_TIME = 1.0
+"""Seconds between the last new connection of an old worker and its end: in this time clients that
+are about to connect open their sessions, which then live as long as all others."""
 
 
 def check_possible(workers: object, engine: str) -> None:
@@ -68,18 +64,26 @@ def check_possible(workers: object, engine: str) -> None:
         )
 
 
-def supervise(address: Address, workers: int, pace: Pace = Pace()) -> None:
+def supervise(address: Address, workers: int) -> signal.Signals | None:
     """Serve a port with so many workers until SIGINT or SIGTERM; restart them on SIGHUP.
+
+    Returns the signal that ended it.
 
     Raises:
         ServerError: The port cannot be bound, a worker cannot start, or all were given up.
     """
     command = command_line()
-    supervisor = Supervisor(command, workers, pace)
+    supervisor = Supervisor(command, workers)
     with default_logging(f"supervisor (pid {os.getpid()}) "):
-        run_until_signalled(lambda: supervisor.run(address), supervisor.hurry, pace.max_delay)
+        ended_by = run_until_signalled(
+            lambda: supervisor.run(address),
+            hurry=supervisor.hurry,
+            renew=supervisor.restart,
+            patience=MAX_DELAY,
+        )
     if supervisor.failure is not None:
         raise supervisor.failure
+    return ended_by
 
 
 class Supervisor:
@@ -90,10 +94,9 @@ class Supervisor:
     workers go on until they end or their time is over.
     """
 
-    def __init__(self, command: list[str], workers: int, pace: Pace) -> None:
+    def __init__(self, command: list[str], workers: int) -> None:
         self.failure: ServerError | None = None
         self._command = command
-        self._pace = pace
         self._halves = range(workers), range(workers, 2 * workers)
         self._port = Port(2 * workers)
         self._secret = new_secret()
@@ -109,7 +112,6 @@ class Supervisor:
 
     async def run(self, address: Address) -> None:
         """Until cancelled, or until all workers are given up."""
-        loop = asyncio.get_running_loop()
         try:
             await self._port.open(*address)
         except OSError as error:
@@ -119,7 +121,6 @@ class Supervisor:
                 text += "; workers need a kernel that lets SO_ATTACH_REUSEPORT_CBPF be set"
             self.failure = ServerError(text, bind_address=address)
             return
-        loop.add_signal_handler(signal.SIGHUP, self._is_asked_to_restart.set)
         restarting = asyncio.ensure_future(self._restart_when_asked())
         try:
             said = await self._start(self._current)
@@ -134,12 +135,15 @@ class Supervisor:
             await self._all_given_up.wait()
             self.failure = ServerError("no worker is left: each was given up, the log says why")
         finally:
-            loop.remove_signal_handler(signal.SIGHUP)
             restarting.cancel()
             await self._end(list(self._processes))
             for caretaker in self._caretakers.values():
                 caretaker.leave()
             self._port.close()
+
+    def restart(self) -> None:
+        """Replace all workers by new ones."""
+        self._is_asked_to_restart.set()
 
     def hurry(self) -> None:
         """Whoever asked for the end asks again."""
@@ -207,7 +211,7 @@ class Supervisor:
     async def _keep(self, process: WorkerProcess) -> None:
         """Start a worker again whenever it has ended."""
         loop = asyncio.get_running_loop()
-        place, pace = process.place, self._pace
+        place = process.place
         delay = 0.0
         while True:
             served_since = loop.time()
@@ -215,8 +219,8 @@ class Supervisor:
             await process.wait_ended()
             self._gone(process)
             self._route()
-            is_stable = loop.time() - served_since >= pace.stable_after
-            delay = 0.0 if is_stable else min(2 * delay or pace.first_delay, pace.max_delay)
+            is_stable = loop.time() - served_since >= STABLE_AFTER
+            delay = 0.0 if is_stable else min(2 * delay or FIRST_DELAY, MAX_DELAY)
             logger.error("%s %s; it is started again", process, process.fate)
             again = await self._start_again(place, delay)
             if again is None:
@@ -227,22 +231,21 @@ class Supervisor:
             process = again
 
     async def _start_again(self, place: int, delay: float) -> WorkerProcess | None:
-        pace = self._pace
-        for _ in range(pace.max_failed_starts):
+        for _ in range(MAX_FAILED_STARTS):
             await asyncio.sleep(delay)
             process = await self._launch(place)
             if await process.wait_ready():
                 logger.info("%s serves", process)
                 return process
             self._gone(process)
-            delay = min(2 * delay or pace.first_delay, pace.max_delay)
+            delay = min(2 * delay or FIRST_DELAY, MAX_DELAY)
             why = f": {process.said}" if process.said else ""
             logger.error("%s %s before it served%s", process, process.fate, why)
         logger.critical(
             "worker %d is given up after %d starts in a row that failed; the other workers go on,"
             " SIGHUP tries it again",
             place + 1,
-            pace.max_failed_starts,
+            MAX_FAILED_STARTS,
         )
         return None
 
@@ -267,6 +270,6 @@ class Supervisor:
         self._current = new
         self._route()
         logger.info("SIGHUP: the new workers serve; the old ones end when their sessions have")
-        await asyncio.sleep(self._pace.settling_time)
+        await asyncio.sleep(SETTLING_TIME)
         await self._end(old)
         logger.info("SIGHUP: restarted")
