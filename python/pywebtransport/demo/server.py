@@ -179,9 +179,7 @@ class Demo:
                 await self.app.server.serve_forever()
 
         with default_logging():
-            run_until_signalled(
-                main, hurry=lambda: None, renew=lambda: None, patience=1.0
-            )
+            run_until_signalled(main, hurry=lambda: None, renew=lambda: None, patience=1.0)
 
     def _settings(self, certfile: str) -> Page:
         settings = {
