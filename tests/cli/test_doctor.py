@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pywebtransport import ClientConfig, WebTransportClient
 from pywebtransport.cli.diagnosis.reach import Reply, ask
 from pywebtransport.cli.diagnosis.remote import diagnose
 from pywebtransport.cli.diagnosis.report import Check, Outcome, Report
@@ -206,6 +208,32 @@ async def test_an_authority_that_this_machine_does_not_know(
         report = await examine(f"{url}/ok", engine=engine, ca_certs=root)
     assert causes(report) == []
     assert root in named(report, "trust").text
+
+
+async def test_a_server_that_wants_a_certificate_of_its_client(
+    certificate: Certificate, tmp_path: Path
+) -> None:
+    """The handshake is complete for the client by then, and fails on the server."""
+    authority = Authority(tmp_path)
+    own = authority.issue("client")
+    options = {"verify_mode": ssl.CERT_REQUIRED, "ca_certs": authority.certfile}
+    async with broken.site(certificate, engine="native", **options) as url:
+        without = await examine(f"{url}/ok", is_trusting=True)
+        with_it = await examine(
+            f"{url}/ok", is_trusting=True, certfile=own.certfile, keyfile=own.keyfile
+        )
+    assert causes(without) == ["tls.client_certificate"]
+    assert causes(with_it) == []
+
+
+async def test_a_server_that_is_full(certificate: Certificate) -> None:
+    async with (
+        broken.site(certificate, engine="native", max_connections=1) as url,
+        WebTransportClient(config=ClientConfig(ca_certs=certificate.certfile)) as client,
+    ):
+        await client.connect(f"{url}/ok")
+        report = await examine(f"{url}/ok", is_trusting=True)
+    assert causes(report) == ["quic.refused"]
 
 
 async def test_what_browsers_refuse_by_hash_is_a_warning(tmp_path: Path) -> None:

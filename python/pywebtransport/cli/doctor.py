@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import click
 
@@ -75,6 +76,8 @@ def command(
     """
     if serve == (visitor is not None):
         raise click.UsageError("give a URL, or --serve")
+    # What the library would log, the report says.
+    logging.getLogger().addHandler(logging.NullHandler())
     report = Report(None if as_json else print_check)
     subject: dict[str, object]
     if visitor is None:

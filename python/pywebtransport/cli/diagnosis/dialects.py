@@ -49,7 +49,9 @@ NAMES = {
     SETTINGS_WT_INITIAL_MAX_STREAMS_BIDI: "WT_INITIAL_MAX_STREAMS_BIDI",
     SETTINGS_WT_INITIAL_MAX_STREAMS_UNI: "WT_INITIAL_MAX_STREAMS_UNI",
 }
-UPGRADE = "use a server library that still speaks draft 02 beside the newer ones, as this one does"
+UPGRADE = (
+    "let the server announce what they need: a server of this library does, with session_credit on"
+)
 
 
 def check_settings(report: Report, handshake: Handshake) -> bool:
@@ -84,7 +86,7 @@ def check_settings(report: Report, handshake: Handshake) -> bool:
     else:
         report.warn(
             "settings",
-            f"{text}, not to the letter: it lacks {_lacking(handshake)}",
+            f"{text}, not to the letter: it lacks {_lacking(handshake, offered)}",
             cause="settings.incomplete",
             remedy="strict clients refuse this: upgrade the server's library",
             **facts,
@@ -158,12 +160,12 @@ def _speaks(handshake: Handshake, draft: str, *, strict: bool) -> bool:
     return core.dialect == draft
 
 
-def _lacking(handshake: Handshake) -> str:
+def _lacking(handshake: Handshake, offered: list[str]) -> str:
     settings = handshake.settings or {}
     lacking = []
-    if settings.get(SETTINGS_ENABLE_CONNECT_PROTOCOL) != 1:
+    if settings.get(SETTINGS_ENABLE_CONNECT_PROTOCOL) != 1 and offered != ["02"]:
         lacking.append("ENABLE_CONNECT_PROTOCOL=1")
-    if not handshake.has_reset_stream_at:
+    if not handshake.has_reset_stream_at and {"13", "15"} & set(offered):
         lacking.append("the transport parameter reset_stream_at")
     if settings.get(SETTINGS_H3_DATAGRAM) == 1 and not handshake.max_datagram_frame_size:
         lacking.append("the transport parameter max_datagram_frame_size")

@@ -131,7 +131,8 @@ async def check_udp(report: Report, host: str, addresses: list[SocketAddress]) -
             "udp",
             f"nobody listens on UDP {' or '.join(places)}: the host says so (ICMP)",
             cause="udp.nobody_listens",
-            remedy="start the server, or correct the port; it must listen on UDP, not on TCP",
+            remedy="start the server, or correct the port; it must listen on UDP, not on TCP"
+            " (a firewall that rejects looks the same)",
             addresses=places,
         )
     else:
@@ -229,12 +230,16 @@ async def _settled(replied: asyncio.Future[Any], pause: float) -> bool:
 def _report_spoken(report: Report, host: str, answers: list[Answer]) -> list[Answer]:
     """At least one address speaks QUIC; the others are a warning."""
     spoken = [answer for answer in answers if answer.reply is Reply.QUIC]
-    dumb = [answer for answer in answers if answer.reply is not Reply.QUIC]
+    # An address that this machine has no way to says nothing about the server.
+    dumb = [answer for answer in answers if answer.reply not in (Reply.QUIC, Reply.UNREACHABLE)]
     milliseconds = [round(answer.seconds * 1000, 2) for answer in spoken]
     text = ", ".join(
         f"{answer.place} speaks QUIC ({value:g} ms)"
         for answer, value in zip(spoken, milliseconds, strict=True)
     )
+    for answer in answers:
+        if answer.reply is Reply.UNREACHABLE:
+            text += f"; from here there is no way to {answer.place}"
     if not dumb:
         report.ok("udp", text, milliseconds=milliseconds)
         return spoken

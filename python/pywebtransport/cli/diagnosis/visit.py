@@ -28,6 +28,7 @@ SHORT = 1.0
 """Seconds for what a server that is there does at once."""
 COMFORTABLE_DATAGRAM = 1000
 """Bytes; less than that hardly pays, and a QUIC packet has room for more (RFC 9000 §14)."""
+UNLIMITED = 2**48
 SLOW = 0.3
 """Seconds of a round trip above which a page feels it."""
 
@@ -114,7 +115,7 @@ async def _report_refusal(report: Report, visitor: Visitor, error: ClientError) 
     if status is None:
         _report_no_answer(report, error)
         return
-    word, remedy = STATUSES.get(status, STATUSES[500 if status >= 500 else 400])
+    word, remedy = _advice(status)
     text = f"the server refuses the session with status {status}"
     headers = error.headers or {}
     facts: dict[str, Any] = {"status": status}
@@ -142,7 +143,19 @@ async def _report_refusal(report: Report, visitor: Visitor, error: ClientError) 
     report.fail("session", text, cause=f"session.{word}", remedy=remedy, **facts)
 
 
+def _advice(status: int) -> tuple[str, str]:
+    return STATUSES.get(status, STATUSES[500 if status >= 500 else 400])
+
+
 def _report_no_answer(report: Report, error: ClientError) -> None:
+    if isinstance(error, ConnectCertificateError):
+        report.fail(
+            "session",
+            f"the server wants a certificate of its client: {error.message}",
+            cause="tls.client_certificate",
+            remedy="show one that it accepts (--certfile, --keyfile; in a program the same names)",
+        )
+        return
     if isinstance(error, ConnectTimeoutError):
         report.fail(
             "session",
@@ -220,11 +233,13 @@ async def _check_streams(
             "max_streams_bidi": info.peer_max_streams_bidi,
             "max_streams_uni": info.peer_max_streams_uni,
         }
-        credit = (
-            f"session credit for {_amount(info.peer_max_data)} bytes, "
-            f"{_amount(info.peer_max_streams_bidi)} bidirectional and "
-            f"{_amount(info.peer_max_streams_uni)} unidirectional streams"
-        )
+        credit = "session credit without a practical limit"
+        if min(facts.values()) < UNLIMITED:
+            credit = (
+                f"session credit for {_amount(info.peer_max_data)} bytes, "
+                f"{_amount(info.peer_max_streams_bidi)} bidirectional and "
+                f"{_amount(info.peer_max_streams_uni)} unidirectional streams"
+            )
     try:
         for create in (session.create_bidirectional_stream, session.create_unidirectional_stream):
             stream = await create(timeout=SHORT)
@@ -265,19 +280,15 @@ async def _check_more_sessions(
         await second.close(close_connection=False)
     except (WebTransportError, TimeoutError) as error:
         status = getattr(error, "status_code", None)
-        if status is not None:
-            text = f"it answers a second session on a connection with status {status}"
-        else:
-            text = "one session on a connection: a second one is refused"
-        report.warn(
-            "sessions",
-            text,
-            cause="flow.one_session",
-            remedy=(
-                "open a connection for each session, or let the server offer session flow control "
-                "(WT_INITIAL_MAX_*; in this library session_credit, on by default)"
-            ),
+        text = "one session on a connection: a second one is refused"
+        remedy = (
+            "open a connection for each session, or let the server offer session flow control "
+            "(WT_INITIAL_MAX_*; in this library session_credit, on by default)"
         )
+        if status is not None:
+            text = f"a second session, on the same connection, is refused with status {status}"
+            remedy = _advice(status)[1]
+        report.warn("sessions", text, cause="flow.one_session", remedy=remedy)
         return
     report.ok("sessions", "several sessions share a connection")
 
@@ -311,4 +322,4 @@ def _end_words(session: WebTransportSession) -> str:
 
 
 def _amount(value: int) -> str:
-    return "unlimited" if value >= 2**48 else f"{value:,}"
+    return "any number of" if value >= UNLIMITED else f"{value:,}"
