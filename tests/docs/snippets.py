@@ -31,6 +31,7 @@ import inspect
 import io
 import os
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -61,21 +62,28 @@ class Snippet:
     name: str
     peer: str
     code: str
+    is_shown: bool
 
 
 def snippets(text: str) -> Iterator[Snippet]:
     for found in BLOCK.finditer(text):
         language, _, rest = (found["info"] or "python").partition(" ")
         name, _, peer = rest.partition(" by ")
-        code = found["hidden"] if found["info"] is None else found["body"]
+        is_shown = found["info"] is not None
+        code = found["body"] if is_shown else found["hidden"]
         line = text.count("\n", 0, found.start()) + 1
-        yield Snippet(line, language, name, peer, textwrap.dedent(code).strip("\n") + "\n")
+        code = textwrap.dedent(code).strip("\n") + "\n"
+        yield Snippet(line, language, name, peer, code, is_shown)
 
 
 def is_listening(port: int) -> bool:
     """Whether a process has the port; asked of Linux, as a try to bind could be in the way."""
-    local = f":{port:04X} "
-    return any(local in table.read_text() for table in SOCKETS if table.exists())
+    for table in SOCKETS:
+        for line in table.read_text().splitlines()[1:] if table.exists() else ():
+            _, local, remote, *_ = line.split()
+            if local.endswith(f":{port:04X}") and remote.endswith(":0000"):
+                return True
+    return False
 
 
 class Page:
@@ -155,6 +163,7 @@ class Page:
             *arguments,
             cwd=self._directory,
             env=os.environ | {"PYTHONUNBUFFERED": "1", "PATH": self._path_of_commands()},
+            start_new_session=True,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -173,7 +182,8 @@ class Page:
 
         async def stop() -> None:
             if process.returncode is None:
-                process.terminate()
+                # A shell and what it has started, alike.
+                os.killpg(process.pid, signal.SIGTERM)
             await asyncio.wait_for(talking, PATIENCE)
 
         self._stack.push_async_callback(stop)

@@ -23,7 +23,7 @@ from tests.support.laboratory import free_port
 
 def programs(page: str) -> list[str]:
     found = snippets((ROOT / page).read_text())
-    return [snippet.code for snippet in found if snippet.language == "python"]
+    return [snippet.code for snippet in found if snippet.language == "python" and snippet.is_shown]
 
 
 def test_the_readme_begins_with_its_installation_and_thirty_lines() -> None:
