@@ -487,6 +487,22 @@ async def test_failures_are_told_and_logged(
     ]
 
 
+async def test_an_application_that_takes_no_sessions_does_not_fill_the_log(
+    site: MakeSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        raise ValueError(f"this takes no {scope['type']}")
+
+    there = await site(app)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            with pytest.raises(WebTransportError, match="500"):
+                await there.connect()
+    (record,) = caplog.records
+    assert record.exc_info
+    assert str(record.exc_info[1]) == "this takes no webtransport"
+
+
 async def test_a_client_that_leaves_is_no_failure(
     site: MakeSite, caplog: pytest.LogCaptureFixture
 ) -> None:

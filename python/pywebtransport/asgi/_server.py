@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
+from pywebtransport._sparse_log import SparseLog
 from pywebtransport._words import peer_path
 from pywebtransport.asgi._http import RequestMessages, request_scope
 from pywebtransport.asgi._lifespan import Lifespan, LifespanMode
@@ -54,6 +55,7 @@ class AsgiServer(ServerApp):
         super().__init__(config=config, request_handler=self._serve_request)
         self.app = app
         self._lifespan = Lifespan(app, lifespan)
+        self._refusals = SparseLog(logger)
         self._router.set_default_handler(handler=self._serve_asgi)
 
     async def startup(self) -> None:
@@ -97,11 +99,15 @@ class AsgiServer(ServerApp):
             if session.is_closed and isinstance(error, ClientDisconnected):
                 logger.debug("session %s: the application: %s", session_id, error)
             elif session.state is SessionState.CONNECTING:
-                logger.exception(
+                # One that takes no sessions is asked for them as often as clients like.
+                log = logger.log if messages.is_begun else self._refusals.log
+                log(
+                    logging.ERROR,
                     "application failed before it answered: path=%s session=%s%s",
                     path,
                     session_id,
                     refusal(error),
+                    exc_info=True,
                 )
                 session._reject(INTERNAL_SERVER_ERROR, {})
             else:

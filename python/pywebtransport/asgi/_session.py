@@ -99,6 +99,8 @@ class SessionMessages:
         self._datagrams: WebTransportDatagramTransport | None = None
         self._opening = asyncio.Lock()
         self._is_over = False
+        self.is_begun = False
+        """The application has received or sent something."""
         session.on(event_type=EventType.STOP_SENDING_RECEIVED, handler=self._stopped)
         self._verbs = {
             "webtransport.accept": self._accept,
@@ -116,6 +118,7 @@ class SessionMessages:
 
     async def receive(self) -> Message:
         """The next message; cancelled, it takes none."""
+        self.is_begun = True
         link = self._session._initialized()
         link.budget -= 1
         if link.budget < 0:
@@ -268,6 +271,7 @@ class SessionMessages:
             raise ValueError(
                 f"a WebTransport session is sent no {kind!r}, but {', '.join(self._verbs)}"
             )
+        self.is_begun = True
         session = self._session
         if session.is_closed or session.state is SessionState.CLOSING:
             if kind == "webtransport.close":
