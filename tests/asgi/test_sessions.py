@@ -85,6 +85,19 @@ async def test_the_scope_is_the_request(site: MakeSite) -> None:
     assert (session.close_code, session.closed_by) == (0, "remote")
 
 
+@pytest.mark.parametrize("text", ["é", "日本€"])
+async def test_text_that_is_not_ascii_comes_as_it_was_sent(site: MakeSite, text: str) -> None:
+    app = Told()
+    there = await site(app, client={"headers": {"x-room": text}})
+    await there.connect("/日本/%FF%zz?é=€")
+    call = await within(app.calls.get())
+    assert (b"x-room", text.encode()) in call.scope["headers"]
+    assert call.scope["path"] == "/日本/\ufffd%zz"
+    assert call.scope["raw_path"] == b"/%E6%97%A5%E6%9C%AC/%FF%zz"
+    assert call.scope["query_string"] == b"%C3%A9=%E2%82%AC"
+    call.over.set()
+
+
 async def test_streams_of_the_client(site: MakeSite) -> None:
     app = Told()
     session = await (await site(app)).connect()
@@ -414,14 +427,14 @@ async def test_an_acceptance_has_protocol_and_headers(site: MakeSite) -> None:
         assert scope["type"] == "webtransport"
         await receive()
         chosen = scope["subprotocols"][-1]
-        headers = [(b"x-served-by", b"asgi")]
+        headers = [(b"x-served-by", "é".encode())]
         await send({"type": "webtransport.accept", "subprotocol": chosen, "headers": headers})
         await receive()
 
     there = await site(app, client={"wt_available_protocols": ["chat-2", "chat-1"]})
     session = await there.connect()
     assert session.wt_protocol == "chat-1"
-    assert session.response_headers["x-served-by"] == "asgi"
+    assert session.response_headers["x-served-by"] == "é"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def request_scope(request: HttpRequest, state: dict[str, Any]) -> Scope:
         kind="http",
         method=request.method,
         target=request.path,
-        headers=header_fields(request.headers, request.authority.encode("latin-1")),
+        headers=header_fields(request.headers, request.authority.encode()),
         connection=request.connection,
         state=state,
     )

@@ -57,7 +57,7 @@ def session_scope(session: WebTransportSession, state: dict[str, Any]) -> Scope:
         method="CONNECT",
         target=session.path,
         headers=header_fields(
-            ((name.encode(), value.encode("latin-1")) for name, value in fields.items()),
+            ((name.encode(), value.encode()) for name, value in fields.items()),
             fields.get(":authority", "").encode(),
         ),
         connection=session.connection,
@@ -407,11 +407,19 @@ def _is_last(message: Message) -> bool:
     return not message.get("more_data", message.get("more_body", True))
 
 
+def _text(field: bytes) -> str:
+    """As the library gives the text of fields: UTF-8 if they are, else Latin-1."""
+    try:
+        return bytes(field).decode()
+    except UnicodeDecodeError:
+        return bytes(field).decode("latin-1")
+
+
 def _answer_fields(fields: Iterable[tuple[bytes, bytes]] | None) -> Headers:
     """Of an answer to a request for a session, in which no name can come twice."""
     found: Headers = {}
     for name, value in fields or ():
-        key, text = bytes(name).decode("latin-1").lower(), bytes(value).decode("latin-1")
+        key, text = _text(name).lower(), _text(value)
         if key == "set-cookie" and key in found:
             raise ValueError("the answer to a request for a session can set one cookie only")
         found[key] = f"{found[key]}, {text}" if key in found else text
