@@ -6,7 +6,7 @@ import logging
 
 import click
 
-from pywebtransport.server.running import LOG_FORMAT
+from pywebtransport.server.running import LogFormatter
 
 __all__ = ["LEVELS", "configure_logging"]
 
@@ -34,6 +34,6 @@ def configure_logging(level: str | None) -> None:
     """Log what the library says; where the application configures logging, only the level."""
     library = logging.getLogger("pywebtransport")
     handler = Handler()
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(LogFormatter())
     library.addHandler(handler)
     library.setLevel((level or DEFAULT_LEVEL).upper())

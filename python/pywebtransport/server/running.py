@@ -13,7 +13,7 @@ from typing import Any
 
 from pywebtransport._waiting import where
 
-__all__ = ["HURRIED", "default_logging", "refuse_unknown", "run_until_signalled"]
+__all__ = ["HURRIED", "LogFormatter", "default_logging", "refuse_unknown", "run_until_signalled"]
 
 logger = logging.getLogger("pywebtransport.server")
 
@@ -34,18 +34,29 @@ def refuse_unknown(verb: str, keywords: dict[str, Any]) -> None:
         )
 
 
-@contextlib.contextmanager
-def default_logging(who: str = "") -> Iterator[None]:
-    """Log to stderr from INFO on, unless the program has configured logging.
+class LogFormatter(logging.Formatter):
+    """The format of a server that is a program."""
 
-    ``who`` of several processes it is stands in each line.
-    """
+    who = ""
+    """Which of several processes this one is; stands in each line."""
+
+    def __init__(self) -> None:
+        super().__init__(LOG_FORMAT)
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.who = LogFormatter.who
+        return super().format(record)
+
+
+@contextlib.contextmanager
+def default_logging() -> Iterator[None]:
+    """Log to stderr from INFO on, unless the program has configured logging."""
     library = logging.getLogger("pywebtransport")
     if library.hasHandlers() or library.level != logging.NOTSET:
         yield
         return
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(LOG_FORMAT, defaults={"who": who}))
+    handler.setFormatter(LogFormatter())
     library.addHandler(handler)
     library.setLevel(logging.INFO)
     try:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from pywebtransport._words import address_text
 from pywebtransport.exceptions import ServerError
-from pywebtransport.server.running import default_logging, run_until_signalled
+from pywebtransport.server.running import LogFormatter, default_logging, run_until_signalled
 from pywebtransport.server.workers.caretaker import Caretaker
 from pywebtransport.server.workers.channel import Assignment
 from pywebtransport.server.workers.port import Port, new_secret
@@ -74,7 +74,8 @@ def supervise(address: Address, workers: int) -> signal.Signals | None:
     """
     command = command_line()
     supervisor = Supervisor(command, workers)
-    with default_logging(f"supervisor (pid {os.getpid()}) "):
+    LogFormatter.who = f"supervisor (pid {os.getpid()}) "
+    with default_logging():
         ended_by = run_until_signalled(
             lambda: supervisor.run(address),
             hurry=supervisor.hurry,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from pywebtransport._engine.base import BoundSocket
 from pywebtransport.exceptions import WebTransportError
-from pywebtransport.server.running import default_logging, run_until_signalled
+from pywebtransport.server.running import LogFormatter, default_logging, run_until_signalled
 from pywebtransport.server.workers.channel import Assignment, Channel
 
 __all__ = ["Servable", "Worker", "current_worker", "serve_as_worker"]
@@ -84,7 +84,8 @@ def serve_as_worker(app: Servable, channel: Channel) -> signal.Signals | None:
         is_ready = True
         channel.send(ready=True, patience=app.patience)
 
-    with default_logging(f"worker {_current.number} (pid {os.getpid()}) "):
+    LogFormatter.who = f"worker {_current.number} (pid {os.getpid()}) "
+    with default_logging():
         try:
             return run_until_signalled(
                 lambda: _serve(app, assignment, channel, ready),
