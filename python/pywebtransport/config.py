@@ -429,7 +429,8 @@ class ServerConfig(BaseConfig):
     certfile: str = c.DEFAULT_CERTFILE
     """PEM chain, leaf first."""
     first_session_timeout: float = c.DEFAULT_FIRST_SESSION_TIMEOUT
-    """How long a client may stay connected before it has asked for a session."""
+    """How long a client may stay connected before it has asked for a session, or for anything that
+    ``request_handler`` answers."""
     graceful_timeout: float = c.DEFAULT_GRACEFUL_TIMEOUT
     """At shutdown, how long handlers may go on once their peers were told that the server goes; 0:
     they are cancelled at once."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +25,7 @@ from pywebtransport.session import WebTransportSession
 from tests.support.certificate import Certificate
 from tests.support.http3_client import Http3Client, connected
 
-from .site import PATIENCE, within
+from .site import PATIENCE, at_rest, within
 
 MEGABYTE = 1 << 20
 
@@ -566,6 +568,25 @@ async def test_a_silent_client_is_not_waited_for_without_end(web: MakeWeb) -> No
     assert server.errors == []
 
 
+@pytest.mark.parametrize("is_begun", [False, True])
+async def test_a_handler_that_waits_in_vain_is_no_failure(
+    web: MakeWeb, caplog: pytest.LogCaptureFixture, is_begun: bool
+) -> None:
+    async def handler(request: HttpRequest) -> None:
+        if is_begun:
+            await request.respond(200)
+        await request.read()
+
+    client = await (await web(handler, read_timeout=0.2)).client()
+    response = client.request("POST", "/", end=False)
+    if is_begun:
+        assert await response.until_reset() == ErrorCodes.H3_REQUEST_CANCELLED
+    else:
+        assert (await response.whole()).status == 408
+    assert "gave up: " in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_read_all_has_a_limit(web: MakeWeb) -> None:
     async def handler(request: HttpRequest) -> None:
         try:
@@ -785,3 +806,38 @@ async def test_the_access_log_has_a_line_for_each(
     (line,) = [text for text in caplog.messages if text.startswith("request:")]
     assert 'request: method=POST path="/p?..." peer=127.0.0.1:' in line
     assert "status=200 received=4 sent=4 after" in line
+
+
+@pytest.mark.parametrize("way", ["answered", "given up", "lost"])
+async def test_what_is_over_is_freed_at_once(web: MakeWeb, way: str) -> None:
+    """Requests, and then their connection: the collector has nothing to do with it."""
+    kept: list[weakref.ref[object]] = []
+    started = asyncio.Event()
+
+    async def handler(request: HttpRequest) -> None:
+        kept.extend((weakref.ref(request), weakref.ref(request.connection)))
+        started.set()
+        with suppress(RequestError):
+            await request.read()
+            await request.respond(200, end=True)
+
+    server = await web(handler)
+    client = await server.client()
+    gc.collect()
+    gc.disable()
+    try:
+        response = client.request("POST", "/", end=way == "answered")
+        if way == "given up":
+            await within(started.wait())
+            client.give_up(response)
+        elif way == "lost":
+            await within(started.wait())
+            client.close()
+        else:
+            await response.whole()
+        await within(server.ended.get())
+        assert await at_rest(lambda: kept[0]() is None)
+        client.close()
+        assert await at_rest(lambda: kept[1]() is None)
+    finally:
+        gc.enable()

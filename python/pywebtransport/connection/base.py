@@ -86,7 +86,7 @@ class ConnectionBase(Ending, EventEmitter):
         self._sessions: dict[SessionId, WebTransportSession] = {}
         self._on_request: Callable[[WebTransportSession], None] | None = None
         """Who answers requests, on a server; without it they are SESSION_REQUEST events."""
-        self._on_http_request: Callable[[Link, RequestHead], None] | None = None
+        self._on_http_request: Callable[[ConnectionBase, Link, RequestHead], None] | None = None
         """Who answers ordinary HTTP requests, on a server that does."""
         self._on_session_end: Callable[[SessionBase], None] | None = None
         self._registers: list[Register] | None = None
@@ -217,7 +217,7 @@ class ConnectionBase(Ending, EventEmitter):
 
     def _request_received(self, head: RequestHead) -> None:
         if self._link is not None and self._on_http_request is not None:
-            self._on_http_request(self._link, head)
+            self._on_http_request(self, self._link, head)
 
     def _handler_failed(self, event: Event) -> None:
         """A listener raised: if it was to answer a request, nobody else will."""

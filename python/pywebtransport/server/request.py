@@ -35,6 +35,7 @@ CONTINUE = 100
 SWITCHING_PROTOCOLS = 101
 OK = 200
 HIGHEST_STATUS = 599
+REQUEST_TIMEOUT = 408
 INTERNAL_SERVER_ERROR = 500
 SERVICE_UNAVAILABLE = 503
 
@@ -452,7 +453,8 @@ async def serve_request(request: HttpRequest, handler: RequestHandler) -> None:
     """Have a request answered, whatever the handler does.
 
     What the handler has not ended is complete when it returns. When it raises, or returns without
-    an answer, the answer is 500; one that has begun is aborted.
+    an answer, the answer is 500, or 408 when it was the client that took too long; one that has
+    begun is aborted.
     """
     what = f"{request.method} {peer_path(request.path)}"
     try:
@@ -465,6 +467,9 @@ async def serve_request(request: HttpRequest, handler: RequestHandler) -> None:
     except asyncio.CancelledError:
         _answer_or_abort(request, SERVICE_UNAVAILABLE, ErrorCodes.H3_REQUEST_CANCELLED)
         raise
+    except TimeoutError as error:
+        logger.warning("the handler of %s gave up: %s", what, error)
+        _answer_or_abort(request, REQUEST_TIMEOUT, ErrorCodes.H3_REQUEST_CANCELLED)
     except Exception as error:
         if request._error is not None and isinstance(error, RequestError):
             logger.debug("%s was given up: %s", what, error)

@@ -9,7 +9,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,7 +27,7 @@ from pywebtransport._sparse_log import SparseLog
 from pywebtransport._waiting import where
 from pywebtransport._words import address_text, peer_path, peer_text
 from pywebtransport.config import ServerConfig
-from pywebtransport.connection.base import request_data
+from pywebtransport.connection.base import ConnectionBase, request_data
 from pywebtransport.connection.connection import WebTransportConnection
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.events import Event, EventEmitter
@@ -460,8 +459,8 @@ class WebTransportServer(EventEmitter):
         connection = WebTransportConnection(config=self._config)
         connection._on_request = self._requested
         connection._on_session_end = self._session_ended
-        if self._request_handler is not None:
-            connection._on_http_request = partial(self._request_received, connection)
+        if self._serves_requests:
+            connection._on_http_request = self._request_received
         try:
             self._connection_manager._add(connection)
         except ConnectionError as error:
@@ -506,9 +505,8 @@ class WebTransportServer(EventEmitter):
         elif not is_heard:
             session._reject(NOT_FOUND, {})
 
-    def _request_received(
-        self, connection: WebTransportConnection, link: Link, head: RequestHead
-    ) -> None:
+    def _request_received(self, connection: ConnectionBase, link: Link, head: RequestHead) -> None:
+        assert isinstance(connection, WebTransportConnection)
         request = HttpRequest(connection, link, head)
         handler = self._request_handler
         assert handler is not None, "who asks for requests has a handler"

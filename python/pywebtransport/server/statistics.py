@@ -57,7 +57,8 @@ class ServerDiagnostics:
     keyfile_path: str
     max_connections: int
     handlers: int = 0
-    """Tasks of session handlers; one may outlive its session, and runs until it returns."""
+    """Tasks of session handlers, and of request handlers; one may outlive its session, and runs
+    until it returns."""
 
     @property
     def issues(self) -> list[str]:
