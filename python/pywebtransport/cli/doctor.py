@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import click
 
@@ -20,20 +21,16 @@ COLOURS = {
     Outcome.FAILURE: "red",
     Outcome.SKIPPED: "bright_black",
 }
+ENOUGH_SECONDS = 15.0
+ANSWER_SECONDS = 5.0
+"""How long the server has to answer a request."""
 OUTCOME_WIDTH = 9
 NAME_WIDTH = 15
 
 
 @click.command(name="doctor")
-@visitor_options(needs_url=False)
+@visitor_options(needs_url=False, seconds=ENOUGH_SECONDS, seconds_help="Seconds for everything.")
 @click.option("--serve", is_flag=True, help="Look at this machine as a server instead.")
-@click.option(
-    "--within",
-    default=15.0,
-    show_default=True,
-    type=click.FloatRange(min=0.1),
-    help="Seconds for everything.",
-)
 @click.option("--host", default="::", show_default=True, help="With --serve: where to listen.")
 @click.option(
     "--port",
@@ -49,7 +46,6 @@ def command(
     certfile: str | None,
     keyfile: str | None,
     serve: bool,
-    within: float,
     host: str,
     port: int,
     as_json: bool,
@@ -88,7 +84,8 @@ def command(
     else:
         from pywebtransport.cli.diagnosis.remote import diagnose
 
-        asyncio.run(diagnose(report, visitor, seconds=within))
+        patience = min(visitor.timeout, ANSWER_SECONDS)
+        asyncio.run(diagnose(report, replace(visitor, timeout=patience), seconds=visitor.timeout))
         subject = {"url": visitor.url}
     if as_json:
         print_json({**subject, **report.to_dict()})

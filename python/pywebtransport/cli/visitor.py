@@ -80,15 +80,29 @@ async def open_session(client: WebTransportClient, visitor: Visitor) -> WebTrans
         fail(f"{error.message}\n{remedy}")
 
 
-def visitor_options(*, needs_url: bool = True) -> Callable[[F], F]:
+def visitor_options(
+    *,
+    needs_url: bool = True,
+    seconds: float = 10.0,
+    seconds_help: str = "Seconds until the server must have answered.",
+) -> Callable[[F], F]:
     """Decorator: the options, as the arguments ``visitor``, ``engine``, ``certfile``, ``keyfile``.
 
-    Without a URL, where it is not needed, ``visitor`` is None.
+    Without a URL, where it is not needed, ``visitor`` is None. ``seconds`` is the default of
+    ``--timeout``.
     """
-    return functools.partial(_with_options, needs_url)
+    timeout = click.option(
+        "--timeout",
+        default=seconds,
+        show_default=True,
+        type=click.FloatRange(min=0.1),
+        help=seconds_help,
+    )
+    url = click.argument("url", required=needs_url)
+    return lambda command: url(_with_options(timeout(command)))
 
 
-def _with_options(needs_url: bool, command: F) -> F:
+def _with_options(command: F) -> F:
     @functools.wraps(command)
     def call(
         *,
@@ -127,7 +141,6 @@ def _with_options(needs_url: bool, command: F) -> F:
         return command(visitor=visitor, engine=engine, certfile=certfile, keyfile=keyfile, **others)
 
     options = [
-        click.argument("url", required=needs_url),
         click.option(
             "--hash",
             "hashes",
@@ -166,13 +179,6 @@ def _with_options(needs_url: bool, command: F) -> F:
             "--keyfile", type=click.Path(exists=True, dir_okay=False), help="PEM key of it."
         ),
         click.option("--engine", type=click.Choice(ENGINES), help="What carries the connection."),
-        click.option(
-            "--timeout",
-            default=10.0,
-            show_default=True,
-            type=click.FloatRange(min=0.1),
-            help="Seconds until the server must have answered.",
-        ),
     ]
     decorated: Any = call
     for option in reversed(options):

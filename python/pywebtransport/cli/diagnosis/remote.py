@@ -43,7 +43,6 @@ __all__ = ["diagnose"]
 
 HANDSHAKE_PATIENCE = 4.0
 ALPN_PATIENCE = 2.0
-ENOUGH_SECONDS = 15.0
 
 HANDSHAKE_FAILURE = 40
 UNRECOGNIZED_NAME = 112
@@ -52,7 +51,7 @@ SEEN = ("expired", "not_yet_valid", "name")
 """Faults that the certificate shows by itself."""
 
 
-async def diagnose(report: Report, visitor: Visitor, *, seconds: float = ENOUGH_SECONDS) -> None:
+async def diagnose(report: Report, visitor: Visitor, *, seconds: float) -> None:
     """Fill in the report, in so many seconds at most.
 
     Raises:
