@@ -228,6 +228,22 @@ async def test_a_second_signal_hurries(folder: Path) -> None:
             assert time.monotonic() - began < 5
 
 
+async def test_an_application_that_configures_logging(folder: Path) -> None:
+    configured = "import logging\nlogging.basicConfig(format='ours: %(message)s', level='INFO')\n"
+    (folder / "server.py").write_text(configured + SERVER)
+    arguments = ("serve", "server:app", "--dev", "--port", "0")
+    async with Program(*arguments, folder=folder) as program:
+        assert (await program.line_with("listening on")).startswith("ours: ")
+        program.tell(signal.SIGTERM)
+        assert await program.ended() == 0
+        assert program.output.count("listening on") == 1
+    async with Program(*arguments, "--log-level", "error", folder=folder) as program:
+        await hash_in(program)
+        program.tell(signal.SIGTERM)
+        assert await program.ended() == 0
+        assert "ours: " not in program.output
+
+
 def start_in_terminal(folder: Path) -> tuple[int, int]:
     """A server that a terminal of its own controls: its process, and the terminal's other end."""
     pid, terminal = pty.fork()

@@ -31,9 +31,13 @@ class Handler(logging.Handler):
 
 
 def configure_logging(level: str | None) -> None:
-    """Log what the library says; where the application configures logging, only the level."""
+    """Log what the library says; where the application has configured logging, only the level."""
     library = logging.getLogger("pywebtransport")
-    handler = Handler()
-    handler.setFormatter(LogFormatter())
-    library.addHandler(handler)
-    library.setLevel((level or DEFAULT_LEVEL).upper())
+    is_configured = library.hasHandlers() or library.level != logging.NOTSET
+    if not is_configured:
+        handler = Handler()
+        handler.setFormatter(LogFormatter())
+        library.addHandler(handler)
+        level = level or DEFAULT_LEVEL
+    if level is not None:
+        library.setLevel(level.upper())

@@ -88,8 +88,8 @@ def command(reload: bool, **values: Any) -> None:
 
 def serve(options: Options) -> int:
     """Serve until a signal comes; the exit code."""
-    configure_logging(options.log_level)
     app = find_application(options.target, factory=options.factory, directory=options.app_dir)
+    configure_logging(options.log_level)
     settings = options.settings()
     if options.dev:
         from pywebtransport.cli.development import DevelopmentServer
