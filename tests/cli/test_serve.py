@@ -228,6 +228,21 @@ async def test_a_second_signal_hurries(folder: Path) -> None:
             assert time.monotonic() - began < 5
 
 
+async def test_workers(folder: Path) -> None:
+    arguments = ("serve", "server:app", "--dev", "--host", "127.0.0.1", "--port", "0")
+    async with Program(*arguments, "--workers", "2", folder=folder) as program:
+        sha256 = await hash_in(program)
+        line = await program.line_with("new WebTransport(")
+        port = int(re.findall(r"127.0.0.1:(\d+)", line)[0])
+        async with session_to(port, sha256) as session:
+            assert await echo(session) == b"one: hello"
+        assert re.search(r"worker [12] \(pid \d+\) pywebtransport.server: session", program.output)
+        assert program.output.count("new WebTransport(") == 1
+        program.tell(signal.SIGINT)
+        assert await program.ended() == 130
+        assert "Traceback" not in program.output
+
+
 async def test_an_application_that_configures_logging(folder: Path) -> None:
     configured = "import logging\nlogging.basicConfig(format='ours: %(message)s', level='INFO')\n"
     (folder / "server.py").write_text(configured + SERVER)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import click
 
@@ -18,10 +18,8 @@ from pywebtransport._certificates import load_certificates, load_pair
 from pywebtransport._words import address_text
 from pywebtransport.cli.output import fail
 from pywebtransport.exceptions import CertificateError
+from pywebtransport.server import ServerApp, current_worker
 from pywebtransport.utils import generate_self_signed_cert, inspect_certificate
-
-if TYPE_CHECKING:
-    from pywebtransport.server import ServerApp
 
 __all__ = [
     "HOSTNAME",
@@ -139,6 +137,8 @@ class DevelopmentServer:
         return files | ({"allowed_origins": ANY_ORIGIN} if is_open else {})
 
     async def _announce(self) -> None:
+        if self._is_silent():
+            return
         server = self._app.server
         host = server.config.bind_host
         port = server.local_addresses[0][1]
@@ -153,6 +153,11 @@ class DevelopmentServer:
         click.echo("\nIn the console of a page of https:// or http://localhost:\n")
         click.echo(page_line(url, certificate.digest) + "\n")
 
+    def _is_silent(self) -> bool:
+        """Of several workers, one tells for all."""
+        worker = current_worker()
+        return worker is not None and worker.number % worker.count != 1 % worker.count
+
     def _show(self, certificate: DevelopmentCertificate) -> None:
         click.echo(f"  certificate  {certificate.certfile}, until {certificate.expires:%Y-%m-%d}")
         click.echo(f"  SHA-256      {base64.b64encode(certificate.digest).decode()}")
@@ -165,6 +170,8 @@ class DevelopmentServer:
             certificate = DevelopmentCertificate.obtain()
             if certificate.digest != self._certificate.digest:
                 self._certificate = certificate
+                if self._is_silent():
+                    continue
                 click.echo("\nA new certificate takes the place of one that expires soon:\n")
                 self._show(certificate)
 

@@ -18,6 +18,7 @@ class Options:
     certfile: str | None
     keyfile: str | None
     dev: bool
+    workers: int
     engine: str | None
     graceful_timeout: float | None
     log_level: str | None

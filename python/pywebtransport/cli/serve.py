@@ -14,6 +14,7 @@ from pywebtransport.cli.logs import LEVELS, configure_logging
 from pywebtransport.cli.options import Options
 from pywebtransport.cli.output import INTERRUPTED, fail
 from pywebtransport.constants import DEFAULT_BIND_HOST, DEFAULT_DEV_PORT, ENGINES
+from pywebtransport.server.workers.supervisor import MAX_WORKERS
 
 __all__ = ["command"]
 
@@ -43,6 +44,13 @@ def option(name: str, **attributes: Any) -> Callable[[F], F]:
     " what to paste into a page. Pages of any origin are answered.",
 )
 @option("--reload", is_flag=True, help="Start again when a source file below --app-dir changes.")
+@option(
+    "--workers",
+    type=click.IntRange(1, MAX_WORKERS),
+    default=1,
+    show_default=True,
+    help="Processes that serve the port together (Linux, native engine).",
+)
 @option("--engine", type=click.Choice(ENGINES), help="What carries QUIC.  [default: native]")
 @option(
     "--log-level",
@@ -66,12 +74,14 @@ def command(reload: bool, **values: Any) -> None:
     """Serve the ServerApp or ASGI application APP, written module:attribute.
 
     The attribute may be left out when it is `app`. Ctrl-C or SIGTERM ends the server in good order,
-    once more at once. SIGHUP reads the certificate again, which a change of its file does, too.
+    once more at once. SIGHUP reads the certificate again, as a change of its file does; with several
+    workers it replaces them all, and sessions go on.
 
     \b
     Examples:
       pywebtransport serve server:app --dev --reload
       pywebtransport serve server:app --certfile cert.pem --keyfile key.pem --host :: --port 443
+      pywebtransport serve server:app --dev --workers 4
       pywebtransport serve chat.server:make_app --factory --dev
     """
     options = Options(**values)
@@ -79,6 +89,8 @@ def command(reload: bool, **values: Any) -> None:
         raise click.UsageError("--certfile and --keyfile go together")
     if options.dev and options.certfile:
         raise click.UsageError("--dev makes a certificate of its own: leave out --certfile")
+    if reload and options.workers > 1:
+        raise click.UsageError("--reload is for one worker: leave out --workers")
     if reload:
         from pywebtransport.cli.reloading import serve_reloading
 
@@ -98,5 +110,5 @@ def serve(options: Options) -> int:
     app.server._config = config = app.server.config.update(**settings)
     if not config.certfile:
         fail("no certificate: name one with --certfile and --keyfile, or try --dev")
-    app.run()
+    app.run(workers=options.workers)
     return INTERRUPTED if app._ended_by == signal.SIGINT else 0
