@@ -74,8 +74,8 @@ def command(reload: bool, **values: Any) -> None:
     """Serve the ServerApp or ASGI application APP, written module:attribute.
 
     The attribute may be left out when it is `app`. Ctrl-C or SIGTERM ends the server in good order,
-    once more at once. SIGHUP reads the certificate again, as a change of its file does; with several
-    workers it replaces them all, and sessions go on.
+    once more at once. SIGHUP reads the certificate again, as a change of its file does; of several
+    workers it replaces all, and sessions go on.
 
     \b
     Examples:
