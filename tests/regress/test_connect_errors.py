@@ -145,3 +145,23 @@ async def test_what_travels_of_a_url(engine: str, certificate: Certificate) -> N
     from pywebtransport.client.utils import parse_webtransport_url
 
     assert parse_webtransport_url(url="https://exämple.test/")[0] == "xn--exmple-cua.test"
+
+
+@pytest.mark.parametrize("percent", ["%25", "%"])
+async def test_the_zone_of_an_address_is_not_sent(
+    engine: str, certificate: Certificate, percent: str
+) -> None:
+    """RFC 6874 escapes its percent sign in a URL; nobody else knows a zone of this machine."""
+    authorities: list[str] = []
+    async with Place(engine, certificate, bind_host="::1") as place:
+
+        @place.app.middleware
+        async def note(*, session: WebTransportSession) -> bool:
+            authorities.append(session.headers[":authority"])
+            return True
+
+        place.app.route(path="/")(until_closed)
+        async with place.client(verify_mode=ssl.CERT_NONE, ca_certs=None) as client:
+            zone = socket.if_nametoindex("lo")
+            await client.connect(url=f"https://[::1{percent}{zone}]:{place.port}/")
+    assert authorities == [f"[::1]:{place.port}"]

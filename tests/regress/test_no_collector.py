@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from pywebtransport import ClientError, WebTransportSession
+from pywebtransport.exceptions import MiddlewareRejected
 from tests.behaviour.conftest import MakeSite
 from tests.behaviour.site import Site, within
 
@@ -124,4 +126,28 @@ async def test_ends_of_every_kind_leave_nothing(site: MakeSite, way: str) -> Non
     before = census()
     for _ in range(count):
         await misuse(here, way)
+    assert await growth(before, at_least=count // 2) == {}
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_refused_connects_leave_nothing(site: MakeSite) -> None:
+    here = await site()
+    count = 10
+
+    @here.app.middleware
+    async def closed(*, session: WebTransportSession) -> bool:
+        raise MiddlewareRejected(status_code=410)
+
+    async def refused() -> None:
+        try:
+            await here.client.connect(url=here.url)
+        except ClientError as error:
+            assert error.status_code == 410
+
+    for _ in range(2):
+        await refused()
+    await asyncio.sleep(0.1)
+    before = census()
+    for _ in range(count):
+        await refused()
     assert await growth(before, at_least=count // 2) == {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from typing import Any
 
 import pytest
@@ -108,3 +110,18 @@ async def test_an_answered_error_cannot_forge_a_log() -> None:
     assert text.isprintable()
     assert r"bad\n2026 INFO forged \x1b[2J" in text
     assert len(text) < 1200
+
+
+async def test_an_answered_error_is_freed_without_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        freed: list[weakref.ref[RpcError]] = []
+        async with both() as (client, _, _):
+            try:
+                await within(client.call("unknown"))
+            except RpcError as error:
+                freed.append(weakref.ref(error))
+        assert [reference() for reference in freed] == [None]
+    finally:
+        gc.enable()

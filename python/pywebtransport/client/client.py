@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pywebtransport._keywords import first_by_position
-from pywebtransport.client.failure import connect_error
+from pywebtransport.client.failure import cause_of, connect_error
 from pywebtransport.client.sharing import SharedConnections
 from pywebtransport.client.statistics import ClientDiagnostics, ClientStats
 from pywebtransport.client.utils import parse_webtransport_url
@@ -191,8 +191,7 @@ class WebTransportClient(EventEmitter):
             host, port, path = parse_webtransport_url(url=url)
             config = self._configured(timeout, headers, protocols)
         except ConfigurationError as error:
-            failure = connect_error(error, url, seconds=0, is_silent=False)
-            raise failure from failure.__cause__
+            raise connect_error(error, url, seconds=0, is_silent=False) from cause_of(error)
         timeout = config.connect_timeout
         stats = self._stats
         stats.connections_attempted += 1
@@ -215,8 +214,9 @@ class WebTransportClient(EventEmitter):
                 await connection.close()
             if not isinstance(error, Exception):
                 raise
-            failure = connect_error(error, url, seconds=timeout, is_silent=connection is None)
-            raise failure from failure.__cause__
+            raise connect_error(
+                error, url, seconds=timeout, is_silent=connection is None
+            ) from cause_of(error)
         elapsed = time.perf_counter() - started
         stats.connections_successful += 1
         stats.total_connect_time += elapsed

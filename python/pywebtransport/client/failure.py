@@ -20,7 +20,7 @@ from pywebtransport.exceptions import (
 )
 from pywebtransport.types import URL
 
-__all__ = ["connect_error"]
+__all__ = ["cause_of", "connect_error"]
 
 KINDS: tuple[tuple[type[BaseException], type[ClientError]], ...] = (
     (ConfigurationError, ConnectConfigurationError),
@@ -60,5 +60,13 @@ def connect_error(error: Exception, url: URL, *, seconds: float, is_silent: bool
             if (value := getattr(source, name, None)) is not None:
                 setattr(failure, name, value)
     failure.target_url = redacted(url)
-    failure.__cause__ = error.__cause__ or error
     return failure
+
+
+def cause_of(error: Exception) -> BaseException:
+    """What the error that tells of ``error`` is raised from.
+
+    That error is raised without a variable: its traceback would hold the variable, and with it
+    everything on the way, until the collector comes.
+    """
+    return error.__cause__ or error

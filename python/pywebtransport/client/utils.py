@@ -20,8 +20,9 @@ QUERY_CHARACTERS = PATH_CHARACTERS + "?"
 def parse_webtransport_url(*, url: URL) -> URLParts:
     """Host, port (443 by default), and path with query, as they go into a request.
 
-    A name beyond ASCII is given by its IDNA form, a path or query by its percent-encoding. A
-    fragment is none of the server's business (RFC 9110 §4.2.5).
+    A name beyond ASCII is given by its IDNA form, the zone of an IPv6 address behind a ``%``, a
+    path or query by its percent-encoding. A fragment is none of the server's business (RFC 9110
+    §4.2.5).
 
     Raises:
         ConfigurationError: ``url`` is not the https URL of a host.
@@ -49,6 +50,9 @@ def _parse(url: str) -> URLParts:
         raise _bad(url, "the port must be in 1..65535")
     if any(character.isspace() or not character.isprintable() for character in url):
         raise _bad(url, "it holds a space or a control character; percent-encode it")
+    if ":" in host:
+        # The percent sign of a zone is escaped (RFC 6874 §2).
+        host = host.replace("%25", "%", 1)
     if not host.isascii():
         try:
             host = host.encode("idna").decode("ascii")

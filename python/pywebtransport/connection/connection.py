@@ -342,6 +342,7 @@ def _request(
 
 
 def _authority(host: str, port: int) -> str:
-    """RFC 9110 §7.2: without the scheme's default port."""
-    name = f"[{host}]" if ":" in host else host
+    """RFC 9110 §7.2: without the scheme's default port; an address without its zone, which means
+    nothing to others (RFC 6874 §1)."""
+    name = f"[{host.partition('%')[0]}]" if ":" in host else host
     return name if port == DEFAULT_SECURE_PORT else f"{name}:{port}"

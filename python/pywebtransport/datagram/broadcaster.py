@@ -91,9 +91,13 @@ class DatagramBroadcaster:
                 logger.debug("a transport misses a broadcast: %s", error)
             else:
                 sent += 1
-        if refusal is not None and not sent:
-            raise refusal
-        return sent
+        try:
+            if refusal is not None and not sent:
+                raise refusal
+            return sent
+        finally:
+            # What is raised holds this frame, and so must not be held by it.
+            del refusal
 
     async def shutdown(self) -> None:
         """Forget every transport; they stay open."""

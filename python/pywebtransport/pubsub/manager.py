@@ -146,9 +146,13 @@ class PubSubManager:
         finally:
             if topic in self._pending and self._pending[topic][0] is answer:
                 del self._pending[topic]
-        if isinstance(outcome, PubSubError):
-            raise outcome
-        return outcome
+        try:
+            if isinstance(outcome, PubSubError):
+                raise outcome
+            return outcome
+        finally:
+            # What is raised holds this frame, and so must not be held by it.
+            del outcome, answer
 
     async def unsubscribe(self, *, topic: str) -> None:
         """End every subscription to a topic; an unknown one is no error.

@@ -164,8 +164,7 @@ class RpcManager:
             ValueError: ``method`` is not a name, or ``timeout`` is not positive.
         """
         request_id, request = self._request(method, self._arguments(method, params, named))
-        (answer,) = await self._exchange([request_id], self._frame(request), method, timeout)
-        return _result(answer)
+        return _result(*await self._exchange([request_id], self._frame(request), method, timeout))
 
     async def notify(
         self, method: str, *params: Any, named: Mapping[str, Any] | None = None
@@ -530,9 +529,13 @@ class RpcManager:
 
 
 def _result(answer: Answer) -> Any:
-    if isinstance(answer, RpcError):
-        raise answer
-    return answer.get("result")
+    try:
+        if isinstance(answer, RpcError):
+            raise answer
+        return answer.get("result")
+    finally:
+        # What is raised holds this frame, and so must not be held by it.
+        del answer
 
 
 def _result_or_error(answer: Answer) -> Any:

@@ -65,8 +65,9 @@ class ServerApp:
     Args:
         config: The defaults of ServerConfig when it is left out; a certificate is needed.
         stream_handler: For every path without a handler of its own: called with each stream that a
-            client opens, in a task of its own. When it returns, its stream is ended; when it
-            raises, its stream is aborted with code 1, and no other.
+            client opens, in a task of its own: a :class:`WebTransportStream`, or a
+            :class:`WebTransportReceiveStream` where the client only writes. When it returns, its
+            stream is ended; when it raises, its stream is aborted with code 1, and no other.
         request_handler: Called with each ordinary HTTP request (``GET``, ``POST``, ...) as an
             :class:`~pywebtransport.server.HttpRequest`, in a task of its own. None: 404. Routes and
             middleware are for sessions.
