@@ -58,6 +58,9 @@ class AsgiServer(ServerApp):
         self._refusals = SparseLog(logger)
         self._router.set_default_handler(handler=self._serve_asgi)
 
+    def _contents(self) -> str:
+        return f"the application {getattr(self.app, '__name__', type(self.app).__name__)}"
+
     async def startup(self) -> None:
         """As of ServerApp; then the application starts.
 

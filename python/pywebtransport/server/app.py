@@ -130,6 +130,9 @@ class ServerApp:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._router)} routes on {self._server!r}>"
 
+    def _contents(self) -> str:
+        return f"{len(self._router)} routes"
+
     # What it is made of.
 
     @first_by_position
@@ -231,7 +234,7 @@ class ServerApp:
         async def main() -> None:
             async with self:
                 await self._server.listen(host=host, port=port)
-                logger.info("serving %d routes; Ctrl-C or SIGTERM ends it", len(self._router))
+                logger.info("serving %s; Ctrl-C or SIGTERM ends it", self._contents())
                 await self._until_closed()
 
         with default_logging():
