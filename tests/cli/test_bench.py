@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from pywebtransport import ServerApp, ServerConfig
-from pywebtransport.cli.measure.answer import PROTOCOL, answering_app
+from pywebtransport.cli.measure import PROTOCOL
+from pywebtransport.cli.measure.answer import answering_app
 from pywebtransport.cli.measure.plot import picture
 from pywebtransport.cli.measure.workloads import WORKLOADS, Bench, Figures, measure, suitable
 from pywebtransport.cli.visitor import Visitor

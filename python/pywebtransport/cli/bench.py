@@ -13,7 +13,6 @@ import click
 
 from pywebtransport._engine.select import get_engine
 from pywebtransport._words import address_text, redacted
-from pywebtransport.cli.measure.answer import answering_app
 from pywebtransport.cli.measure.plot import milliseconds, picture
 from pywebtransport.cli.measure.workloads import WORKLOADS, Bench, Figures, measure, suitable
 from pywebtransport.cli.output import fail, json_option, note, print_json
@@ -183,6 +182,8 @@ async def answer(
     host: str, port: int, certfile: str | None, keyfile: str | None, engine: str | None
 ) -> None:
     """Be the server, until Ctrl-C; without a certificate with one for today."""
+    from pywebtransport.cli.measure.answer import answering_app
+
     if bool(certfile) != bool(keyfile):
         fail("--certfile and --keyfile go together")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,32 +1,21 @@
-"""The server that the workloads talk to, and what they say to it.
-
-A client offers the application protocol :data:`PROTOCOL`. A server that chooses it answers each
-bidirectional stream so: the first :data:`HEAD` bytes are a number, big-endian; the rest is read to
-its end; then so many bytes are sent, and the end. Datagrams it sends back as they are.
-
-A server that does not choose it is taken for one that echoes streams and datagrams.
-"""
+"""A server that can do every workload."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 
+from pywebtransport.cli.measure import HEAD, PROTOCOL
 from pywebtransport.config import ServerConfig
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.server import ServerApp
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportStream
 
-__all__ = ["HEAD", "PROTOCOL", "answering_app"]
+__all__ = ["answering_app"]
 
-PROTOCOL = "pywebtransport-bench"
-HEAD = 8
 CHUNK = 256 * 1024
 ANY_PATH = "/.*"
-
-logger = logging.getLogger(__name__)
 
 
 def answering_app(config: ServerConfig) -> ServerApp:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pywebtransport.cli.measure.answer import HEAD, PROTOCOL
+from pywebtransport.cli.measure import HEAD, PROTOCOL
 from pywebtransport.cli.progress import Progress
 from pywebtransport.cli.visitor import Visitor, open_session
 from pywebtransport.client import WebTransportClient
