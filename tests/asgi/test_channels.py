@@ -1,4 +1,7 @@
-"""channels-webtransport 0.0.1 of PyPI runs on this package in place of the one it was made for."""
+"""channels-webtransport 0.0.1 of PyPI on this package in place of the one it was made for.
+
+Once with its own server, and once its consumer with pywebtransport.asgi.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,16 @@ from tests.support.certificate import Certificate
 from tests.support.laboratory import free_port
 
 
-@pytest.fixture
+@pytest.fixture(params=["runwebtransport", "asgi"])
 async def project(
-    engine: str, certificate: Certificate
+    request: pytest.FixtureRequest, engine: str, certificate: Certificate
 ) -> AsyncIterator[tuple[str, asyncio.StreamReader]]:
-    """`manage.py runwebtransport` of a Django project: its URL, and what it prints."""
+    """The server of a Django project: its URL, and what it prints."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         BUILT / "channels-webtransport-0.0.1/bin/python",
         PROGRAMS / "channels_server.py",
-        "runwebtransport",
+        request.param,
         *("--port", str(port)),
         *("--certificate", certificate.certfile, "--private-key", certificate.keyfile),
         env=os.environ | {"PYTHONPATH": str(ROOT / "python"), "ENGINE": engine},
@@ -47,6 +50,13 @@ async def project(
     assert process.returncode == 0
 
 
+async def line(printed: asyncio.StreamReader) -> str:
+    """The next that the consumer prints; the log of the server stands between."""
+    while not (text := (await within(printed.readline())).decode().strip()).startswith("left "):
+        assert text, "the server ended"
+    return text
+
+
 async def test_a_consumer_serves(
     project: tuple[str, asyncio.StreamReader], engine: str, certificate: Certificate
 ) -> None:
@@ -60,7 +70,7 @@ async def test_a_consumer_serves(
     async with WebTransportClient(config=config) as client:
         with pytest.raises(WebTransportError, match="401"):
             await client.connect(f"{url}/wt/a/?refuse")
-        assert await within(printed.readline()) == b"left 0 rejected with status 401\n"
+        assert await line(printed) == "left 0 rejected with status 401"
         session = await client.connect(f"{url}/wt/a/")
         assert session.wt_protocol == "chat-1"
         datagrams = await session.create_datagram_transport()
@@ -103,8 +113,8 @@ async def test_a_consumer_serves(
         await datagrams.send(b"close")
         await within(session.wait_closed())
         assert (session.close_code, session.close_reason) == (12, "asked to")
-        assert await within(printed.readline()) == b"left 12 asked to\n"
+        assert await line(printed) == "left 12 asked to"
 
         session = await client.connect(f"{url}/wt/b/")
         await session.close(code=13, reason="bye")
-        assert await within(printed.readline()) == b"left 13 bye\n"
+        assert await line(printed) == "left 13 bye"

@@ -1,6 +1,7 @@
 """A Django project with a consumer of channels-webtransport; `manage.py` of it, too.
 
-`channels_server.py runwebtransport --port ...` serves it as its README says.
+`channels_server.py runwebtransport --port ...` serves it as its README says, and
+`channels_server.py asgi --port ...` with pywebtransport.asgi.
 """
 
 from __future__ import annotations
@@ -78,6 +79,17 @@ application = ProtocolTypeRouter(
 )
 
 
+def serve(port: int, certfile: str, keyfile: str) -> None:
+    from pywebtransport import ServerConfig
+    from pywebtransport.asgi import run
+
+    options = settings.WEBTRANSPORT["OPTIONS"]
+    config = ServerConfig(
+        bind_host="127.0.0.1", bind_port=port, certfile=certfile, keyfile=keyfile, **options
+    )
+    run(application, config=config)
+
+
 if __name__ == "__main__":
     import pywebtransport
 
@@ -86,6 +98,10 @@ if __name__ == "__main__":
     logging.getLogger("pywebtransport.server").setLevel(logging.INFO)
     sys.modules["channels_server"] = sys.modules[__name__]
     settings.WEBTRANSPORT["APPLICATION"] = application
+    if sys.argv[1] == "asgi":
+        given = dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
+        serve(int(given["--port"]), given["--certificate"], given["--private-key"])
+        sys.exit(0)
     try:
         execute_from_command_line(sys.argv)
     except (KeyboardInterrupt, asyncio.CancelledError):
