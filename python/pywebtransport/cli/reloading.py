@@ -101,7 +101,12 @@ class Reloader:
         self._server = get_context("spawn").Process(
             target=serve_once, args=(self._serve, self._options)
         )
-        self._server.start()
+        # Ctrl-C goes to every process of the terminal's group; this one tells the server.
+        mine = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._server.start()
+        finally:
+            signal.signal(signal.SIGINT, mine)
         self._options = replace(self._options, is_first=False)
 
     def _restart(self, changed: list[str]) -> None:
@@ -117,7 +122,6 @@ class Reloader:
 
 def serve_once(serve: Serve, options: Options) -> None:
     """In the process of the server."""
-    # Ctrl-C goes to every process of the terminal's group, and would come twice.
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     threading.Thread(target=end_with_parent, daemon=True).start()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from pywebtransport._certificates import check_pair
 from pywebtransport.cli.applications import find_application
 from pywebtransport.cli.logs import LEVELS, configure_logging
 from pywebtransport.cli.options import Options
@@ -107,8 +108,10 @@ def serve(options: Options) -> int:
         from pywebtransport.cli.development import DevelopmentServer
 
         settings |= DevelopmentServer(app, announces=options.is_first).settings()
-    app.server._config = config = app.server.config.update(**settings)
+    app.server._set(**settings)
+    config = app.server.config
     if not config.certfile:
         fail("no certificate: name one with --certfile and --keyfile, or try --dev")
+    check_pair(certfile=config.certfile, keyfile=config.keyfile)
     app.run(workers=options.workers)
     return INTERRUPTED if app._ended_by == signal.SIGINT else 0

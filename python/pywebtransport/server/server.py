@@ -147,6 +147,11 @@ class WebTransportServer(EventEmitter):
             await self._session_manager.shutdown()
             await self._connection_manager.shutdown()
 
+    def _set(self, **fields: Any) -> None:
+        """Where and with what it listens next, and whose pages it lets in."""
+        self._config = self._config.update(**fields)
+        self._origins = Origins(self._config.allowed_origins)
+
     @property
     def config(self) -> ServerConfig:
         """As given, or the defaults."""

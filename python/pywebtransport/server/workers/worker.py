@@ -96,9 +96,11 @@ def serve_as_worker(app: Servable, channel: Channel) -> signal.Signals | None:
         except Exception as error:
             if is_ready:
                 raise
-            channel.send(failed=str(error) or type(error).__name__)
             is_ours = isinstance(error, WebTransportError)
-            logger.error("cannot start: %s", error, exc_info=None if is_ours else error)
+            text = error.message if isinstance(error, WebTransportError) else str(error)
+            why = text or type(error).__name__
+            channel.send(failed=why)
+            logger.error("cannot start: %s", why, exc_info=None if is_ours else error)
             sys.exit(1)
 
 
