@@ -48,7 +48,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".cache/peers"
 PORTS = ("4433", "4434", "4435", "8000", "8001")
 SOCKETS = [Path("/proc/net", name) for name in ("udp", "udp6", "tcp", "tcp6")]
-PATIENCE = 20.0
+PATIENCE = 40.0
 BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n`]+)\n(?P<body>.*?)^ *```$|^<!-- python\n(?P<hidden>.*?)^-->$",
     re.DOTALL | re.MULTILINE,

@@ -124,6 +124,7 @@ async def website() -> AsyncIterator[str]:
         yield f"http://localhost:{server.sockets[0].getsockname()[1]}/"
 
 
+@pytest.mark.timeout(180)
 async def test_chromium_says_what_the_table_says(tmp_path: Path) -> None:
     for folder in ("good", "other", "rsa"):
         (tmp_path / folder).mkdir()
