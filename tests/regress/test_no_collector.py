@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from pywebtransport import ClientError, WebTransportSession
+from pywebtransport.connection import WebTransportConnection
 from pywebtransport.exceptions import MiddlewareRejected
 from tests.behaviour.conftest import MakeSite
 from tests.behaviour.site import Site, within
@@ -150,4 +151,36 @@ async def test_refused_connects_leave_nothing(site: MakeSite) -> None:
     before = census()
     for _ in range(count):
         await refused()
+    assert await growth(before, at_least=count // 2) == {}
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_connect_cancelled_when_its_answer_came_leaves_nothing(
+    site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session is ready, and whoever waited for it is cancelled before being told."""
+    here = await site()
+    connects: list[asyncio.Task[WebTransportSession]] = []
+    ready = WebTransportConnection._session_ready
+
+    def cancel(self: WebTransportConnection, session: WebTransportSession) -> None:
+        ready(self, session)
+        if self.is_client:
+            connects.pop().cancel()
+
+    monkeypatch.setattr(WebTransportConnection, "_session_ready", cancel)
+    count = 10
+
+    async def cancelled() -> None:
+        connects.append(asyncio.create_task(here.client.connect(url=here.url)))
+        await asyncio.wait(connects[:])
+
+    for _ in range(2):
+        await cancelled()
+    await asyncio.sleep(0.1)
+    before = census()
+    for _ in range(count):
+        await cancelled()
+    while not here.sessions.empty():
+        here.sessions.get_nowait()
     assert await growth(before, at_least=count // 2) == {}

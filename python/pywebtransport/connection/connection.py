@@ -329,6 +329,8 @@ class WebTransportConnection(ConnectionFacts):
             code: An HTTP/3 code; 0 becomes H3_NO_ERROR.
             reason: Text for the peer.
         """
+        # Whoever closes has no use for a session.
+        self._established = None
         await self._close_within(self._config.close_timeout, code, reason)
 
 
