@@ -29,10 +29,12 @@ export class Datagrams {
   async #send(writer, signal) {
     let due = performance.now();
     while (!signal.aborted) {
+      // Timers are coarse: what is due by now goes out together. But no backlog, and nothing waits
+      // in the page, or it would measure its own queue.
       const now = performance.now();
-      // Timers are coarse: what is due by now goes out together, but no backlog.
       if (now - due > 250) due = now;
       for (; due <= now; due += 1000 / this.rate) {
+        await writer.ready;
         const datagram = new DataView(new ArrayBuffer(SIZE));
         datagram.setUint8(0, this.drop);
         datagram.setUint32(1, ++this.#number);

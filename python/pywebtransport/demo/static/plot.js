@@ -119,6 +119,7 @@ class Plot {
     if (value === undefined) return;
     const x = Math.round(this.#pointer) + 0.5;
     context.strokeStyle = ink;
+    context.lineWidth = 1;
     context.globalAlpha = 0.5;
     context.beginPath();
     context.moveTo(x, 8);

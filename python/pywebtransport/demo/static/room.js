@@ -43,6 +43,7 @@ export class Room {
       hue: Math.floor(Math.random() * HUES),
     };
     this.#person(this.me);
+    this.#note(`You are ${this.me.name}. Open this page once more, or send its address to somebody.`);
     name.value = this.me.name;
     name.addEventListener("change", () => this.#rename(name));
     form.addEventListener("submit", (event) => {
