@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
+from pywebtransport._link.link import Link
 from pywebtransport.exceptions import RequestError
 from pywebtransport.server import HttpRequest
 from tests.support import raw_http3 as h3
@@ -173,6 +175,24 @@ async def test_content_length_is_kept(
     head = h3.headers_frame([*POST, ("content-length", length)])
     await talk.refuses(talk.bidi(head + b"".join(map(data, frames)), fin=True), MESSAGE)
     assert await echo.error() == MESSAGE
+
+
+async def test_a_reader_hears_of_a_fault_and_not_of_an_end(
+    talk: Talk, echo: Echo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it reads before it has been told."""
+    reads: list[bytes | None] = []
+    tell = Link.request_received
+
+    def received(link: Link, stream_id: int, *head: Any) -> None:
+        tell(link, stream_id, *head)
+        reads.append(link.engine.stream_read(stream_id, 10))
+
+    monkeypatch.setattr(Link, "request_received", received)
+    head = h3.headers_frame([*POST, ("content-length", "3")])
+    await talk.refuses(talk.bidi(head + data(b"ab") + data(b"cd"), fin=True), MESSAGE)
+    assert await echo.error() == MESSAGE
+    assert reads == [None]
 
 
 async def test_more_than_content_length_is_known_by_the_frame(talk: Talk, echo: Echo) -> None:

@@ -8,7 +8,7 @@ use pywt_core::{StreamId, StreamKind};
 use pywt_quic::{ReadState, WriteState};
 
 use crate::connection::Connection;
-use crate::stream::Owner;
+use crate::stream::{Owner, Stream};
 use crate::Notification;
 
 impl Connection {
@@ -56,8 +56,13 @@ impl Connection {
                 StreamKind::Request => Owner::Request,
                 StreamKind::Session(session) => Owner::Session(session),
                 StreamKind::Unknown => {
-                    // Refused: reset and stop are among the actions.
-                    self.streams.remove(&id);
+                    // Refused: reset and stop are among the actions. The application may have got a
+                    // request that broke a rule further on, and has to hear of that first.
+                    self.take_events();
+                    let is_told_of = |stream: &mut Stream| stream.owner == Owner::Request;
+                    if !self.streams.get_mut(&id).is_some_and(is_told_of) {
+                        self.streams.remove(&id);
+                    }
                     return;
                 }
             };
