@@ -194,8 +194,11 @@ async def start(*arguments: str) -> asyncio.subprocess.Process:
     )
 
 
-async def test_server_and_client_as_commands(tmp_path: Path) -> None:
+async def test_server_and_client_as_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server prints the command that measures it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     server = await start("--serve", "--host", "127.0.0.1", "--port", "0")
     assert server.stdout is not None
     try:

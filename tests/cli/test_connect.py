@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import pty
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -149,6 +150,18 @@ async def test_every_kind_of_trust_and_what_is_sent_along(server: Server) -> Non
         assert server.headers["authorization"] == "Bearer a:b"
         assert server.headers["origin"] == server.url
         assert "chat.v1" in server.headers["wt-available-protocols"]
+
+
+async def test_the_certificate_of_serve_dev(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    code, _, errors = await run(f"{server.url}/echo", "--dev")
+    assert code == 1
+    assert "`pywebtransport serve --dev` makes it" in errors
+    (tmp_path / "pywebtransport").mkdir()
+    shutil.copy(server.certificate.certfile, tmp_path / "pywebtransport/localhost.crt")
+    assert await run(f"{server.url}/echo", "--dev", data=b"x") == (0, b"x", "")
 
 
 async def test_files_up_and_down(server: Server, tmp_path: Path) -> None:

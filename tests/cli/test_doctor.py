@@ -453,7 +453,10 @@ async def test_the_command_says_it_in_lines_and_in_json(certificate: Certificate
         (["https://example.org/", "--hash", "abc"], "64 hexadecimal digits"),
         (["https://example.org/", "--header", "x"], "write name:value"),
         (["https://example.org/", "--ca", "nothing.pem"], "does not exist"),
-        (["https://example.org/", "--insecure", "--hash", "00" * 32], "leave out --ca"),
+        (
+            ["https://example.org/", "--insecure", "--hash", "00" * 32],
+            "leave out --ca, --hash and --dev",
+        ),
     ],
 )
 def test_asked_wrongly(wrong: list[str], words: str) -> None:

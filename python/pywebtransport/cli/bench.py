@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import platform
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from pywebtransport.cli.progress import size_text
 from pywebtransport.cli.visitor import Visitor, visitor_options
 from pywebtransport.config import ServerConfig
 from pywebtransport.constants import DEFAULT_DEV_PORT
-from pywebtransport.utils import certificate_hash, generate_self_signed_cert
+from pywebtransport.utils import certificate_hash
 from pywebtransport.version import __version__
 
 __all__ = ["command"]
@@ -98,8 +97,8 @@ def command(
     Examples:
       pywebtransport bench --serve --port 4433
       pywebtransport bench https://server.example:4433/ --hash 5f3c...e1
-      pywebtransport bench https://localhost:4433/ --insecure --plot out.svg
-      pywebtransport bench https://localhost:4433/echo --workload requests --seconds 10 --json
+      pywebtransport bench https://localhost:4433/ --dev --plot out.svg
+      pywebtransport bench https://localhost:4433/echo --dev --workload requests --seconds 10 --json
     """
     if serve == (visitor is not None):
         raise click.UsageError("give a URL, or --serve")
@@ -181,31 +180,30 @@ def document(bench: Bench, found: list[Figures]) -> dict[str, Any]:
 async def answer(
     host: str, port: int, certfile: str | None, keyfile: str | None, engine: str | None
 ) -> None:
-    """Be the server, until Ctrl-C; without a certificate with one for today."""
+    """Be the server, until Ctrl-C; without a certificate with the one of ``serve --dev``."""
+    from pywebtransport.cli.development import DevelopmentCertificate
     from pywebtransport.cli.measure.answer import answering_app
 
     if bool(certfile) != bool(keyfile):
         fail("--certfile and --keyfile go together")
-    with tempfile.TemporaryDirectory() as folder:
-        if not certfile or not keyfile:
-            certfile, keyfile = generate_self_signed_cert(
-                hostname="localhost", output_dir=folder, days_valid=1, browser_compatible=True
-            )
-        config = ServerConfig(
-            bind_host=host,
-            bind_port=port,
-            certfile=certfile,
-            keyfile=keyfile,
-            engine=engine,
-            graceful_timeout=0,
-            access_log=False,
-        )
-        app = answering_app(config)
-        async with app:
-            await app.server.listen()
-            address = app.server.local_address
-            assert address is not None
-            click.echo(f"listening on UDP {address_text(address)}; Ctrl-C ends it. Measure it by")
-            url = f"https://localhost:{address[1]}/"
-            click.echo(f"  pywebtransport bench {url} --hash {certificate_hash(path=certfile)}")
-            await app.server.serve_forever()
+    if not certfile or not keyfile:
+        own = DevelopmentCertificate.obtain()
+        certfile, keyfile = own.certfile, own.keyfile
+    config = ServerConfig(
+        bind_host=host,
+        bind_port=port,
+        certfile=certfile,
+        keyfile=keyfile,
+        engine=engine,
+        graceful_timeout=0,
+        access_log=False,
+    )
+    app = answering_app(config)
+    async with app:
+        await app.server.listen()
+        address = app.server.local_address
+        assert address is not None
+        click.echo(f"listening on UDP {address_text(address)}; Ctrl-C ends it. Measure it by")
+        url = f"https://localhost:{address[1]}/"
+        click.echo(f"  pywebtransport bench {url} --hash {certificate_hash(path=certfile)}")
+        await app.server.serve_forever()

@@ -78,7 +78,7 @@ def command(
 
     \b
     Examples:
-      pywebtransport connect https://localhost:4433/echo --hash 5f3c...e1
+      pywebtransport connect https://localhost:4433/echo --dev
       echo hello | pywebtransport connect https://example.org/echo
       pywebtransport connect https://example.org/files --send up.bin --receive down.bin
       pywebtransport connect https://example.org/game --datagram --header 'authorization: Bearer x'

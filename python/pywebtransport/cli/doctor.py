@@ -65,7 +65,7 @@ def command(
     \b
     Examples:
       pywebtransport doctor https://example.org/chat
-      pywebtransport doctor https://localhost:4433/ --hash 5f3c...e1
+      pywebtransport doctor https://localhost:4433/ --dev
       pywebtransport doctor https://example.org/chat --origin https://www.example.org
       pywebtransport doctor https://example.org/ --json | jq .cause
       pywebtransport doctor --serve --certfile server.crt --keyfile server.key --port 443

@@ -76,7 +76,7 @@ async def open_session(client: WebTransportClient, visitor: Visitor) -> WebTrans
     except ClientError as error:
         remedy = f"`pywebtransport doctor {visitor.url}` looks for the cause"
         if isinstance(error, ConnectCertificateError):
-            remedy = f"trust it by --hash, --ca or --insecure; {remedy}"
+            remedy = f"trust it by --dev, --hash, --ca or --insecure; {remedy}"
         fail(f"{error.message}\n{remedy}")
 
 
@@ -113,14 +113,17 @@ def _with_options(command: F) -> F:
         protocol: tuple[str, ...],
         ca: str | None,
         hashes: tuple[str, ...],
+        dev: bool,
         insecure: bool,
         certfile: str | None,
         keyfile: str | None,
         timeout: float,
         **others: Any,
     ) -> Any:
-        if insecure and (ca or hashes):
-            raise click.UsageError("--insecure trusts everybody: leave out --ca and --hash")
+        if insecure and (ca or hashes or dev):
+            raise click.UsageError("--insecure trusts everybody: leave out --ca, --hash and --dev")
+        if dev:
+            hashes = (*hashes, _development_hash())
         visitor = None
         if url is not None:
             headers = dict(header)
@@ -153,6 +156,9 @@ def _with_options(command: F) -> F:
             "--ca",
             type=click.Path(exists=True, dir_okay=False),
             help="Trust what the authorities in this PEM file vouch for.",
+        ),
+        click.option(
+            "--dev", is_flag=True, help="Trust the certificate of `serve --dev` on this machine."
         ),
         click.option("--insecure", is_flag=True, help="Trust whoever answers. For tests."),
         click.option(
@@ -195,6 +201,16 @@ def _checked(url: str) -> str:
             hint = f"; did you mean https://{url}?"
         raise click.BadParameter(f"{error.message}{hint}", param_hint="URL") from error
     return url
+
+
+def _development_hash() -> str:
+    from pywebtransport.cli.development import HOSTNAME, state_directory
+    from pywebtransport.utils import certificate_hash
+
+    path = state_directory() / f"{HOSTNAME}.crt"
+    if not path.exists():
+        fail(f"there is no {path}: `pywebtransport serve --dev` makes it, on the server's machine")
+    return certificate_hash(path=str(path))
 
 
 def _each(convert: Callable[[str], Any]) -> Callable[..., tuple[Any, ...]]:

@@ -23,7 +23,7 @@ SOON = 0.1
 """Share of its lifetime that a certificate should have left."""
 CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 RENEW = "renew it, and let the server read the new file (a ServerApp: reload_certificate)"
-MAKE = "`pywebtransport cert` makes one that browsers take by its hash"
+MAKE = "`pywebtransport cert make` makes one that browsers take by its hash"
 
 
 def describe(certificate: x509.Certificate) -> dict[str, Any]:
