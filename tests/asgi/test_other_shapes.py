@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import sys
 from typing import Any
 
@@ -97,14 +98,21 @@ async def test_peregrines_endpoint(site: MakeSite, peregrine: Any) -> None:
     assert await within(left.get()) == (2, "gone")
 
 
-async def test_the_shape_of_aioquics_demo(site: MakeSite) -> None:
-    """`stream` and `data` alone; an application that never asks whether the session has ended."""
+async def test_the_shape_of_aioquics_demo(site: MakeSite, caplog: pytest.LogCaptureFixture) -> None:
+    """`stream` and `data` alone; an application that does not see that the session has ended."""
+    ended = asyncio.Event()
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         assert scope["type"] == "webtransport"
         assert scope["path"] == "/wt"
         assert (await receive())["type"] == "webtransport.connect"
         await send({"type": "webtransport.accept"})
+        try:
+            await echo(receive, send)
+        finally:
+            ended.set()
+
+    async def echo(receive: Any, send: Any) -> None:
         while True:
             message = await receive()
             if message["type"] == "webtransport.datagram.receive":
@@ -117,8 +125,6 @@ async def test_the_shape_of_aioquics_demo(site: MakeSite) -> None:
                         "type": "webtransport.stream.send",
                     }
                 )
-            elif message["type"] == "webtransport.disconnect":
-                return
 
     session = await (await site(app)).connect("/wt")
     stream = await session.create_bidirectional_stream()
@@ -127,6 +133,10 @@ async def test_the_shape_of_aioquics_demo(site: MakeSite) -> None:
     datagrams = await session.create_datagram_transport()
     await datagrams.send(b"ping")
     assert await within(datagrams.receive()) == b"ping"
+    with caplog.at_level(logging.WARNING):
+        await session.close()
+        await within(ended.wait())
+    assert not caplog.records
 
 
 async def test_the_shape_of_hypercorns_and_starlettes_pull_requests(site: MakeSite) -> None:

@@ -331,7 +331,8 @@ async def test_a_paused_stream_waits_and_others_do_not(site: MakeSite) -> None:
         "reason": "enough",
         "clean": True,
     }
-    assert await call.next("disconnect") == end
+    with pytest.raises(ClientDisconnected, match="no further message: the peer closed the session"):
+        await call.receive()
     call.over.set()
 
 
@@ -392,6 +393,21 @@ async def test_a_write_that_waits_learns_of_the_end(site: MakeSite) -> None:
     await within(session.accept_bidirectional_stream())
     await session.close(code=3)
     with pytest.raises(ClientDisconnected):
+        await within(writing)
+    call.over.set()
+
+
+async def test_a_write_that_waits_learns_of_a_loss(site: MakeSite) -> None:
+    app = Told()
+    await (await site(app)).connect()
+    call = await within(app.calls.get())
+    await call.say("stream.open")
+    number = (await call.next("stream.opened"))["stream"]
+    writing = asyncio.ensure_future(call.say("stream.send", stream=number, data=bytes(64 << 20)))
+    await asyncio.sleep(0)
+    session = call.scope["extensions"]["pywebtransport"]["session"]
+    session.connection._link.closed(CloseInfo(0, "idle timeout", "transport"))
+    with pytest.raises(ClientDisconnected, match="the connection was lost"):
         await within(writing)
     call.over.set()
 

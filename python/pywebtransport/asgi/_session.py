@@ -21,6 +21,7 @@ from pywebtransport.asgi.exceptions import ClientDisconnected, StreamEnded
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
 from pywebtransport.events import Event
 from pywebtransport.exceptions import (
+    ConnectionLostError,
     InvalidStateError,
     SessionError,
     StreamError,
@@ -42,6 +43,7 @@ SPEC_VERSION = "0.2"
 READ_SIZE = 1 << 16
 """Bytes of a stream that one message brings at most."""
 FORBIDDEN = 403
+ENDS_OF_A_SESSION = (SessionError, ConnectionLostError)
 
 AnyStream = WebTransportStream | WebTransportReceiveStream | WebTransportSendStream
 Kind = TypeVar("Kind", WebTransportSendStream, WebTransportReceiveStream)
@@ -99,6 +101,9 @@ class SessionMessages:
         self._datagrams: WebTransportDatagramTransport | None = None
         self._opening = asyncio.Lock()
         self._is_over = False
+        """The session has ended."""
+        self._is_told = False
+        """So has the application been told."""
         self.is_begun = False
         """The application has received or sent something."""
         session.on(event_type=EventType.STOP_SENDING_RECEIVED, handler=self._stopped)
@@ -117,7 +122,12 @@ class SessionMessages:
     # To the application.
 
     async def receive(self) -> Message:
-        """The next message; cancelled, it takes none."""
+        """The next message; cancelled, it takes none.
+
+        Raises:
+            ClientDisconnected: The last one, ``webtransport.disconnect``, has been given: one that
+                was given again and again would keep an application that ignores it busy for ever.
+        """
         self.is_begun = True
         link = self._session._initialized()
         link.budget -= 1
@@ -135,7 +145,12 @@ class SessionMessages:
             message = self._ready.popleft()()
             if message is not None:
                 return message
-        return self._disconnect() if self._is_over else None
+        if not self._is_over:
+            return None
+        if self._is_told:
+            raise ClientDisconnected(f"there is no further message: {self._session._end_text()}")
+        self._is_told = True
+        return self._disconnect()
 
     def _tell(self, message: Message) -> None:
         self._told.append(message)
@@ -263,6 +278,8 @@ class SessionMessages:
             ClientDisconnected: The session has ended.
             StreamEnded: The stream that it names has, or is none of this session.
             InvalidStateError: It does not fit the session's state.
+            DatagramError: A datagram is too large.
+            TimeoutError: The client gives no credit within ``config.write_timeout``.
             ValueError, TypeError: There is no such message, or a field of it cannot be.
         """
         kind = message["type"]
@@ -282,7 +299,7 @@ class SessionMessages:
             raise InvalidStateError(f"{kind} comes before webtransport.accept")
         try:
             await verb(message)
-        except SessionError as error:
+        except ENDS_OF_A_SESSION as error:
             raise ClientDisconnected(f"{kind} was not sent: {error.message}") from error
 
     async def _accept(self, message: Message) -> None:
@@ -331,9 +348,9 @@ class SessionMessages:
         stream = self._stream(message, WebTransportSendStream)
         try:
             await stream.write(message.get("data", b""), end_stream=_is_last(message))
+        except ENDS_OF_A_SESSION:
+            raise
         except StreamError as error:
-            if isinstance(error, SessionError):
-                raise
             raise StreamEnded(error.message) from error
         finally:
             self._forget_ended(stream)
