@@ -86,7 +86,7 @@ async def echo(session: WebTransportSession) -> bytes:
 async def hash_in(program: Program) -> str:
     """Of what `--dev` prints: the same in both forms."""
     first = (await program.line_with("SHA-256")).split()[1]
-    second = (await program.line_with("  ")).strip()
+    second = (await program.line_with(" (hex)")).split()[0]
     assert base64.b64decode(first).hex() == second
     return second
 
@@ -96,6 +96,8 @@ async def test_development(engine: str, folder: Path) -> None:
     async with Program(*arguments, folder=folder) as program:
         port = port_in(await program.line_with("listening on"))
         sha256 = await hash_in(program)
+        line = await program.line_with("pywebtransport connect")
+        assert line == f"pywebtransport connect https://localhost:{port}/echo --hash {sha256}"
         line = await program.line_with("new WebTransport(")
         assert f'"https://localhost:{port}/echo"' in line
         assert base64.b64encode(bytes.fromhex(sha256)).decode() in line

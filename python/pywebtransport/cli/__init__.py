@@ -6,8 +6,8 @@ worked, 1 it did not, 2 it was asked wrongly, 130 Ctrl-C.
 
 from __future__ import annotations
 
+import difflib
 import importlib
-import importlib.util
 import os
 import platform
 import sys
@@ -36,18 +36,20 @@ class Verbs(click.Group):
     """Loads a verb when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in VERBS if importlib.util.find_spec(f"{__name__}.{name}")]
+        return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
-            return None
+        if cmd_name not in VERBS:
+            close = difflib.get_close_matches(cmd_name, VERBS)
+            meant = f"; did you mean {' or '.join(close)}?" if close else ""
+            ctx.fail(f"There is no verb {cmd_name!r}{meant}")
         command = importlib.import_module(f"{__name__}.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
-            formatter.write_dl([(name, VERBS[name]) for name in self.list_commands(ctx)])
+            formatter.write_dl(list(VERBS.items()))
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any

@@ -150,6 +150,9 @@ class DevelopmentServer:
         click.echo()
         click.echo(f"  address      {click.style(url, bold=True)}")
         self._show(certificate)
+        click.echo(
+            f"\nFrom a shell:\n\npywebtransport connect {url} --hash {certificate.digest.hex()}"
+        )
         click.echo("\nIn the console of a page of https:// or http://localhost:\n")
         click.echo(page_line(url, certificate.digest) + "\n")
 
@@ -160,8 +163,8 @@ class DevelopmentServer:
 
     def _show(self, certificate: DevelopmentCertificate) -> None:
         click.echo(f"  certificate  {certificate.certfile}, until {certificate.expires:%Y-%m-%d}")
-        click.echo(f"  SHA-256      {base64.b64encode(certificate.digest).decode()}")
-        click.echo(f"               {certificate.digest.hex()}")
+        click.echo(f"  SHA-256      {base64.b64encode(certificate.digest).decode()} (base64)")
+        click.echo(f"               {certificate.digest.hex()} (hex)")
 
     async def _keep_fresh(self) -> None:
         while True:
