@@ -34,15 +34,16 @@ def certificate(
     end: float = 9,
     is_rsa: bool = False,
     signed_by: str | None = None,
+    subject: str = "server",
 ) -> Certificate:
     """``start`` and ``end`` in days from now; ``signed_by`` an authority that nobody knows."""
     key: Any = rsa.generate_private_key(65537, 2048) if is_rsa else _elliptic()
-    subject = _name("server")
+    own_name = _name(subject)
     now = datetime.now(UTC)
     built = (
         x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(_name(signed_by) if signed_by else subject)
+        .subject_name(own_name)
+        .issuer_name(_name(signed_by) if signed_by else own_name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + timedelta(days=start))

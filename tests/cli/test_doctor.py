@@ -444,6 +444,16 @@ async def test_the_command_says_it_in_lines_and_in_json(certificate: Certificate
     assert {"name", "outcome", "text", "cause", "remedy", "facts"} == set(told["checks"][0])
 
 
+async def test_a_certificate_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    shown = broken.certificate(tmp_path, subject="\x1b[2Jgone\nok  trust")
+    async with broken.site(shown) as url:
+        code, lines, _ = await run(f"{url}/ok", "--hash", shown.sha256)
+    assert code == 0
+    assert "\x1b" not in lines
+    assert "\\x1b[2Jgone" in lines
+    assert "\nok  trust" not in lines
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import click
 
+from pywebtransport._words import peer_text
 from pywebtransport.cli.diagnosis.report import Check, Outcome, Report
 from pywebtransport.cli.output import json_option, print_json
 from pywebtransport.cli.visitor import Visitor, visitor_options
@@ -24,6 +25,8 @@ COLOURS = {
 ENOUGH_SECONDS = 15.0
 ANSWER_SECONDS = 5.0
 """How long the server has to answer a request."""
+LONGEST = 2000
+"""Characters of a line."""
 OUTCOME_WIDTH = 9
 NAME_WIDTH = 15
 
@@ -97,9 +100,14 @@ def command(
 def print_check(check: Check) -> None:
     """One line, and what to do below it."""
     outcome = click.style(f"{check.outcome:<{OUTCOME_WIDTH}}", fg=COLOURS[check.outcome])
-    click.echo(f"{outcome}{check.name:<{NAME_WIDTH}}{check.text}")
+    click.echo(f"{outcome}{check.name:<{NAME_WIDTH}}{harmless(check.text)}")
     if check.remedy:
-        click.echo(f"{'':{OUTCOME_WIDTH + NAME_WIDTH}}-> {check.remedy}")
+        click.echo(f"{'':{OUTCOME_WIDTH + NAME_WIDTH}}-> {harmless(check.remedy)}")
+
+
+def harmless(text: str) -> str:
+    """Words of the server, of its certificate too, that cannot steer a terminal."""
+    return peer_text(text, limit=LONGEST, is_quoted=False)
 
 
 def print_summary(report: Report) -> None:
@@ -116,4 +124,4 @@ def print_summary(report: Report) -> None:
     ]
     click.echo(f"{' and '.join(counts)}.", nl=not failures)
     if failures:
-        click.secho(f" The cause: {failures[0].text}", fg="red")
+        click.secho(f" The cause: {harmless(failures[0].text)}", fg="red")
