@@ -276,6 +276,25 @@ async def test_starlette_stops_streaming_to_a_client_that_left(
     assert not caplog.records
 
 
+async def test_starlette_asks_whether_the_client_is_there(site: MakeSite) -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def poll(request: Request) -> PlainTextResponse:
+        await request.body()
+        while not await request.is_disconnected():
+            asked.set()
+            await asyncio.sleep(0.01)
+        gone.set()
+        return PlainTextResponse("nobody hears this")
+
+    app = Starlette(routes=[Route("/", poll)])
+    async with connected((await site(app)).port) as client:
+        answer = client.request("GET", "/")
+        await within(asked.wait())
+        client.give_up(answer)
+        await within(gone.wait())
+
+
 async def test_trailers_and_early_hints(site: MakeSite) -> None:
     @requests_only
     async def app(scope: Scope, receive: Any, send: Any) -> None:
