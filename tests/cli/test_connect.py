@@ -259,7 +259,12 @@ async def test_a_reader_that_goes_away(server: Server) -> None:
         assert await process.wait() == 1
 
 
-async def test_control_c_closes_the_session(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+async def test_a_signal_closes_the_session(
+    server: Server, kind: signal.Signals, expected: int
+) -> None:
     while not server.ends.empty():
         server.ends.get_nowait()
     process = await start(f"{server.url}/echo", *server.trust)
@@ -267,8 +272,8 @@ async def test_control_c_closes_the_session(server: Server) -> None:
     process.stdin.write(b"here")
     async with asyncio.timeout(PATIENCE):
         assert await process.stdout.readexactly(4) == b"here"
-        process.send_signal(signal.SIGINT)
-        assert await process.wait() == 130
+        process.send_signal(kind)
+        assert await process.wait() == expected
         assert await server.ends.get() == (0, "remote")
         assert process.stderr is not None
         assert b"Traceback" not in await process.stderr.read()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 
 import click
 
@@ -25,6 +27,8 @@ __all__ = ["command"]
 
 STANDARD = "-"
 """Names standard output."""
+TERMINATED = 143
+"""128 and the number of SIGTERM, as shells count."""
 PATIENCE = 2.0
 """Seconds of silence that end a conversation without a stream that could."""
 
@@ -75,6 +79,7 @@ def command(
     \b
     Exit code 0: it ended well. 1: no connection, it was lost, the stream was reset, or
     the server closed the session with another code than 0. 2: asked wrongly. 130: Ctrl-C.
+    143: SIGTERM.
 
     \b
     Examples:
@@ -93,13 +98,23 @@ def command(
     )
     if wait is None and mode is not Mode.LISTEN:
         wait = PATIENCE
-    return asyncio.run(talk(visitor, mode, send, receive, wait))
+    try:
+        return asyncio.run(talk(visitor, mode, send, receive, wait))
+    except asyncio.CancelledError:
+        return TERMINATED
 
 
 async def talk(
     visitor: Visitor, mode: Mode, send: str | None, receive: str | None, patience: float | None
 ) -> int:
-    """One session, from its beginning to its end; the exit code."""
+    """One session, from its beginning to its end; the exit code.
+
+    SIGTERM cancels it, as Ctrl-C does: the session is closed.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    with contextlib.suppress(NotImplementedError):  # Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with WebTransportClient(
         config=visitor.config(read_timeout=None, write_timeout=None)
     ) as client:
