@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -117,6 +118,26 @@ async def test_a_handler_of_sessions_is_mounted(
     session = await there.connect("/echo/a?token=bad")
     await within(session.wait_closed())
     assert session.close_code == 401
+
+
+async def test_a_client_that_leaves_a_mounted_handler_is_no_failure(
+    site: MakeSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = asyncio.Event()
+
+    async def wait(session: WebTransportSession) -> None:
+        try:
+            await session.accept_bidirectional_stream()
+        finally:
+            ended.set()
+
+    app = FastAPI()
+    app.mount("/wait", as_asgi(wait))
+    session = await (await site(app)).connect("/wait")
+    with caplog.at_level(logging.WARNING):
+        await session.close()
+        await within(ended.wait())
+    assert not caplog.records
 
 
 async def test_a_handler_of_sessions_on_another_server_says_so() -> None:

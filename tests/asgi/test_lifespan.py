@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from pywebtransport import ServerConfig
 from pywebtransport.asgi import AsgiServer
 from pywebtransport.exceptions import ServerError
+from pywebtransport.server import app as server_app
 from tests.asgi.conftest import MakeSite, within
 from tests.support.certificate import Certificate
 
@@ -107,6 +109,29 @@ async def test_what_goes_wrong_at_the_end_is_logged(
             pass
     assert [record.getMessage() for record in caplog.records] == [
         "the application failed to end: still busy"
+    ]
+
+
+async def test_an_application_that_does_not_end_is_cancelled(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server_app, "SHUTDOWN_HANDLER_TIMEOUT", 0.1)
+    cancelled = asyncio.Event()
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    with caplog.at_level(logging.ERROR):
+        async with asyncio.timeout(5), AsgiServer(app, config=config(certificate)):
+            pass
+    await within(cancelled.wait())
+    assert [record.getMessage() for record in caplog.records] == [
+        "the application has not ended in time and is cancelled"
     ]
 
 

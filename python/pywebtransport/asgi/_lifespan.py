@@ -15,6 +15,8 @@ __all__ = ["Lifespan", "LifespanMode"]
 logger = logging.getLogger("pywebtransport.server")
 
 LIFESPAN_SPEC_VERSION = "2.0"
+FAREWELL = 1.0
+"""Seconds that an application has to return that could not start."""
 LifespanMode = Literal["auto", "on", "off"]
 
 
@@ -63,20 +65,30 @@ class Lifespan:
             if error is not None:
                 logger.info("the application takes no lifespan: %r", error)
         elif answer["type"] == "lifespan.startup.failed":
-            await asyncio.wait((self._task,))
+            await asyncio.wait((self._task,), timeout=FAREWELL)
+            self._task.cancel()
             raise ServerError(
                 f"the application failed to start: {answer.get('message') or 'it gave no reason'}"
             )
 
     async def shutdown(self) -> None:
-        """Return when the application has ended. What goes wrong is logged."""
+        """Return when the application has ended; what goes wrong is logged.
+
+        Cancelled, it cancels the application.
+        """
         task = self._task
         if task is None or task.done():
             return
-        answer = await self._ask("shutdown")
-        if answer is not None and answer["type"] == "lifespan.shutdown.failed":
-            logger.error("the application failed to end: %s", answer.get("message") or "no reason")
-        await asyncio.wait((task,))
+        try:
+            answer = await self._ask("shutdown")
+            if answer is not None and answer["type"] == "lifespan.shutdown.failed":
+                reason = answer.get("message") or "it gave no reason"
+                logger.error("the application failed to end: %s", reason)
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            logger.error("the application has not ended in time and is cancelled")
+            task.cancel()
+            raise
         if not task.cancelled() and task.exception() is not None:
             logger.error("the application failed in its lifespan", exc_info=task.exception())
 

@@ -13,10 +13,9 @@ from pywebtransport.asgi._lifespan import Lifespan, LifespanMode
 from pywebtransport.asgi._mounts import mounted, refusal
 from pywebtransport.asgi._session import SessionMessages, session_scope
 from pywebtransport.asgi._types import App
-from pywebtransport.asgi.exceptions import ClientDisconnected
 from pywebtransport.config import ServerConfig
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.server.app import INTERNAL_SERVER_ERROR, NOT_FOUND, ServerApp
+from pywebtransport.server.app import INTERNAL_SERVER_ERROR, NOT_FOUND, ServerApp, is_ours
 from pywebtransport.server.request import HttpRequest
 from pywebtransport.server.router import SessionHandler
 from pywebtransport.session.session import WebTransportSession
@@ -71,11 +70,11 @@ class AsgiServer(ServerApp):
         await self._lifespan.startup()
 
     async def shutdown(self) -> None:
-        """As of ServerApp; then the application ends."""
+        """As of ServerApp; then the application ends, which takes no longer than a handler may."""
         try:
             await super().shutdown()
         finally:
-            await self._lifespan.shutdown()
+            await self._call_in_time(self._lifespan.shutdown)
 
     def _welcome(self, session: WebTransportSession, handler: SessionHandler) -> None:
         # The application answers by itself.
@@ -99,7 +98,7 @@ class AsgiServer(ServerApp):
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            if session.is_closed and isinstance(error, ClientDisconnected):
+            if session.is_closed and is_ours(error):
                 logger.debug("session %s: the application: %s", session_id, error)
             elif session.state is SessionState.CONNECTING:
                 # One that takes no sessions is asked for them as often as clients like.

@@ -386,7 +386,7 @@ class ServerApp:
             logger.warning("handler of %s gave up: %s", peer_path(session.path), error)
         except Exception as error:
             code = ErrorCodes.INTERNAL_ERROR
-            if session.is_closed and _is_ours(error):
+            if session.is_closed and is_ours(error):
                 logger.debug(
                     "handler of %s ended with its session: %r", peer_path(session.path), error
                 )
@@ -439,8 +439,8 @@ async def _call(handler: Callable[[], Any]) -> None:
         await result
 
 
-def _is_ours(error: BaseException) -> bool:
+def is_ours(error: BaseException) -> bool:
     """Whether the library raised it, alone or in a group: a peer that left is no failure."""
     if isinstance(error, BaseExceptionGroup):
-        return all(_is_ours(member) for member in error.exceptions)
+        return all(is_ours(member) for member in error.exceptions)
     return isinstance(error, WebTransportError)
