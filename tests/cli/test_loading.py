@@ -20,11 +20,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "plain_server.py").write_text("app = 5\n")
     (tmp_path / "needs_more.py").write_text("x = 1\nimport nothing_like_this\n")
     (tmp_path / "raises.py").write_text("def f():\n    raise ValueError('x')\nf()\n")
+    (tmp_path / "told.py").write_text(
+        "from pywebtransport import ServerApp\napp = ServerApp()\n"
+        "@app.route('/')\ndef handler(session): pass\n"
+    )
     (tmp_path / "bad_syntax.py").write_text("x = 1\ndef (:\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
-    for name in ("site_one", "site_one.chat", "plain_server", "needs_more", "raises"):
+    for name in ("site_one", "site_one.chat", "plain_server", "needs_more", "raises", "told"):
         sys.modules.pop(name, None)
 
 
@@ -55,6 +59,7 @@ WRONG = {
     "needs_more:app": "module 'needs_more' cannot be imported: "
     "No module named 'nothing_like_this' ({}/needs_more.py, line 2)",
     "raises:app": "module 'raises' cannot be imported: ValueError ({}/raises.py, line 2)",
+    "told:app": "module 'told' cannot be imported: TypeError ({}/told.py, line 3)",
     "bad_syntax:app": "module 'bad_syntax' cannot be imported: "
     "SyntaxError ({}/bad_syntax.py, line 2)",
 }

@@ -245,6 +245,18 @@ async def test_workers(folder: Path) -> None:
         assert "Traceback" not in program.output
 
 
+async def test_a_program_that_runs_its_application(folder: Path) -> None:
+    """As the README's does: the command serves it, not the program."""
+    (folder / "server.py").write_text(SERVER + "\napp.run(host='127.0.0.1', port=4433)\n")
+    async with Program("serve", "server", "--dev", "--port", "0", folder=folder) as program:
+        port = port_in(await program.line_with("listening on"))
+        async with session_to(port, await hash_in(program)) as session:
+            assert await echo(session) == b"one: hello"
+        program.tell(signal.SIGTERM)
+        assert await program.ended() == 0
+        assert program.output.count("listening on") == 1
+
+
 async def test_an_application_that_configures_logging(folder: Path) -> None:
     configured = "import logging\nlogging.basicConfig(format='ours: %(message)s', level='INFO')\n"
     (folder / "server.py").write_text(configured + SERVER)

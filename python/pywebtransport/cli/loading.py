@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from pywebtransport.cli.output import fail, note
+from pywebtransport.server.running import Import
 
 __all__ = ["load"]
 
@@ -49,10 +50,11 @@ def load(target: str, *, directory: str = ".") -> Any:
 
 def import_named(name: str, folder: Path) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with Import.by_command():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            fail(f"module {name!r} cannot be imported: {error} ({place_of(error)})")
+            fail(f"module {name!r} cannot be imported: {error} ({place_of(error, folder)})")
         parent, _, last = error.name.rpartition(".")
         siblings = [module.name for module in pkgutil.iter_modules(paths_of(parent, folder))]
         if parent and not hasattr(sys.modules[parent], "__path__"):
@@ -62,7 +64,8 @@ def import_named(name: str, folder: Path) -> ModuleType:
     except Exception as error:
         # The frames above are the command's and the import system's.
         note("".join(traceback.format_exception(type(error), error, own_frames(error))).rstrip())
-        fail(f"module {name!r} cannot be imported: {type(error).__name__} ({place_of(error)})")
+        kind = type(error).__name__
+        fail(f"module {name!r} cannot be imported: {kind} ({place_of(error, folder)})")
 
 
 def paths_of(package: str, folder: Path) -> list[str]:
@@ -79,12 +82,17 @@ def own_frames(error: BaseException) -> Any:
     return frames
 
 
-def place_of(error: BaseException) -> str:
+def place_of(error: BaseException, folder: Path) -> str:
+    """The innermost line of the user's, else of anybody's."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(own_frames(error))
     inner = [frame for frame in frames if not frame.filename.startswith("<frozen ")]
-    return f"{inner[-1].filename}, line {inner[-1].lineno}" if inner else "at import"
+    own = [frame for frame in inner if folder in Path(frame.filename).parents]
+    if not inner:
+        return "at import"
+    last = (own or inner)[-1]
+    return f"{last.filename}, line {last.lineno}"
 
 
 def names_in(holder: Any) -> list[str]:

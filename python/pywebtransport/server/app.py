@@ -26,6 +26,7 @@ from pywebtransport.server.request import RequestHandler
 from pywebtransport.server.router import RequestRouter, SessionHandler, check_handler
 from pywebtransport.server.running import (
     HURRIED,
+    Import,
     default_logging,
     refuse_unknown,
     run_until_signalled,
@@ -214,12 +215,17 @@ class ServerApp:
         program's command line anew up to here; this process only starts them, again when they die,
         and all anew on SIGHUP. Startup and shutdown handlers run in each worker.
 
+        While the command ``pywebtransport serve`` imports the program, it does nothing: the command
+        serves the application.
+
         Raises:
             TypeError: There is no such keyword.
             ValueError: ``workers`` is no number from 1 to 64.
             ServerError: As :meth:`serve`; or workers cannot be had here, or none of them can start.
         """
         refuse_unknown("run", kwargs)
+        if Import.is_under_way:
+            return
         channel = inherited_channel()
         if channel is not None:
             self._ended_by = serve_as_worker(_Program(self), channel)

@@ -13,7 +13,14 @@ from typing import Any
 
 from pywebtransport._waiting import where
 
-__all__ = ["HURRIED", "LogFormatter", "default_logging", "refuse_unknown", "run_until_signalled"]
+__all__ = [
+    "HURRIED",
+    "Import",
+    "LogFormatter",
+    "default_logging",
+    "refuse_unknown",
+    "run_until_signalled",
+]
 
 logger = logging.getLogger("pywebtransport.server")
 
@@ -22,6 +29,22 @@ HURRIED = 0.5
 """Seconds left for what does not want to end, when a program is asked twice."""
 HANG_UP = getattr(signal, "SIGHUP", None)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Import:
+    """A program that a command line imports for its application, which it serves itself."""
+
+    is_under_way = False
+
+    @classmethod
+    @contextlib.contextmanager
+    def by_command(cls) -> Iterator[None]:
+        """``run()`` at the end of the program does nothing meanwhile."""
+        cls.is_under_way = True
+        try:
+            yield
+        finally:
+            cls.is_under_way = False
 
 
 def refuse_unknown(verb: str, keywords: dict[str, Any]) -> None:
