@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import urllib.request
 from pathlib import Path
@@ -20,15 +21,19 @@ from pywebtransport.utils import certificate_hash
 
 PAGES = Path(__file__).with_name("pages")
 TYPES = {".css": "text/css", ".html": "text/html; charset=utf-8", ".js": "text/javascript"}
-FOLDER = tempfile.TemporaryDirectory()  # of the certificate, until the program ends
+IS_WORKER = "EXAMPLE_FOLDER" in os.environ  # a process that a server of several has started
+if not IS_WORKER:
+    folder = tempfile.TemporaryDirectory()  # of the certificate, until the program ends
+    os.environ["EXAMPLE_FOLDER"] = folder.name
+    make_certificate(Path(folder.name))
 
 
 def configuration(**options: Any) -> ServerConfig:
-    """With a new certificate; a client that has vanished is missed after ten seconds."""
-    pair = make_certificate(Path(FOLDER.name))
+    """With the new certificate; a client that has vanished is missed after ten seconds."""
+    path = Path(os.environ["EXAMPLE_FOLDER"]) / "localhost.crt"
     return ServerConfig(
-        certfile=pair.certfile,
-        keyfile=pair.keyfile,
+        certfile=str(path),
+        keyfile=str(path.with_suffix(".key")),
         read_timeout=None,
         connection_idle_timeout=10,
         connection_keepalive_timeout=3,
@@ -56,18 +61,21 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def run(app: ServerApp, page: str, port: int | None = None) -> None:
-    """Serve the application and its page until Ctrl-C."""
+def run(app: ServerApp, page: str, port: int | None = None, *, workers: int = 1) -> None:
+    """Serve the application and its page until Ctrl-C; each worker serves the page, too."""
     port = port or arguments().parse_args().port
     pages = PageServer(pages_of(app.server.config, page), headers={"Cache-Control": "no-store"})
 
     @app.on_startup
     async def start() -> None:
-        await pages.listen("localhost", port)
-        print(f"Open http://localhost:{port}/", flush=True)
+        await pages.listen("localhost", port, reuse_port=workers > 1)
+        if workers == 1:
+            print(f"Open http://localhost:{port}/", flush=True)
 
     app.on_shutdown(pages.close)
-    app.run(host="localhost", port=port)
+    if workers > 1 and not IS_WORKER:
+        print(f"Open http://localhost:{port}/", flush=True)
+    app.run(host="localhost", port=port, workers=workers)
 
 
 def client_configuration(port: int) -> ClientConfig:

@@ -17,6 +17,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.browser.conftest import ARGUMENTS, find_chromium
+from tests.support.backplane_server import RedisServer
 from tests.support.laboratory import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,3 +220,32 @@ async def test_fastapi(context: BrowserContext) -> None:
         await first.click("text=Post over HTTP")
         await expect(second.locator("#log")).to_contain_text("order: two teas")
         await expect(first.locator("#log")).to_contain_text("told 2 pages")
+
+
+async def test_two_workers_with_redis(context: BrowserContext) -> None:
+    async with RedisServer() as redis, program("workers", "--redis", redis.url) as (port, _):
+        # The workers listen a little later than the first process tells.
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("localhost", port)
+                except OSError:
+                    await asyncio.sleep(0.1)
+                    continue
+                writer.close()
+                await writer.wait_closed()
+                break
+        by_process: dict[str, Page] = {}
+        for _ in range(40):  # chance alone would miss one of two once in 2 ** 39 times
+            page = await open_page(context, port)
+            await expect(page.locator("#log li")).to_have_text("in the room")
+            process = await page.inner_text("#process")
+            if by_process.setdefault(process, page) is not page:
+                await page.close()
+            if len(by_process) == 2:
+                break
+        (one, first), (_, second) = by_process.items()
+        await first.fill("#text", "hello over there")
+        await first.press("#text", "Enter")
+        for page in (first, second):
+            await expect(page.locator("#log li").last).to_have_text(f"{one}: hello over there")

@@ -80,8 +80,8 @@ class PageServer:
     ) -> None:
         await self.close()
 
-    async def listen(self, host: str, port: int) -> None:
-        """Bind every address of ``host``.
+    async def listen(self, host: str, port: int, *, reuse_port: bool = False) -> None:
+        """Bind every address of ``host``; with ``reuse_port``, beside other processes that do.
 
         Raises:
             ServerError: One of them is in use or is none of this machine.
@@ -89,7 +89,13 @@ class PageServer:
         try:
             for family, address in await resolve_local(host, port):
                 server = await asyncio.start_server(
-                    self._serve, address[0], port, family=family, limit=MAX_HEAD_SIZE, ssl=self._tls
+                    self._serve,
+                    address[0],
+                    port,
+                    family=family,
+                    limit=MAX_HEAD_SIZE,
+                    ssl=self._tls,
+                    reuse_port=reuse_port or None,
                 )
                 self._servers.append(server)
         except OSError as error:

@@ -98,6 +98,7 @@ export class Room {
     });
     if (!person) return;
     if (isNew) {
+      if (person.hue === this.me.hue && id < this.me.id) this.#changeHue();
       this.#note(`${person.name} is here`);
       if (performance.now() - this.#asked > 300) {
         this.#asked = performance.now();
@@ -141,6 +142,13 @@ export class Room {
       person.cursor.dataset.name = name;
     }
     return person;
+  }
+
+  // Of two of the same colour, one takes another, while there are some.
+  #changeHue() {
+    const taken = new Set([...this.#people.values()].map(({ hue }) => hue));
+    this.me.hue = [...Array(HUES).keys()].find((hue) => !taken.has(hue)) ?? this.me.hue;
+    this.#person(this.me);
   }
 
   #leave(id) {
