@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -133,10 +133,14 @@ class _Server(RawServer):
         if data[0] & 0x80 == 0 or data[1:5] == V1:
             super()._packet_received(data, address)
         elif self._negotiates and self._socket is not None:
-            size = data[5]
-            theirs, ours = data[6 : 6 + size], data[7 + size : 7 + size + data[6 + size]]
-            ids = bytes([len(ours)]) + ours + bytes([size]) + theirs
-            self._socket.sendto(b"\x80" + bytes(4) + ids + V1, address)
+            self._socket.sendto(negotiation(data), address)
+
+
+def negotiation(data: bytes) -> bytes:
+    """The answer to a packet of an unknown version (RFC 8999 §6): version 1 is spoken."""
+    size = data[5]
+    theirs, ours = data[6 : 6 + size], data[7 + size : 7 + size + data[6 + size]]
+    return b"\x80" + bytes(4) + bytes([len(ours)]) + ours + bytes([size]) + theirs + V1
 
 
 @asynccontextmanager
@@ -202,7 +206,18 @@ async def silence(*, tcp: bool = False) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def another_service() -> AsyncIterator[str]:
+async def half_a_server() -> AsyncIterator[str]:
+    """It negotiates versions, and loses everything else."""
+    async with another_service(
+        lambda data: negotiation(data) if data[0] & 0x80 and data[1:5] != V1 else b""
+    ) as url:
+        yield url
+
+
+@asynccontextmanager
+async def another_service(
+    answer: Callable[[bytes], bytes] = lambda _: b"ERR what?\n",
+) -> AsyncIterator[str]:
     """It answers every packet, but not in QUIC."""
 
     class Answer(asyncio.DatagramProtocol):
@@ -212,7 +227,8 @@ async def another_service() -> AsyncIterator[str]:
             self.transport = transport
 
         def datagram_received(self, data: bytes, addr: Any) -> None:
-            self.transport.sendto(b"ERR what?\n", addr)
+            if reply := answer(data):
+                self.transport.sendto(reply, addr)
 
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(Answer, local_addr=("127.0.0.1", 0))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pywebtransport import ClientConfig, WebTransportClient
+from pywebtransport.cli.diagnosis import reach, remote
 from pywebtransport.cli.diagnosis.reach import Reply, ask
 from pywebtransport.cli.diagnosis.remote import diagnose
 from pywebtransport.cli.diagnosis.report import Check, Outcome, Report
@@ -77,6 +78,22 @@ async def test_nobody_listens() -> None:
     assert "not on TCP" in report.failures[0].remedy
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is believed sooner."""
+    monkeypatch.setattr(reach, "UDP_PATIENCE", 0.5)
+    monkeypatch.setattr(remote, "HANDSHAKE_PATIENCE", 1.0)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_handshake_that_goes_nowhere() -> None:
+    async with broken.half_a_server() as url:
+        report = await examine(f"{url}/")
+    assert named(report, "udp").outcome is Outcome.OK
+    assert causes(report) == ["quic.stalled"]
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_no_packet_comes_back_though_the_host_is_there() -> None:
     async with broken.silence(tcp=True) as url:
         started = time.monotonic()
@@ -278,6 +295,7 @@ async def test_a_control_stream_that_is_wrong(
     assert causes(report) == [expected]
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_no_settings_at_all(certificate: Certificate) -> None:
     async with broken.raw_site(certificate, None) as url:
         report = await examine(f"{url}/", is_trusting=True, timeout=1.0)

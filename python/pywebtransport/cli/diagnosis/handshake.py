@@ -90,7 +90,7 @@ async def shake_hands(
         server_name=wanted.server_name,
         verify_mode=ssl.CERT_NONE,
         max_datagram_frame_size=MAX_DATAGRAM_SIZE,
-        idle_timeout=patience,
+        idle_timeout=2 * patience,
     )
     if wanted.certfile and wanted.keyfile:
         configuration.load_cert_chain(wanted.certfile, wanted.keyfile)

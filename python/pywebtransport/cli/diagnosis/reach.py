@@ -166,7 +166,7 @@ async def explain_silence(report: Report, answers: list[Answer]) -> None:
     report.fail("udp", text, cause=cause, remedy=remedy, tcp=said)
 
 
-async def ask(address: SocketAddress, patience: float = UDP_PATIENCE) -> Answer:
+async def ask(address: SocketAddress) -> Answer:
     """Send a QUIC packet of an unknown version, to which every server has one short answer."""
     loop = asyncio.get_running_loop()
     replied: asyncio.Future[tuple[Reply, str]] = loop.create_future()
@@ -185,7 +185,7 @@ async def ask(address: SocketAddress, patience: float = UDP_PATIENCE) -> Answer:
         lambda: _Listener(replied, ours, theirs), sock=sock
     )
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(UDP_PATIENCE):
             for pause in REPEATS:
                 if await _settled(replied, pause):
                     break
