@@ -273,7 +273,7 @@ async def test_an_application_that_configures_logging(folder: Path) -> None:
         assert "ours: " not in program.output
 
 
-def start_in_terminal(folder: Path) -> tuple[int, int]:
+def start_in_terminal(folder: Path, *more: str) -> tuple[int, int]:
     """A server that a terminal of its own controls: its process, and the terminal's other end."""
     pid, terminal = pty.fork()
     if pid:
@@ -285,16 +285,17 @@ def start_in_terminal(folder: Path) -> tuple[int, int]:
         output = os.open("output", os.O_WRONLY | os.O_CREAT)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.execv(sys.executable, [sys.executable, *command])
+        os.execv(sys.executable, [sys.executable, *command, *more])
     finally:
         os._exit(99)
 
 
-async def test_it_ends_with_its_terminal(folder: Path) -> None:
-    pid, terminal = start_in_terminal(folder)
+@pytest.mark.parametrize("more", [(), ("--reload",), ("--workers", "2")], ids="".join)
+async def test_it_ends_with_its_terminal(folder: Path, more: tuple[str, ...]) -> None:
+    pid, terminal = start_in_terminal(folder, *more)
     try:
         async with asyncio.timeout(PATIENCE):
-            await asyncio.to_thread(wait_for_text, folder / "output", "SIGTERM ends it")
+            await asyncio.to_thread(wait_for_text, folder / "output", "SIGTERM ends")
             os.close(terminal)
             _, status = await asyncio.to_thread(os.waitpid, pid, 0)
     except BaseException:
