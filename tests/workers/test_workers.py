@@ -152,8 +152,14 @@ async def test_the_end_waits_for_sessions(
 
 
 async def test_a_second_signal_hurries(start: Start) -> None:
-    async with start(graceful_timeout=60) as server, client_of() as client:
+    # On two addresses, each with a group of sockets.
+    async with (
+        start(graceful_timeout=60, bind_host="localhost") as server,
+        client_of() as client,
+    ):
         clients = await connect_to_both(client, server.url(), least=1)
+        url = f"https://[::1]:{server.port}/echo"
+        clients += await connect_to_both(client, url, least=1)
         server.signal(signal.SIGTERM)
         await server.says("told", times=2)
         await all_of(clients, Client.exchange)
