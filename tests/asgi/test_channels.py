@@ -44,10 +44,15 @@ async def project(
             assert line, "the server ended before it listened"
         yield f"https://127.0.0.1:{port}", process.stdout
     finally:
+        # Not SIGINT, which is ignored below a shell that runs the tests in the background.
         if process.returncode is None:
-            process.send_signal(signal.SIGINT)
-        await within(process.communicate())
-    assert process.returncode == 0
+            process.terminate()
+        try:
+            await within(process.communicate())
+        except TimeoutError:
+            process.kill()
+            raise
+    assert process.returncode == (0 if request.param == "asgi" else -signal.SIGTERM)
 
 
 async def line(printed: asyncio.StreamReader) -> str:

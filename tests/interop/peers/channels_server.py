@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -102,7 +101,4 @@ if __name__ == "__main__":
         given = dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
         serve(int(given["--port"]), given["--certificate"], given["--private-key"])
         sys.exit(0)
-    try:
-        execute_from_command_line(sys.argv)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit(0)
+    execute_from_command_line(sys.argv)
