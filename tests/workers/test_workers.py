@@ -151,6 +151,21 @@ async def test_the_end_waits_for_sessions(
         assert set((tmp_path / "ended").read_text().split()) == workers
 
 
+async def test_a_worker_that_is_ended_takes_no_new_clients(start: Start) -> None:
+    async with start(graceful_timeout=60) as server, client_of() as client:
+        clients = await connect_to_both(client, server.url(), least=1)
+        _, leaving = server.started()[0]
+        os.kill(leaving, signal.SIGTERM)
+        await server.says("told")
+        for _ in range(12):
+            assert (await Client.connect(client, server.url())).pid != leaving
+        await all_of(clients, Client.exchange)
+        await all_of(clients, lambda each: each.session.close())
+        await server.says(f"(pid {leaving}) ended with status 0; it is started again")
+        await server.says(") serves")
+        await connect_to_both(client, server.url(), least=1)
+
+
 async def test_a_second_signal_hurries(start: Start) -> None:
     # On two addresses, each with a group of sockets.
     async with (

@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pywebtransport._engine.addresses import plain_address
 from pywebtransport._engine.base import (
     BoundSocket,
     CloseInfo,
@@ -39,6 +38,7 @@ from pywebtransport.exceptions import (
 )
 from pywebtransport.manager import ConnectionManager, SessionManager
 from pywebtransport.manager.connection import NEVER
+from pywebtransport.server.listening import check_bound
 from pywebtransport.server.request import HttpRequest, RequestHandler, serve_request
 from pywebtransport.server.statistics import ServerDiagnostics, ServerStats
 from pywebtransport.server.unanswered import Unanswered
@@ -606,22 +606,6 @@ class WebTransportServer(EventEmitter):
         self._tasks.discard(task)
         if self._idle is not None:
             self._look_idle()
-
-
-def check_bound(sock: socket.socket) -> Address:
-    """The address of a socket to listen on; ServerError: it is none."""
-    try:
-        is_udp = sock.type == socket.SOCK_DGRAM
-        is_internet = sock.family in (socket.AF_INET, socket.AF_INET6)
-        name = sock.getsockname()
-    except OSError as error:
-        raise ServerError(f"sock cannot be used: {error.strerror}") from error
-    if not is_udp or not is_internet or name[1] == 0:
-        raise ServerError(
-            f"sock has to be a bound UDP socket over IPv4 or IPv6, not {sock.family.name}"
-            f" {sock.type.name} on {name}"
-        )
-    return plain_address(name)
 
 
 async def refuse(request: HttpRequest) -> None:

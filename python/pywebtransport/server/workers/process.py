@@ -48,10 +48,16 @@ class WorkerProcess:
     """Start it with :meth:`start`."""
 
     def __init__(
-        self, place: int, process: Process, channel: Channel, on_asking: Callable[[], None]
+        self,
+        place: int,
+        process: Process,
+        channel: Channel,
+        on_asking: Callable[[], None],
+        on_leaving: Callable[[], None],
     ) -> None:
         self.place = place
         self._on_asking = on_asking
+        self._on_leaving = on_leaving
         self.is_ready = False
         self.is_to_end = False
         self.said = ""
@@ -68,9 +74,16 @@ class WorkerProcess:
 
     @classmethod
     async def start(
-        cls, command: list[str], assignment: Assignment, on_asking: Callable[[], None]
+        cls,
+        command: list[str],
+        assignment: Assignment,
+        on_asking: Callable[[], None],
+        on_leaving: Callable[[], None],
     ) -> Self:
-        """Run the command as a worker; ``on_asking`` is called when it is about to listen.
+        """Run the command as a worker.
+
+        ``on_asking`` is called when it is about to listen, ``on_leaving`` when it takes no new
+        connections any more.
 
         Raises:
             OSError: It cannot be run.
@@ -88,7 +101,7 @@ class WorkerProcess:
                 # Ctrl-C is for the supervisor, which tells the workers.
                 process_group=0,
             )
-        return cls(assignment.place, process, channel, on_asking)
+        return cls(assignment.place, process, channel, on_asking, on_leaving)
 
     def __str__(self) -> str:
         return f"worker {self.place + 1} (pid {self._process.pid})"
@@ -148,6 +161,9 @@ class WorkerProcess:
             self.is_ready = True
             self._patience = words["patience"]
             self._is_known.set()
+        if "leaving" in words:
+            self.is_ready = False
+            self._on_leaving()
         self.said = words.get("failed", "")
 
     async def _watch(self) -> None:

@@ -188,7 +188,7 @@ class Supervisor:
             if place in self._caretakers:
                 self._caretakers.pop(place).leave()
 
-        process = await WorkerProcess.start(self._command, assignment, make_room)
+        process = await WorkerProcess.start(self._command, assignment, make_room, self._route)
         self._processes[place] = process
         return process
 

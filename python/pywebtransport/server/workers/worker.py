@@ -122,6 +122,7 @@ async def _serve(
         nonlocal is_ending
         if not is_ending:
             is_ending = True
+            channel.send(leaving=True)
             serving.cancel()
 
     listening = _task(_obey(channel, is_free.set, end, app.hurry))
