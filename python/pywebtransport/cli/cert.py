@@ -38,7 +38,7 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(short_help="Make one that browsers accept by its hash.")
 @click.argument("hostname", default=HOSTNAME)
 @click.option(
     "--days",
@@ -88,7 +88,7 @@ def make(hostname: str, days: int, directory: str, force: bool, as_json: bool) -
         print_facts(facts)
 
 
-@command.command()
+@command.command(short_help="Show one, and whether browsers accept it by its hash.")
 @click.argument("file", type=click.Path(), required=False)
 @json_option
 def show(file: str | None, as_json: bool) -> None:
