@@ -141,6 +141,22 @@ PORT ?= 4433
 demo-server: build ## a server that a browser can reach; prints what to paste
 	$(BIN)/python -m examples.demo_server --port $(PORT)
 
+# ---------------------------------------------------------------- wheel
+
+# The wheel is built from the sdist, which so proves to be complete.
+.PHONY: wheel wheel-check
+wheel: $(VENV)/.build ## the wheel and the sdist, in dist/
+	rm -rf dist
+	CARGO_TARGET_DIR=$(CURDIR)/target $(BIN)/maturin build --release --sdist --quiet --out dist
+	@ls -l dist
+
+wheel-check: wheel ## the tutorial in fresh environments of Python 3.11, 3.12 and 3.13
+	@for v in 3.11 3.12 3.13; do \
+		python=; for p in python$$v $$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$v.*/bin/python 2>/dev/null); do \
+			$$p -c '' 2>/dev/null && { python=$$p; break; }; done; \
+		[ -n "$$python" ] || { echo "Python $$v is needed: install it" >&2; exit 1; }; \
+		$$python tests/packaging/check_wheel.py dist/*.whl; done
+
 # ---------------------------------------------------------------- documentation
 
 .PHONY: docs

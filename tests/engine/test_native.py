@@ -16,8 +16,10 @@ import uvloop
 from pywebtransport._engine.base import EngineConnection
 from pywebtransport._engine.native import NativeEngine
 from pywebtransport._engine.native_reactor import IDLE_SOCKET_TIMEOUT
+from pywebtransport._loop import run as run_in_loop
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.exceptions import ConnectionError
+from pywebtransport.server.running import run_until_signalled
 from tests.support.certificate import Certificate
 
 from .observer import Observer
@@ -216,15 +218,35 @@ def test_loop_that_is_closed_under_it_frees_everything(lab: Lab, name: str) -> N
     assert sockets() == before
 
 
+class ProactorEventLoop(asyncio.SelectorEventLoop):
+    """As far as it matters, Windows' default loop."""
+
+    add_reader = asyncio.AbstractEventLoop.add_reader
+
+
+def test_programs_of_ours_take_a_loop_with_readers(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ServerApp.run()` and the commands, where asyncio's default has none."""
+    first = ProactorEventLoop()
+    monkeypatch.setattr(asyncio, "new_event_loop", lambda: first)
+
+    async def scenario() -> None:
+        await lab.listen()
+
+    run_in_loop(scenario())
+    assert first.is_closed()
+    first = ProactorEventLoop()
+    run_until_signalled(scenario, lambda: None, patience=1)
+    assert first.is_closed()
+
+
 def test_loop_without_readers_is_refused_by_name(lab: Lab) -> None:
     """Windows' default loop; the other engine works there."""
 
-    class ProactorEventLoop(asyncio.SelectorEventLoop):
-        """Has the name, which is what counts."""
-
     async def scenario() -> None:
         for attempt in (lab.listen(), lab.connect(1)):
-            with pytest.raises(NotImplementedError, match="engine='aioquic'"):
+            with pytest.raises(NotImplementedError, match=r"ProactorEventLoop.*engine='aioquic'"):
                 await attempt
 
     with asyncio.Runner(loop_factory=ProactorEventLoop) as runner:

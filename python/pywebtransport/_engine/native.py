@@ -42,6 +42,7 @@ from pywebtransport._engine.native_settings import (
     server_settings,
 )
 from pywebtransport._engine.rules import connect_timed_out
+from pywebtransport._loop import has_readers
 from pywebtransport._native import EndpointClient
 from pywebtransport._words import address_text
 from pywebtransport.constants import ErrorCodes
@@ -252,10 +253,11 @@ class NativeEngine:
 
 def running_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.get_running_loop()
-    if type(loop).__name__ == "ProactorEventLoop":
+    if not has_readers(loop):
         raise NotImplementedError(
-            "the native engine needs an event loop with add_reader: on Windows use "
-            "asyncio.SelectorEventLoop, or engine='aioquic'"
+            f"the native engine needs an event loop with add_reader, and {type(loop).__name__} has "
+            "none: use asyncio.run(main(), loop_factory=asyncio.SelectorEventLoop) (Python 3.11: "
+            "asyncio.Runner), or engine='aioquic'"
         )
     return loop
 

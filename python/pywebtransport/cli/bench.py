@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import platform
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from pywebtransport._engine.select import get_engine
+from pywebtransport._loop import run as run_in_loop
 from pywebtransport._words import address_text, redacted
 from pywebtransport.cli.measure.plot import milliseconds, picture
 from pywebtransport.cli.measure.workloads import WORKLOADS, Bench, Figures, measure, suitable
@@ -104,10 +104,10 @@ def command(
         raise click.UsageError("give a URL, or --serve")
     if visitor is None:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(answer(host, port, certfile, keyfile, engine))
+            run_in_loop(answer(host, port, certfile, keyfile, engine))
         return 0
     bench = Bench(visitor, seconds=seconds, at_once=at_once)
-    found = asyncio.run(run(bench, names, is_quiet=as_json))
+    found = run_in_loop(run(bench, names, is_quiet=as_json))
     if plot:
         Path(plot).write_text(
             picture(found, redacted(visitor.url), circumstances(bench)), encoding="utf-8"

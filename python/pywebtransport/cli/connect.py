@@ -9,6 +9,7 @@ import signal
 
 import click
 
+from pywebtransport._loop import run
 from pywebtransport._words import peer_text
 from pywebtransport.cli.conversation import (
     STDIN,
@@ -99,7 +100,7 @@ def command(
     if wait is None and mode is not Mode.LISTEN:
         wait = PATIENCE
     try:
-        return asyncio.run(talk(visitor, mode, send, receive, wait))
+        return run(talk(visitor, mode, send, receive, wait))
     except asyncio.CancelledError:
         return TERMINATED
 

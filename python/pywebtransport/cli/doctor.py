@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import replace
 
 import click
 
+from pywebtransport._loop import run
 from pywebtransport._words import peer_text
 from pywebtransport.cli.diagnosis.report import Check, Outcome, Report
 from pywebtransport.cli.output import json_option, print_json
@@ -82,13 +82,13 @@ def command(
     if visitor is None:
         from pywebtransport.cli.diagnosis.machine import Place, examine
 
-        asyncio.run(examine(report, Place(host, port, certfile, keyfile, engine)))
+        run(examine(report, Place(host, port, certfile, keyfile, engine)))
         subject = {"host": host, "port": port}
     else:
         from pywebtransport.cli.diagnosis.remote import diagnose
 
         patience = min(visitor.timeout, ANSWER_SECONDS)
-        asyncio.run(diagnose(report, replace(visitor, timeout=patience), seconds=visitor.timeout))
+        run(diagnose(report, replace(visitor, timeout=patience), seconds=visitor.timeout))
         subject = {"url": visitor.url}
     if as_json:
         print_json({**subject, **report.to_dict()})

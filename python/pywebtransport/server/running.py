@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from pywebtransport._loop import new_loop
 from pywebtransport._waiting import where
 
 __all__ = [
@@ -103,7 +104,7 @@ def run_until_signalled(
     more than ``patience`` seconds. SIGHUP means ``renew``, where there is such a thing, unless it
     tells that the terminal is gone. Returns the signal that ended it.
     """
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     ending = Ending(loop.create_task(main()), hurry)
     try:
         asyncio.set_event_loop(loop)
