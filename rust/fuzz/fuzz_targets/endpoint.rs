@@ -123,7 +123,7 @@ fn new_client(now: Duration) -> Standalone {
 impl Site {
     fn new(retry: bool) -> Self {
         let base = Instant::now();
-        let mut server = Endpoint::new(true, base);
+        let mut server = Endpoint::new(true, None, base);
         let options = ServerOptions {
             retry,
             ..ServerOptions::default()
