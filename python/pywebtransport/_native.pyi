@@ -413,6 +413,9 @@ class Endpoint:
     def connections(self) -> int:
         """Connections whose state is kept, those in their draining period included."""
 
+    def handshakes(self) -> list[int]:
+        """Begun, sent a Retry, refused: full, network full, leaving."""
+
     def open_connections(self) -> list[Any]: ...
     def connect(
         self, client: EndpointClient, remote: tuple[str, int], server_name: str

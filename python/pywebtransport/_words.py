@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["address_text", "peer_path", "peer_text", "redacted"]
+__all__ = ["address_text", "peer_path", "peer_text", "redacted", "without_query"]
 
 LIMIT = 200
 """Characters of a peer that are shown."""
@@ -34,7 +34,7 @@ def peer_text(words: object, *, limit: int = LIMIT, is_quoted: bool = True) -> s
 
 def peer_path(path: str | None) -> str:
     """A requested path as :func:`peer_text`; a query, which may hold a token, is ``?...``."""
-    return peer_text(_without_query(path or "/"))
+    return peer_text(without_query(path or "/"))
 
 
 def address_text(address: tuple[Any, ...] | None) -> str:
@@ -47,10 +47,11 @@ def address_text(address: tuple[Any, ...] | None) -> str:
 
 def redacted(url: str) -> str:
     """A URL of our own without its user-info, which may hold a password, and its query."""
-    return _without_query(USER_INFO.sub("***@", url))
+    return without_query(USER_INFO.sub("***@", url))
 
 
-def _without_query(url: str) -> str:
+def without_query(url: str) -> str:
+    """A URL or path with ``?...`` in place of its query."""
     head, mark, _ = url.partition("?")
     return f"{head}?..." if mark else head
 

@@ -8,6 +8,7 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aioquic.quic.configuration import QuicConfiguration
@@ -37,6 +38,7 @@ from pywebtransport._engine.aioquic_tls import (
     server_configuration,
 )
 from pywebtransport._engine.base import (
+    Handshakes,
     BoundSocket,
     CloseInfo,
     EngineConnection,
@@ -287,6 +289,9 @@ class AioquicListener:
         await endpoint.open()
         self._endpoints.append(endpoint)
 
+    def handshakes(self) -> Handshakes:
+        return replace(self._router.handshakes)
+
     def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
         self._router.configuration = server_configuration(
             self._config, certfile=certfile, keyfile=keyfile, key_log=self._key_log
@@ -312,6 +317,7 @@ class AioquicListener:
         remote = connection.remote_address
         assert remote is not None, "its packets came from somewhere"
         if not self._router.admission.establish(connection, remote[0]):
+            self._router.handshakes.refused_full += 1
             connection.refuse()
             return
         try:

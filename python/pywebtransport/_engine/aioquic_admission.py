@@ -34,10 +34,15 @@ class Admission:
         """Whether a newcomer without a token is sent a Retry packet."""
         return len(self._handshakes) >= self._retry_above
 
+    @property
+    def is_full(self) -> bool:
+        """Whether all places are taken."""
+        return len(self._counted) >= self._max_connections
+
     def has_place(self, host: str) -> bool:
         """Whether a newcomer from there finds a place."""
         return (
-            len(self._counted) < self._max_connections
+            not self.is_full
             and self._of_network[network_of(host)] < self._max_per_address
         )
 

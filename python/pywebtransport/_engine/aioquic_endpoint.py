@@ -34,6 +34,8 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 from pywebtransport._engine.addresses import plain_address, share_port
 from pywebtransport._engine.aioquic_admission import Admission
 
+from pywebtransport._engine.base import Handshakes
+
 __all__ = [
     "ClientEndpoint",
     "Endpoint",
@@ -201,6 +203,7 @@ class ServerRouter(Generic[SinkT]):
         self._create = create
         self._by_id: dict[bytes, SinkT] = {}
         self.connections: set[SinkT] = set()
+        self.handshakes = Handshakes()
         self.is_closing = False
 
     def find(self, connection_id: bytes) -> SinkT | None:
@@ -215,6 +218,7 @@ class ServerRouter(Generic[SinkT]):
             endpoint, self.configuration, retried_id or header.destination_cid, retry_id
         )
         self.connections.add(connection)
+        self.handshakes.begun += 1
         self.admission.enter(connection, host, is_proven=retried_id is not None)
         self._add_id(header.destination_cid, connection)
         self._add_id(connection.connection_id, connection)
@@ -294,6 +298,13 @@ class ServerEndpoint(Endpoint):
         router, admission = self.router, self.router.admission
         host = plain_address(address)[0]
         if router.is_closing or not admission.has_place(host):
+            counts = router.handshakes
+            if router.is_closing:
+                counts.refused_leaving += 1
+            elif admission.is_full:
+                counts.refused_full += 1
+            else:
+                counts.refused_network += 1
             self.send(_close(header, QuicErrorCode.CONNECTION_REFUSED), address)
             return None
         retried_id = None
@@ -310,6 +321,7 @@ class ServerEndpoint(Endpoint):
                 return None
         elif admission.must_prove_address:
             self._send_retry(header, address)
+            router.handshakes.retried += 1
             return None
         accepted: PacketSink = router.accept(self, header, host, retried_id)
         return accepted

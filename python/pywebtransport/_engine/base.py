@@ -42,6 +42,7 @@ __all__ = [
     "EngineConnection",
     "EngineListener",
     "EngineStats",
+    "Handshakes",
     "RequestHead",
     "SessionRefused",
     "SessionRequest",
@@ -336,6 +337,22 @@ class BoundSocket:
     place: WorkerPlace | None = None
 
 
+@dataclass(slots=True)
+class Handshakes:
+    """What a listener has done with clients that begin, since it began itself."""
+
+    begun: int = 0
+    """Connections that were made, whatever became of them."""
+    retried: int = 0
+    """Clients that were sent a Retry packet: they had to prove their address."""
+    refused_full: int = 0
+    """Refused since ``max_connections`` were there."""
+    refused_network: int = 0
+    """Refused since ``max_connections_per_address`` were there from the same network."""
+    refused_leaving: int = 0
+    """Refused since the listener closes."""
+
+
 class EngineListener(Protocol):
     """A bound server socket."""
 
@@ -346,6 +363,9 @@ class EngineListener(Protocol):
     @property
     def local_addresses(self) -> list[Address]:
         """One for each address of the host; all have the same port."""
+
+    def handshakes(self) -> Handshakes:
+        """The counts so far."""
 
     def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
         """New connections use the new pair; running ones are untouched."""

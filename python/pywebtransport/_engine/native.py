@@ -28,6 +28,7 @@ from pywebtransport._engine.addresses import (
     resolve_local,
 )
 from pywebtransport._engine.base import (
+    Handshakes,
     BoundSocket,
     EngineClosed,
     EngineConnection,
@@ -71,6 +72,10 @@ class NativeListener:
     @property
     def local_addresses(self) -> list[Address]:
         return [reactor.endpoint.local_address for reactor in self._reactors]
+
+    def handshakes(self) -> Handshakes:
+        counts = [reactor.endpoint.handshakes() for reactor in self._reactors]
+        return Handshakes(*map(sum, zip(*counts, strict=True)))
 
     def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
         check_pair(certfile=certfile, keyfile=keyfile)

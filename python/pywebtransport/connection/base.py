@@ -89,6 +89,7 @@ class ConnectionBase(Ending, EventEmitter):
         self._on_http_request: Callable[[ConnectionBase, Link, RequestHead], None] | None = None
         """Who answers ordinary HTTP requests, on a server that does."""
         self._on_session_end: Callable[[SessionBase], None] | None = None
+        self._on_end: Callable[[ConnectionBase], None] | None = None
         self._registers: list[Register] | None = None
         self._refusal: Refusal | None = None
         """Of the last session that ended before it was ready."""
@@ -304,6 +305,8 @@ class ConnectionBase(Ending, EventEmitter):
             stream._lose()
         for request in list(link.requests.values()):
             request._lose()
+        if self._on_end is not None:
+            self._on_end(self)
         link.connection = None
         wake(self._session_waiters)
         wake(self._ready_waiters)

@@ -24,7 +24,7 @@ from pywebtransport._link.link import Link
 from pywebtransport._origins import Origins
 from pywebtransport._sparse_log import SparseLog
 from pywebtransport._waiting import where
-from pywebtransport._words import address_text, peer_path, peer_text
+from pywebtransport._words import address_text, peer_text
 from pywebtransport.config import ServerConfig
 from pywebtransport.connection.base import ConnectionBase, request_data
 from pywebtransport.connection.connection import WebTransportConnection
@@ -38,6 +38,13 @@ from pywebtransport.exceptions import (
 )
 from pywebtransport.manager import ConnectionManager, SessionManager
 from pywebtransport.manager.connection import NEVER
+from pywebtransport.server.access_log import (
+    log_rejected,
+    log_request,
+    log_session_closed,
+    log_session_open,
+)
+from pywebtransport.server.ledger import Ledger, ServerSnapshot
 from pywebtransport.server.listening import check_bound
 from pywebtransport.server.request import HttpRequest, RequestHandler, serve_request
 from pywebtransport.server.statistics import ServerDiagnostics, ServerStats
@@ -45,7 +52,7 @@ from pywebtransport.server.unanswered import Unanswered
 from pywebtransport.session.base import SessionBase
 from pywebtransport.session.session import WebTransportSession
 from pywebtransport.types import Address, EventType, SessionState
-from pywebtransport.utils import format_duration, inspect_certificate
+from pywebtransport.utils import inspect_certificate
 
 if TYPE_CHECKING:
     from pywebtransport.server.protocol import WebTransportServerProtocol
@@ -57,7 +64,6 @@ __all__ = [
     "WebTransportServerProtocol",
 ]
 
-# One line when a session opens and one when it closes go to this logger.
 logger = logging.getLogger("pywebtransport.server")
 
 FORBIDDEN = 403
@@ -104,6 +110,7 @@ class WebTransportServer(EventEmitter):
             session_cleanup_interval=self._config.session_cleanup_interval,
         )
         self._stats = ServerStats()
+        self._ledger = Ledger()
         self._listener: EngineListener | None = None
         self._is_active = False
         self._is_starting = False
@@ -120,7 +127,7 @@ class WebTransportServer(EventEmitter):
         self._origins = Origins(self._config.allowed_origins)
         self._strangers = SparseLog(logger)
         self._crowds = SparseLog(logger)
-        self._unanswered = Unanswered(self._config.request_timeout)
+        self._unanswered = Unanswered(self._config.request_timeout, self._ledger.limits_hit)
         self._idle: asyncio.Event | None = None
         """Set when no session and no handler is left; for a server that waits for that."""
         self._closed: asyncio.Event = asyncio.Event()
@@ -245,6 +252,7 @@ class WebTransportServer(EventEmitter):
         self._listener = listener
         self._closed = asyncio.Event()
         self._stats.start_time = time.time()
+        self._ledger.begin()
         logger.info("listening on %s", ", ".join(map(address_text, listener.local_addresses)))
 
     async def _bind(
@@ -349,6 +357,7 @@ class WebTransportServer(EventEmitter):
             self._listener = None
             try:
                 if listener is not None:
+                    self._ledger.end(listener.handshakes())
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout_at(deadline):
                             await listener.close()
@@ -433,6 +442,21 @@ class WebTransportServer(EventEmitter):
             handlers=len(self._tasks),
         )
 
+    def snapshot(self) -> ServerSnapshot:
+        """The figures of now: sessions, traffic, datagrams lost and dropped, limits that were met.
+
+        Costs some microseconds for each connection that is open.
+        """
+        listener = self._listener
+        return self._ledger.snapshot(
+            connections=[each._engine_stats() for each in self._connection_manager],
+            handshakes=None if listener is None else listener.handshakes(),
+            accepted=self._stats.connections_accepted,
+            sessions=len(self._session_manager),
+            http_requests=self._stats.http_requests,
+            handlers=len(self._tasks),
+        )
+
     # What the engine brings.
 
     def _accept(self, engine: EngineConnection) -> None:
@@ -453,6 +477,7 @@ class WebTransportServer(EventEmitter):
             return None
         if len(self._connection_manager) >= self._config.max_connections:
             self._stats.connections_rejected += 1
+            self._ledger.limits_hit["max_connections"] += 1
             self._crowds.warning(
                 "connection from %s refused: max_connections=%d are open",
                 address_text(engine.remote_address),
@@ -464,6 +489,7 @@ class WebTransportServer(EventEmitter):
         connection = WebTransportConnection(config=self._config)
         connection._on_request = self._requested
         connection._on_session_end = self._session_ended
+        connection._on_end = self._connection_ended
         if self._serves_requests:
             connection._on_http_request = self._request_received
         try:
@@ -483,6 +509,7 @@ class WebTransportServer(EventEmitter):
         try:
             self._session_manager._add(session)
         except SessionError:
+            self._ledger.limits_hit["max_sessions"] += 1
             self._crowds.warning(
                 "session from %s rejected: max_sessions=%d are open",
                 address_text(session.remote_address),
@@ -492,6 +519,7 @@ class WebTransportServer(EventEmitter):
             return
         fields = session._headers or {}
         if not self._origins.allow(fields.get("origin"), fields.get(":authority")):
+            self._ledger.limits_hit["allowed_origins"] += 1
             self._strangers.warning(
                 "session from %s rejected: the page's origin %s is none of allowed_origins",
                 address_text(session.remote_address),
@@ -517,6 +545,7 @@ class WebTransportServer(EventEmitter):
         assert handler is not None, "who asks for requests has a handler"
         if link.handlers >= self._config.max_requests_per_connection:
             # Their clients have given them up, and the handlers go on.
+            self._ledger.limits_hit["max_requests_per_connection"] += 1
             request.abort(ErrorCodes.H3_REQUEST_REJECTED)
             return
         self._stats.http_requests += 1
@@ -532,16 +561,7 @@ class WebTransportServer(EventEmitter):
         finally:
             link.handlers -= 1
             if self._config.access_log:
-                logger.info(
-                    "request: method=%s path=%s peer=%s status=%s received=%d sent=%d after %s",
-                    peer_text(request.method, is_quoted=False),
-                    peer_path(request.path),
-                    address_text(request.client),
-                    request.status or "none, the client left",
-                    request.bytes_received,
-                    request.bytes_sent,
-                    format_duration(seconds=time.monotonic() - started),
-                )
+                log_request(request, time.monotonic() - started)
 
     async def _tell_request(self, session: WebTransportSession) -> None:
         """One that takes long, since it serves the session, must not delay the next."""
@@ -549,7 +569,11 @@ class WebTransportServer(EventEmitter):
             event_type=EventType.SESSION_REQUEST, data=request_data(session), source=self
         )
 
+    def _connection_ended(self, connection: ConnectionBase) -> None:
+        self._ledger.add(connection._engine_stats())
+
     def _session_ended(self, session: SessionBase) -> None:
+        self._ledger.ended(session)
         if self._unanswered.discard(session) and session._status is None:
             self._stats.requests_abandoned += 1
         if self._idle is not None:
@@ -557,37 +581,16 @@ class WebTransportServer(EventEmitter):
         if not self._config.access_log:
             return
         if session._stats.ready_at is None:
-            logger.info(
-                "session rejected: path=%s peer=%s status=%s session=%s",
-                peer_path(session._path),
-                address_text(session._connection.remote_address),
-                session._status or "none, the client left",
-                session._session_id,
-            )
-            return
-        logger.info(
-            "session closed: path=%s peer=%s code=%d reason=%s by=%s streams=%d after %s"
-            " session=%s",
-            peer_path(session._path),
-            address_text(session._connection.remote_address),
-            session._close_code,
-            peer_text(session._close_reason),
-            session._closed_by,
-            session._stats.streams_created,
-            format_duration(seconds=session._stats.uptime),
-            session._session_id,
-        )
+            log_rejected(session)
+        else:
+            log_session_closed(session)
 
     def _answered(self, session: SessionBase) -> None:
         """A handler's session was accepted: from now on the handler is not hurried."""
         self._unanswered.discard(session)
+        self._ledger.accepted()
         if self._config.access_log:
-            logger.info(
-                "session open: path=%s peer=%s session=%s",
-                peer_path(session._path),
-                address_text(session._connection.remote_address),
-                session._session_id,
-            )
+            log_session_open(session)
 
     def _handler_failed(self, event: Event) -> None:
         """A listener raised: if it was to answer a request, nobody else will."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import Any
 
 from pywebtransport._words import peer_path
@@ -24,8 +25,9 @@ class Unanswered:
     cancelled: nobody is left to hear it.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, limits_hit: Counter[str]) -> None:
         self._timeout = timeout
+        self._limits_hit = limits_hit
         # All have the same time, so the oldest is due first.
         self._deadlines: dict[SessionBase, float] = {}
         self._handlers: dict[SessionBase, asyncio.Task[None]] = {}
@@ -62,6 +64,7 @@ class Unanswered:
             if session._state != SessionState.CONNECTING:
                 self._deadlines.pop(session, None)
                 continue
+            self._limits_hit["request_timeout"] += 1
             logger.warning(
                 "request for %s was not answered within request_timeout=%g s",
                 peer_path(session._path),

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use pywt_core::wire::codes::error::H3_NO_ERROR;
 use pywt_quic::{
-    ClientOptions, Close, Deadlines, Packet, Processed, Received, ServerOptions, ServerTls,
-    Transmit, TransportOptions, Worker,
+    ClientOptions, Close, Deadlines, Handshakes, Packet, Processed, Received, ServerOptions,
+    ServerTls, Transmit, TransportOptions, Worker,
 };
 
 use crate::{Connection, ConnectionOptions, Error, Notification};
@@ -269,6 +269,11 @@ impl Endpoint {
     /// Connections whose state is still kept, closed ones in their draining period included.
     pub fn connections(&self) -> usize {
         self.quic.connections()
+    }
+
+    /// What became of clients that began.
+    pub fn handshakes(&self) -> Handshakes {
+        self.quic.handshakes()
     }
 
     /// The next thing the application should know. Tell it before anything else is called.

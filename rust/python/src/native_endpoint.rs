@@ -149,6 +149,22 @@ impl Endpoint {
             .map_or(0, |reactor| reactor.endpoint().connections()))
     }
 
+    /// What became of clients that began, by the names of `Handshakes`.
+    fn handshakes(&self) -> PyResult<[u64; 5]> {
+        let mut state = self.look()?;
+        let count = state
+            .reactor
+            .as_mut()
+            .map_or_else(Default::default, |reactor| reactor.endpoint().handshakes());
+        Ok([
+            count.begun,
+            count.retried,
+            count.refused_full,
+            count.refused_network,
+            count.refused_leaving,
+        ])
+    }
+
     /// The connections that have not been told closed.
     fn open_connections(&self, py: Python<'_>) -> PyResult<Vec<Py<EndpointConnection>>> {
         let state = self.look()?;

@@ -49,9 +49,18 @@ pub(crate) struct Admission {
 impl Admission {
     /// Whether a newcomer from there finds a place.
     pub(crate) fn has_place(&self, network: Network, limits: &ServerOptions) -> bool {
-        self.counted < limits.max_connections
-            && self.of_network.get(&network).copied().unwrap_or_default()
-                < limits.max_connections_per_address
+        !self.is_full(limits) && !self.is_crowded(network, limits)
+    }
+
+    /// Whether all places are taken.
+    pub(crate) fn is_full(&self, limits: &ServerOptions) -> bool {
+        self.counted >= limits.max_connections
+    }
+
+    /// Whether the places of this network are taken.
+    pub(crate) fn is_crowded(&self, network: Network, limits: &ServerOptions) -> bool {
+        self.of_network.get(&network).copied().unwrap_or_default()
+            >= limits.max_connections_per_address
     }
 
     /// Whether newcomers are asked for proof.

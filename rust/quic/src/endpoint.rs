@@ -91,6 +91,22 @@ pub struct Endpoint {
     worker: Option<Worker>,
     responses: VecDeque<Response>,
     buffer: Vec<u8>,
+    handshakes: Handshakes,
+}
+
+/// What a server has done with clients that begin, since it began itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// Connections that were made, whatever became of them.
+    pub begun: u64,
+    /// Clients that were sent a Retry packet.
+    pub retried: u64,
+    /// Refused since `max_connections` were there.
+    pub refused_full: u64,
+    /// Refused since `max_connections_per_address` were there from the same network.
+    pub refused_network: u64,
+    /// Refused since the server goes away.
+    pub refused_leaving: u64,
 }
 
 struct Server {
@@ -149,7 +165,13 @@ impl Endpoint {
             worker,
             responses: VecDeque::new(),
             buffer: Vec::new(),
+            handshakes: Handshakes::default(),
         }
+    }
+
+    /// What became of clients that began.
+    pub fn handshakes(&self) -> Handshakes {
+        self.handshakes
     }
 
     /// Starts accepting connections.
@@ -261,7 +283,17 @@ impl Endpoint {
             options, admission, ..
         } = server;
         let network = Network::from(incoming.remote_address().ip());
-        if !server.accepting || !admission.has_place(network, options) {
+        let refusals = if !server.accepting {
+            Some(&mut self.handshakes.refused_leaving)
+        } else if admission.is_full(options) {
+            Some(&mut self.handshakes.refused_full)
+        } else if admission.is_crowded(network, options) {
+            Some(&mut self.handshakes.refused_network)
+        } else {
+            None
+        };
+        if let Some(refusals) = refusals {
+            *refusals += 1;
             let transmit = self.inner.refuse(incoming, &mut self.buffer);
             self.respond(transmit);
             return Received::Handled;
@@ -270,12 +302,14 @@ impl Endpoint {
         if !is_proven && admission.wants_proof(options) && incoming.may_retry() {
             if let Ok(transmit) = self.inner.retry(incoming, &mut self.buffer) {
                 self.respond(transmit);
+                self.handshakes.retried += 1;
             }
             return Received::Handled;
         }
         match self.inner.accept(incoming, now, &mut self.buffer, None) {
             Ok((handle, connection)) => {
                 self.connections += 1;
+                self.handshakes.begun += 1;
                 let place = admission.enter(network, is_proven);
                 Received::Opened(Connection::new(
                     handle.0,
@@ -331,6 +365,7 @@ impl Endpoint {
             }
         }
         if is_refused {
+            self.handshakes.refused_full += 1;
             Processed::Refused
         } else {
             Processed::Kept

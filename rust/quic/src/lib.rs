@@ -44,7 +44,8 @@ pub use close::{Close, CloseBy, CloseKind};
 pub use config::{Congestion, TransportOptions};
 pub use connection::{Connection, DatagramRefused, Event, Stats};
 pub use endpoint::{
-    ClientOptions, Endpoint, Handle, Packet, Processed, Received, Response, ServerOptions,
+    ClientOptions, Endpoint, Handle, Handshakes, Packet, Processed, Received, Response,
+    ServerOptions,
 };
 pub use error::Error;
 pub use key_log::FileKeyLog;
