@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import pty
 import re
 import signal
+import socket
 import stat
 import sys
 import time
@@ -347,3 +349,28 @@ async def test_reload(folder: Path) -> None:
         program.tell(signal.SIGINT)
         assert await program.ended() == 130
         assert re.findall("new WebTransport", program.output) == ["new WebTransport"]
+
+
+async def test_figures_and_log_for_programs(folder: Path) -> None:
+    port = free_tcp_port()
+    arguments = ("serve", "server:app", "--dev", "--port", "0", "--log-json")
+    async with Program(*arguments, folder=folder, PYWEBTRANSPORT_METRICS_PORT=str(port)) as program:
+        sha256 = await hash_in(program)
+        line = json.loads(await program.line_with('"listening on'))
+        assert (line["level"], line["logger"]) == ("info", "pywebtransport.server")
+        async with session_to(int(line["message"].rpartition(":")[2]), sha256):
+            opened = json.loads(await program.line_with('"session open"'))
+            assert opened["path"] == "/echo"
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            figures = (await reader.read()).decode()
+            writer.close()
+            assert "webtransport_sessions_open 1.0\n" in figures
+        program.process.send_signal(signal.SIGTERM)
+        assert await program.process.wait() == 0
+
+
+def free_tcp_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

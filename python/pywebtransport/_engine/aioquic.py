@@ -38,10 +38,10 @@ from pywebtransport._engine.aioquic_tls import (
     server_configuration,
 )
 from pywebtransport._engine.base import (
-    Handshakes,
     BoundSocket,
     CloseInfo,
     EngineConnection,
+    Handshakes,
     SessionRequest,
 )
 from pywebtransport._engine.driver import core_config

@@ -41,10 +41,7 @@ class Admission:
 
     def has_place(self, host: str) -> bool:
         """Whether a newcomer from there finds a place."""
-        return (
-            not self.is_full
-            and self._of_network[network_of(host)] < self._max_per_address
-        )
+        return not self.is_full and self._of_network[network_of(host)] < self._max_per_address
 
     def enter(self, member: object, host: str, *, is_proven: bool) -> None:
         """A handshake begins."""

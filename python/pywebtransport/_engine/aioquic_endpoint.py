@@ -33,7 +33,6 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 
 from pywebtransport._engine.addresses import plain_address, share_port
 from pywebtransport._engine.aioquic_admission import Admission
-
 from pywebtransport._engine.base import Handshakes
 
 __all__ = [

@@ -28,11 +28,11 @@ from pywebtransport._engine.addresses import (
     resolve_local,
 )
 from pywebtransport._engine.base import (
-    Handshakes,
     BoundSocket,
     EngineClosed,
     EngineConnection,
     EngineListener,
+    Handshakes,
     SessionRequest,
 )
 from pywebtransport._engine.native_reactor import ClientSockets, NativeConnection, Reactor

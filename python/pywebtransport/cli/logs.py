@@ -7,6 +7,7 @@ import logging
 import click
 
 from pywebtransport.server.running import LogFormatter
+from pywebtransport.telemetry import JsonLogFormatter
 
 __all__ = ["LEVELS", "configure_logging"]
 
@@ -30,10 +31,20 @@ class Handler(logging.Handler):
             self.handleError(record)
 
 
-def configure_logging(level: str | None) -> None:
-    """Log what the library says; where the application has configured logging, only the level."""
+def configure_logging(level: str | None, *, is_json: bool = False) -> None:
+    """Log what the library says; where the application has configured logging, only the level.
+
+    ``is_json``: one JSON object a line, whatever the application has configured.
+    """
     library = logging.getLogger("pywebtransport")
     is_configured = library.hasHandlers() or library.level != logging.NOTSET
+    if is_json:
+        plain = logging.StreamHandler()
+        plain.setFormatter(JsonLogFormatter())
+        library.handlers[:] = [plain]
+        library.propagate = False
+        library.setLevel((level or DEFAULT_LEVEL).upper())
+        return
     if not is_configured:
         handler = Handler()
         handler.setFormatter(LogFormatter())

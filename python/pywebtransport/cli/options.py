@@ -22,6 +22,8 @@ class Options:
     engine: str | None
     graceful_timeout: float | None
     log_level: str | None
+    log_json: bool
+    metrics_port: int | None
     factory: bool
     app_dir: str
     is_first: bool = True

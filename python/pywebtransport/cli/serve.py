@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from collections.abc import Callable
@@ -15,7 +16,10 @@ from pywebtransport.cli.logs import LEVELS, configure_logging
 from pywebtransport.cli.options import Options
 from pywebtransport.cli.output import INTERRUPTED, fail
 from pywebtransport.constants import DEFAULT_BIND_HOST, DEFAULT_DEV_PORT, ENGINES
+from pywebtransport.server import ServerApp
+from pywebtransport.server.workers import current_worker
 from pywebtransport.server.workers.supervisor import MAX_WORKERS
+from pywebtransport.telemetry import MetricsServer
 
 __all__ = ["command"]
 
@@ -57,6 +61,13 @@ def option(name: str, **attributes: Any) -> Callable[[F], F]:
     "--log-level",
     type=click.Choice(LEVELS, case_sensitive=False),
     help="The least that is logged.  [default: info]",
+)
+@option("--log-json", is_flag=True, help="Log one JSON object a line.")
+@option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="TCP port on 127.0.0.1 for Prometheus (/metrics); of several workers each takes the port"
+    " of its number further.",
 )
 @option(
     "--graceful-timeout",
@@ -102,7 +113,7 @@ def command(reload: bool, **values: Any) -> None:
 def serve(options: Options) -> int:
     """Serve until a signal comes; the exit code."""
     app = find_application(options.target, factory=options.factory, directory=options.app_dir)
-    configure_logging(options.log_level)
+    configure_logging(options.log_level, is_json=options.log_json)
     settings = options.settings()
     if options.dev:
         from pywebtransport.cli.development import DevelopmentServer
@@ -113,5 +124,20 @@ def serve(options: Options) -> int:
     if not config.certfile:
         fail("no certificate: name one with --certfile and --keyfile, or try --dev")
     check_pair(certfile=config.certfile, keyfile=config.keyfile)
+    if options.metrics_port is not None:
+        add_metrics(app, options.metrics_port)
     app.run(workers=options.workers)
     return INTERRUPTED if app._ended_by == signal.SIGINT else 0
+
+
+def add_metrics(app: ServerApp, port: int) -> None:
+    """Have the application serve its figures while it runs."""
+    running = contextlib.AsyncExitStack()
+
+    async def start() -> None:
+        worker = current_worker()
+        own = port if worker is None else port + worker.number - 1
+        await running.enter_async_context(MetricsServer(app.server, port=own))
+
+    app.on_startup(start)
+    app.on_shutdown(running.aclose)

@@ -107,9 +107,12 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
             self._remove(key)
         return len(closed)
 
+    def _all(self) -> list[MemberT]:
+        return list((self._members or {}).values())
+
     async def get_all_resources(self) -> list[MemberT]:
         """The members, oldest first."""
-        return list((self._members or {}).values())
+        return self._all()
 
     async def get_resource(self, *, resource_id: IdT) -> MemberT | None:
         """The member of this id, or None."""

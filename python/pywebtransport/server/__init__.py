@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pywebtransport.server.app import ServerApp
 from pywebtransport.server.cluster import ServerCluster
+from pywebtransport.server.ledger import ServerSnapshot
 from pywebtransport.server.middleware import (
     MiddlewareManager,
     create_auth_middleware,
@@ -24,6 +25,7 @@ __all__ = [
     "ServerApp",
     "ServerCluster",
     "ServerDiagnostics",
+    "ServerSnapshot",
     "ServerStats",
     "SessionHandler",
     "WebTransportServer",

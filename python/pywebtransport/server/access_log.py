@@ -10,7 +10,14 @@ from pywebtransport.server.request import HttpRequest
 from pywebtransport.session.base import SessionBase
 from pywebtransport.utils import format_duration
 
-__all__ = ["EVENT", "FIELDS", "log_rejected", "log_request", "log_session_closed", "log_session_open"]
+__all__ = [
+    "EVENT",
+    "FIELDS",
+    "log_rejected",
+    "log_request",
+    "log_session_closed",
+    "log_session_open",
+]
 
 # One line when a session opens and one when it closes go to this logger.
 logger = logging.getLogger("pywebtransport.server")

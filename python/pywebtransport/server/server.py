@@ -449,7 +449,7 @@ class WebTransportServer(EventEmitter):
         """
         listener = self._listener
         return self._ledger.snapshot(
-            connections=[each._engine_stats() for each in self._connection_manager],
+            connections=[each._engine_stats() for each in self._connection_manager._all()],
             handshakes=None if listener is None else listener.handshakes(),
             accepted=self._stats.connections_accepted,
             sessions=len(self._session_manager),

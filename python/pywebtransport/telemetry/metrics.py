@@ -102,7 +102,7 @@ METRICS = (
     ),
     _metric(
         "datagrams_dropped",
-        "Datagrams given up here, by place: before they were sent, not read in time, of no session.",
+        "Datagrams given up here, by place: not sent, not read in time, of no session.",
         lambda s: {
             "outgoing": s.traffic.datagrams_dropped_outgoing,
             "incoming": s.traffic.datagrams_dropped_incoming,

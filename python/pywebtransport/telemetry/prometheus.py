@@ -29,7 +29,10 @@ MAX_REQUEST = 16 * 1024
 """Bytes of a scrape's request."""
 MAX_SCRAPES = 16
 """Scrapes at one time."""
-MISSING = "Prometheus needs the package prometheus_client: pip install 'pywebtransport-native[prometheus]'"
+MISSING = (
+    "Prometheus needs the package prometheus_client: "
+    "pip install 'pywebtransport-native[prometheus]'"
+)
 
 
 class PrometheusCollector:
@@ -95,9 +98,7 @@ class MetricsServer:
             self._registry = REGISTRY
         host, port = self._address
         try:
-            self._listener = await asyncio.start_server(
-                self._answer, host, port, limit=MAX_REQUEST
-            )
+            self._listener = await asyncio.start_server(self._answer, host, port, limit=MAX_REQUEST)
         except OSError as error:
             raise ServerError(
                 f"no metrics on {address_text(self._address)}: {error.strerror or error}"
