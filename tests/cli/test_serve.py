@@ -355,10 +355,10 @@ async def test_figures_and_log_for_programs(folder: Path) -> None:
     port = free_tcp_port()
     arguments = ("serve", "server:app", "--dev", "--port", "0", "--log-json")
     async with Program(*arguments, folder=folder, PYWEBTRANSPORT_METRICS_PORT=str(port)) as program:
-        sha256 = await hash_in(program)
         line = json.loads(await program.line_with('"listening on'))
+        sha256 = await hash_in(program)
         assert (line["level"], line["logger"]) == ("info", "pywebtransport.server")
-        async with session_to(int(line["message"].rpartition(":")[2]), sha256):
+        async with session_to(port_in(line["message"]), sha256):
             opened = json.loads(await program.line_with('"session open"'))
             assert opened["path"] == "/echo"
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
