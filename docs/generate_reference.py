@@ -54,6 +54,7 @@ MODULES = [
     "server.protocol",
     "session",
     "stream",
+    "telemetry",
     "types",
     "utils",
 ]

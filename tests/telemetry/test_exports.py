@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,3 +121,19 @@ def test_json_log_has_tracebacks() -> None:
     line = json.loads(JsonLogFormatter().format(record))
     assert line["message"] == "it failed"
     assert "ValueError: x" in line["exception"]
+
+
+def test_page_and_dashboard_name_every_metric() -> None:
+    howto = Path(__file__).resolve().parents[2] / "docs" / "howto"
+    page = (howto / "observability.md").read_text()
+    dashboard = json.loads((howto / "grafana.json").read_text())
+    asked = {
+        word
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for word in re.findall(r"webtransport_\w+", target["expr"])
+    }
+    names = {metric.name + "_total" * metric.is_counter: metric.help for metric in METRICS}
+    assert asked == names.keys()
+    rows = dict(re.findall(r"^\| `(webtransport_\w+)` \|[^|]*\| (.*) \|$", page, re.MULTILINE))
+    assert rows == names
