@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import socket
+import traceback
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,24 @@ async def test_an_address_in_use_is_named_once(engine: str, tmp_path: Path) -> N
         with pytest.raises(ServerError) as caught:
             await second.server.listen(port=port)
     assert caught.value.message == f"cannot listen on [::1]:{port}: Address already in use"
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_a_program_whose_address_is_in_use_ends_in_a_short_trace(
+    engine: str, tmp_path: Path
+) -> None:
+    pair = make_certificate(tmp_path)
+    config = ServerConfig(certfile=pair.certfile, keyfile=pair.keyfile, engine=engine)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerError) as caught:
+            ServerApp(config=config).run(host="127.0.0.1", port=port)
+    places = [place.name for place in traceback.extract_tb(caught.tb)]
+    assert places[1:] == ["run"]
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.EADDRINUSE
+    assert caught.value.__cause__.__traceback__ is None
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))

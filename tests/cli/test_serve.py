@@ -22,6 +22,7 @@ import pytest
 
 from pywebtransport import ClientConfig, WebTransportClient
 from pywebtransport.exceptions import ConnectionError
+from pywebtransport.server.running import ONE_WISH
 from pywebtransport.session import WebTransportSession
 from tests.support.certificate import make_certificate
 
@@ -225,6 +226,7 @@ async def test_a_second_signal_hurries(folder: Path) -> None:
         async with session_to(port, await hash_in(program), "/stubborn"):
             program.tell(signal.SIGTERM)
             await program.line_with("3600 s")
+            await asyncio.sleep(2 * ONE_WISH)
             program.tell(signal.SIGTERM)
             await program.line_with("hurrying")
             began = time.monotonic()

@@ -18,6 +18,7 @@ import pytest
 
 from pywebtransport import ClientConfig, WebTransportClient, WebTransportServer
 from pywebtransport.exceptions import ServerError
+from pywebtransport.server.running import ONE_WISH
 from pywebtransport.session import WebTransportSession
 from pywebtransport.types import EventType
 from tests.support.certificate import Certificate
@@ -183,10 +184,31 @@ async def test_second_signal_ends_the_grace(engine: str, certificate: Certificat
         server.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
             await drained.wait()
+        await asyncio.sleep(2 * ONE_WISH)
         server.process.send_signal(signal.SIGTERM)
         code, _, log = await server.rest()
     assert code == 0
     assert "hurrying" in log
+
+
+async def test_a_signal_that_comes_twice_at_once_counts_once(
+    engine: str, certificate: Certificate
+) -> None:
+    """``timeout`` and others that pass signals on send it to the process and to its group."""
+    async with (
+        program(engine, certificate, graceful_timeout=10) as server,
+        client_of(engine, certificate) as client,
+    ):
+        session = await client.connect(url=f"https://127.0.0.1:{server.port}/work")
+        stream = await session.create_bidirectional_stream()
+        await stream.write_all(data=b"x" * 10)
+        assert await server.line() == "working"
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGINT)
+        assert await stream.read_all() == b"done: " + b"x" * 10
+        code, _, log = await server.rest()
+    assert code == 0
+    assert "hurrying" not in log
 
 
 async def test_handler_that_swallows_cancellation_is_named_and_left(

@@ -15,6 +15,7 @@ from examples.certificate import Certificate, make_certificate
 from pywebtransport import ClientConfig, WebTransportClient
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.pubsub import Message, PubSubManager
+from pywebtransport.server.running import ONE_WISH
 from pywebtransport.types import EventType
 from tests.faults.relay import Path, relay_to
 from tests.pubsub.test_broker import take
@@ -178,6 +179,7 @@ async def test_a_second_signal_hurries(start: Start) -> None:
         server.signal(signal.SIGTERM)
         await server.says("told", times=2)
         await all_of(clients, Client.exchange)
+        await asyncio.sleep(2 * ONE_WISH)
         server.signal(signal.SIGTERM)
         async with asyncio.timeout(10):
             for each in clients:

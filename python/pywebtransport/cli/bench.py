@@ -32,7 +32,9 @@ COLUMNS = (("workload", 18), ("in a second", 13), ("throughput", 14), ("p50", 10
 @click.option(
     "--serve", is_flag=True, help="Be the server that is measured; --certfile, --keyfile: its own."
 )
-@click.option("--host", default="::", show_default=True, help="With --serve: where to listen.")
+@click.option(
+    "--host", default="localhost", show_default=True, help="With --serve: where to listen."
+)
 @click.option(
     "--port",
     default=DEFAULT_DEV_PORT,

@@ -76,7 +76,10 @@ async def open_session(client: WebTransportClient, visitor: Visitor) -> WebTrans
     except ClientError as error:
         remedy = f"`pywebtransport doctor {visitor.url}` looks for the cause"
         if isinstance(error, ConnectCertificateError):
-            remedy = f"trust it by --dev, --hash, --ca or --insecure; {remedy}"
+            remedy = (
+                "trust it by --hash, --ca or --insecure, or by --dev where `serve --dev` of this "
+                f"machine answers; {remedy}"
+            )
         fail(f"{error.message}\n{remedy}")
 
 

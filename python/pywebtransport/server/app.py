@@ -19,7 +19,12 @@ from pywebtransport._waiting import wait_within
 from pywebtransport._words import address_text, peer_path
 from pywebtransport.config import ServerConfig
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.exceptions import MiddlewareRejected, SessionError, WebTransportError
+from pywebtransport.exceptions import (
+    MiddlewareRejected,
+    ServerError,
+    SessionError,
+    WebTransportError,
+)
 from pywebtransport.server.middleware import MiddlewareManager
 from pywebtransport.server.renewal import CertificateRenewal
 from pywebtransport.server.request import RequestHandler
@@ -243,13 +248,20 @@ class ServerApp:
                 logger.info("serving %s; Ctrl-C or SIGTERM ends it", self._contents())
                 await self._until_closed()
 
-        with default_logging():
-            self._ended_by = run_until_signalled(
-                main,
-                hurry=lambda: self._hurry.set(),
-                renew=self._renewal.ask,
-                patience=self._server.config.close_timeout,
-            )
+        try:
+            with default_logging():
+                self._ended_by = run_until_signalled(
+                    main,
+                    hurry=lambda: self._hurry.set(),
+                    renew=self._renewal.ask,
+                    patience=self._server.config.close_timeout,
+                )
+        except ServerError as error:
+            # The texts say what is wrong; the way through engine and event loop would bury them.
+            cause: BaseException | None = error
+            while cause is not None:
+                cause = cause.with_traceback(None).__cause__
+            raise error
 
     async def serve(
         self, *, host: str | None = None, port: int | None = None, **kwargs: Any

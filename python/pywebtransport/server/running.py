@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -28,6 +29,9 @@ logger = logging.getLogger("pywebtransport.server")
 LOG_FORMAT = "%(asctime)s %(levelname)s %(who)s%(name)s: %(message)s"
 HURRIED = 0.5
 """Seconds left for what does not want to end, when a program is asked twice."""
+ONE_WISH = 0.1
+"""Seconds within which signals to end count once: ``timeout`` and other programs that start one
+send theirs to the process and to its group."""
 HANG_UP = getattr(signal, "SIGHUP", None)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -132,14 +136,16 @@ class Ending:
         self.signal: signal.Signals | None = None
         self.is_hurried = False
         self._hurry = hurry
+        self._asked_at = 0.0
 
     def ask(self, number: int) -> None:
         name = signal.Signals(number).name
         if self.signal is None:
             self.signal = signal.Signals(number)
+            self._asked_at = time.monotonic()
             logger.info("%s: shutting down; once more to hurry", name)
             self.task.cancel()
-        else:
+        elif time.monotonic() - self._asked_at >= ONE_WISH:
             logger.info("%s again: hurrying", name)
             self.is_hurried = True
             self._hurry()
