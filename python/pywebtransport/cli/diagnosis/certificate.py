@@ -69,11 +69,14 @@ def check_dates(report: Report, certificate: x509.Certificate) -> bool:
     return True
 
 
-def check_names(report: Report, certificate: x509.Certificate, host: str) -> bool:
-    """Whether it is for this host (RFC 9525)."""
+def check_names(
+    report: Report, certificate: x509.Certificate, host: str, *, is_needed: bool = True
+) -> bool:
+    """Whether it is for this host (RFC 9525); if it need not be, that is a warning."""
+    refuse = report.fail if is_needed else report.warn
     names = names_of(certificate)
     if not names:
-        report.fail(
+        refuse(
             "name",
             "the certificate names no host (it has no subjectAltName; a common name is not enough)",
             cause="tls.name",
@@ -83,7 +86,7 @@ def check_names(report: Report, certificate: x509.Certificate, host: str) -> boo
     if is_for(certificate, host):
         report.ok("name", f"the certificate is for {', '.join(names)}")
         return True
-    report.fail(
+    refuse(
         "name",
         f"the certificate is for {', '.join(names)}, not for {host}",
         cause="tls.name",

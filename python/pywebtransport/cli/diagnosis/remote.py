@@ -195,7 +195,7 @@ def _check_certificate(
     if visitor.hashes:
         report.skip("name", "a certificate trusted by its hash may be for any name")
     else:
-        check_names(report, leaf, host)
+        check_names(report, leaf, host, is_needed=not visitor.is_trusting)
     fault = None if visitor.is_trusting else trust_fault(visit.error)
     _report_trust(report, visitor, handshake, fault)
     is_public = not (visitor.is_trusting or visitor.hashes or visitor.ca_certs or fault)
