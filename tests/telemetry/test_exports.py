@@ -16,7 +16,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from pywebtransport.exceptions import ServerError
-from pywebtransport.telemetry import METRICS, JsonLogFormatter, MetricsServer, instrument
+from pywebtransport.telemetry import JsonLogFormatter, MetricsServer, instrument
+from pywebtransport.telemetry.metrics import METRICS
 from tests.support.certificate import Certificate
 
 from .test_snapshot import certificate, client_of, serving, until, url
