@@ -49,7 +49,14 @@ def run(python: Path | str, *arguments: str, directory: Path, **environment: str
     return done.stdout.strip()
 
 
-def check_tutorial(python: Path | str, directory: Path, engine: str, **environment: str) -> None:
+def check_tutorial(
+    python: Path | str,
+    directory: Path,
+    engine: str,
+    *,
+    is_windows: bool = IS_WINDOWS,
+    **environment: str,
+) -> None:
     """The tutorial's server and client, as files in ``directory``."""
     environment["PYWEBTRANSPORT_ENGINE"] = engine
     for name, code in programs().items():
@@ -71,7 +78,7 @@ def check_tutorial(python: Path | str, directory: Path, engine: str, **environme
             line = server.stderr.readline()
             assert line, f"the server ended:\n{log}"
             log += line
-        if IS_WINDOWS:
+        if is_windows:
             # asyncio.run() takes a loop there that only this engine can use.
             environment["PYWEBTRANSPORT_ENGINE"] = "aioquic"
         answer = run(python, "client.py", directory=directory, **environment)
