@@ -108,8 +108,16 @@ async def test_listening_and_closing(config: Callable[..., ServerConfig]) -> Non
         assert not server.is_serving
         await server.listen(port=free_port())
         await server.close()
-        await server.listen(host="", port=0)
+        await server.listen(host="")
         assert server.local_addresses == [("127.0.0.1", settings.bind_port)]
+
+
+async def test_port_0_is_a_free_port(config: Callable[..., ServerConfig]) -> None:
+    settings = config(bind_port=free_port())
+    async with WebTransportServer(config=settings) as server:
+        await server.listen(port=0)
+        assert server.local_address is not None
+        assert server.local_address[1] not in (0, settings.bind_port)
 
 
 async def test_port_in_use_is_an_error_that_names_it(config: Callable[..., ServerConfig]) -> None:

@@ -238,7 +238,7 @@ class ServerApp:
         config = self._server.config
         check_possible(workers, get_engine(config).name)
         if workers > 1:
-            address = host or config.bind_host, port or config.bind_port
+            address = host or config.bind_host, config.bind_port if port is None else port
             self._ended_by = supervise(address, workers)
             return
 

@@ -206,7 +206,7 @@ class WebTransportServer(EventEmitter):
 
         Args:
             host: A name or an address; ``None``: ``config.bind_host``.
-            port: ``None`` or 0: ``config.bind_port``.
+            port: ``None``: ``config.bind_port``. 0: a free one, which ``local_address`` tells.
             sock: A bound UDP socket to use instead, such as one that systemd has opened. It belongs
                 to the server from now on, which closes it.
             reuse_port: Bind with SO_REUSEPORT, so that other sockets of this user can have the
@@ -217,7 +217,7 @@ class WebTransportServer(EventEmitter):
             ServerError: It listens already, has not been entered, has no certificate, or the
                 address cannot be bound; the text says which, with the path or the address.
         """
-        address = host or self._config.bind_host, port or self._config.bind_port
+        address = host or self._config.bind_host, self._config.bind_port if port is None else port
         sockets: tuple[BoundSocket, ...] = ()
         if sock is not None:
             if host is not None or port is not None or reuse_port:
