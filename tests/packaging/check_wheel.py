@@ -99,6 +99,7 @@ def modules_of(python: Path | str, directory: Path, **environment: str) -> list[
 
 
 def check(wheel: Path) -> None:
+    assert "-linux_" not in wheel.name, "it fits only machines like this one"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         directory = Path(scratch)
         venv.create(directory / "environment", with_pip=True)
