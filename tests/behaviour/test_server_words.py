@@ -58,7 +58,10 @@ async def test_an_address_in_use_is_named_once(engine: str, tmp_path: Path) -> N
         port = first.server.local_address[1]
         with pytest.raises(ServerError) as caught:
             await second.server.listen(port=port)
-    assert caught.value.message == f"cannot listen on [::1]:{port}: Address already in use"
+        with pytest.raises(ServerError) as by_name:
+            await second.server.listen(host="localhost", port=port)
+    text = f"cannot listen on [::1]:{port}: Address already in use"
+    assert caught.value.message == by_name.value.message == text
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))

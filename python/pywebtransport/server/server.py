@@ -281,8 +281,10 @@ class WebTransportServer(EventEmitter):
             text = error.message if isinstance(error, WebTransportError) else str(error)
             if isinstance(error, OSError) and error.strerror:
                 text = error.strerror
-            place = f"cannot listen on {address_text(address)}: "
-            raise ServerError(place + text.removeprefix(place), bind_address=address) from error
+            refusal = "cannot listen on "
+            if not text.startswith(refusal):  # An engine names the one of a name's addresses.
+                text = f"{refusal}{address_text(address)}: {text}"
+            raise ServerError(text, bind_address=address) from error
 
     async def reload_certificate(
         self, *, certfile: str | None = None, keyfile: str | None = None
