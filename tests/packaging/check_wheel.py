@@ -32,7 +32,9 @@ def programs() -> dict[str, str]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    blocks = re.findall(r"^```python (\w+\.py)\n(.*?)^```$", TUTORIAL.read_text(), re.S | re.M)
+    blocks = re.findall(
+        r"^```python (\w+\.py)\n(.*?)^```$", TUTORIAL.read_text("utf-8"), re.S | re.M
+    )
     return {name: code.replace("4433", port) for name, code in blocks}
 
 
@@ -60,7 +62,7 @@ def check_tutorial(
     """The tutorial's server and client, as files in ``directory``."""
     environment["PYWEBTRANSPORT_ENGINE"] = engine
     for name, code in programs().items():
-        (directory / name).write_text(code)
+        (directory / name).write_text(code, "utf-8")
     run(python, "certificate.py", directory=directory, **environment)
     server = subprocess.Popen(
         [python, "-u", "server.py"],
