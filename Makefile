@@ -143,14 +143,20 @@ demo-server: build ## a server that a browser can reach; prints what to paste
 
 # ---------------------------------------------------------------- wheel
 
-# The wheel is built from the sdist, which so proves to be complete.
 .PHONY: wheel wheel-check
 wheel: $(VENV)/.build ## the wheel and the sdist, in dist/
 	rm -rf dist
-	CARGO_TARGET_DIR=$(CURDIR)/target $(BIN)/maturin build --release --sdist --quiet --out dist
+	$(BIN)/maturin build --release --quiet --out dist
+	$(BIN)/maturin sdist --out dist
 	@ls -l dist
 
-wheel-check: wheel ## the tutorial in fresh environments of Python 3.11, 3.12 and 3.13
+# The sdist is complete when it builds from nothing. Its files are older than any build, so that cargo
+# would take what stands in target/ for theirs.
+wheel-check: wheel ## the tutorial in fresh environments of Python 3.11, 3.12 and 3.13; a build of the sdist
+	rm -rf target/sdist
+	PATH="$(CURDIR)/$(BIN):$$PATH" CARGO_TARGET_DIR=$(CURDIR)/target/sdist CARGO_NET_OFFLINE=true \
+		CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+		$(BIN)/python $(PIP) wheel --no-build-isolation --no-deps --no-index --wheel-dir target/sdist dist/*.tar.gz
 	@for v in 3.11 3.12 3.13; do \
 		python=; for p in python$$v $$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$v.*/bin/python 2>/dev/null); do \
 			$$p -c '' 2>/dev/null && { python=$$p; break; }; done; \
