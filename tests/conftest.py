@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Generator
 
 import pytest
 
 from pywebtransport.constants import ENGINES
+
+# Programs that tests start inherit what is ignored, as below nohup or in a shell's background, and
+# not what has a handler.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 LoopFactories = dict[str, Callable[[], asyncio.AbstractEventLoop]]
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")

@@ -581,7 +581,7 @@ async def test_membership_and_iteration(opener: Opener) -> None:
 async def test_operations_do_not_depend_on_the_number_of_members(
     kind_of: Callable[[], Kind], amount: int
 ) -> None:
-    """Ten times as many members may not make an operation several times slower."""
+    """Looking at every member takes hundreds of times longer; caches and the collector do not."""
     kind = kind_of()
 
     async def cost(first: int, number: int) -> float:
@@ -603,4 +603,4 @@ async def test_operations_do_not_depend_on_the_number_of_members(
         assert len(manager) == amount - probe
         for member in await manager.get_all_resources():
             await kind.remove(member)
-    assert many < 4 * few
+    assert many < 20 * few
