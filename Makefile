@@ -200,8 +200,16 @@ types: $(VENV)/.dev build ## mypy --strict, and the stub against the extension
 	$(BIN)/python -m mypy.stubtest pywebtransport._native --ignore-disjoint-bases \
 		--allowlist tests/packaging/stubtest-allowlist.txt
 
+# Most tests wait for something, so two runs share the time: those that start programs, some of them
+# on the port of the documentation, and the rest.
+PROGRAM_TESTS := $(addprefix tests/,asgi browser cli docs examples packaging workers)
+
 test-python: $(VENV)/.dev peers chromium firefox brokers build ## Python tests, browser and peers included
-	$(PYTEST)
+	@mkdir -p .cache; status=0; \
+	$(PYTEST) -o cache_dir=.cache/pytest-programs $(PROGRAM_TESTS) > .cache/programs.log 2>&1 & programs=$$!; \
+	$(PYTEST) tests $(PROGRAM_TESTS:%=--ignore=%) || status=$$?; \
+	wait $$programs || status=$$?; \
+	cat .cache/programs.log; exit $$status
 
 test-uvloop: $(VENV)/.dev build ## behaviour and faults of the native engine on uvloop
 	TEST_EVENT_LOOP=uvloop $(PYTEST) tests/behaviour tests/faults -k native
