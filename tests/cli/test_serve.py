@@ -323,6 +323,12 @@ def write(path: Path | str, text: str) -> None:
     Path(path).write_text(text)
 
 
+def change(path: Path, text: str) -> None:
+    """At once: half a file would be a change of its own."""
+    (whole := path.with_suffix(".new")).write_text(text)
+    whole.replace(path)
+
+
 async def test_reload(folder: Path) -> None:
     arguments = ("serve", "server:app", "--dev", "--reload", "--port", "0")
     async with Program(*arguments, folder=folder) as program:
@@ -332,22 +338,22 @@ async def test_reload(folder: Path) -> None:
         sha256 = await hash_in(program)
         async with session_to(port, sha256) as session:
             assert await echo(session) == b"one: hello"
-            (folder / "server.py").write_text(SERVER.replace("one:", "two:"))
+            change(folder / "server.py", SERVER.replace("one:", "two:"))
             assert await program.line_with("Reloading") == "Reloading: server.py changed"
             await asyncio.wait_for(session.wait_closed(), PATIENCE)
         port = port_in(await program.line_with("listening on"))
         async with session_to(port, sha256) as session:
             assert await echo(session) == b"two: hello"
 
-        (folder / "server.py").write_text("import nothing_like_this\n")
+        change(folder / "server.py", "import nothing_like_this\n")
         await program.line_with("Reloading")
         assert "nothing_like_this" in await program.line_with("Error:")
         await program.line_with("exit code 1; waiting for a change")
 
-        (folder / "server.py").write_text(SERVER)
-        (folder / "helper.py").write_text("")
-        await program.line_with("Reloading")
-        await program.line_with("listening on")
+        for name, text in (("server.py", SERVER), ("helper.py", "")):
+            change(folder / name, text)
+            await program.line_with("Reloading")
+            await program.line_with("listening on")
         program.tell(signal.SIGINT)
         assert await program.ended() == 130
         assert re.findall("new WebTransport", program.output) == ["new WebTransport"]
