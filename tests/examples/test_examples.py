@@ -71,6 +71,7 @@ async def program(name: str, *arguments: str) -> AsyncIterator[tuple[int, Proces
         if not line:
             pytest.fail((await process.communicate())[1].decode())
         assert line.decode() == f"Open http://localhost:{port}/\n"
+        await asyncio.wait_for(answered(port), 20)
         yield port, process
     finally:
         if process.returncode is None:
@@ -79,6 +80,18 @@ async def program(name: str, *arguments: str) -> AsyncIterator[tuple[int, Proces
             _, log = await process.communicate()
     assert process.returncode in (0, -signal.SIGTERM), log.decode()
     assert b"Traceback" not in log, log.decode()
+
+
+async def answered(port: int) -> None:
+    """uvicorn binds its port some time after the line, and says nothing when it has."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("localhost", port)
+        except OSError:
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            return await writer.wait_closed()
 
 
 async def open_page(context: BrowserContext, port: int) -> Page:
