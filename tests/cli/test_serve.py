@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from pywebtransport import ClientConfig, WebTransportClient
+from pywebtransport.cli.reloading import interrupts_held
 from pywebtransport.exceptions import ConnectionError
 from pywebtransport.server.running import ONE_WISH
 from pywebtransport.session import WebTransportSession
@@ -357,6 +358,29 @@ async def test_reload(folder: Path) -> None:
         program.tell(signal.SIGINT)
         assert await program.ended() == 130
         assert re.findall("new WebTransport", program.output) == ["new WebTransport"]
+
+
+def test_an_interrupt_while_a_server_starts_is_not_lost() -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: seen.append(number))
+    try:
+        with interrupts_held():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert seen == []
+        assert seen == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def test_an_interrupt_during_a_reload_ends_it(folder: Path) -> None:
+    arguments = ("serve", "server:app", "--dev", "--reload", "--port", "0")
+    async with Program(*arguments, folder=folder) as program:
+        await program.line_with("listening on")
+        change(folder / "server.py", SERVER.replace("one:", "two:"))
+        await program.line_with("Reloading")
+        program.tell(signal.SIGINT)
+        assert await program.ended() == 130
+        assert "Traceback" not in program.output
 
 
 async def test_figures_and_log_for_programs(folder: Path) -> None:

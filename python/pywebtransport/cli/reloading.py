@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -101,12 +102,8 @@ class Reloader:
         self._server = get_context("spawn").Process(
             target=serve_once, args=(self._serve, self._options)
         )
-        # Ctrl-C goes to every process of the terminal's group; this one tells the server.
-        mine = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
+        with interrupts_held():
             self._server.start()
-        finally:
-            signal.signal(signal.SIGINT, mine)
         self._options = replace(self._options, is_first=False)
 
     def _restart(self, changed: list[str]) -> None:
@@ -120,10 +117,33 @@ class Reloader:
         self._start()
 
 
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C goes to every process of the terminal's group: what starts here is not to see it.
+
+    This process gets it afterwards. Signals that are blocked are so in a new process, too.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # It unblocks them when it starts.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def serve_once(serve: Serve, options: Options) -> None:
     """In the process of the server."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    if hasattr(signal, "pthread_sigmask"):
+        # One that is waiting is forgotten, for the one who started this has it as well.
+        mine = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, mine)
     threading.Thread(target=end_with_parent, daemon=True).start()
     with exit_codes():
         sys.exit(serve(options))
