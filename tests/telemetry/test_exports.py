@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pywebtransport.exceptions import ServerError
 from pywebtransport.telemetry import JsonLogFormatter, MetricsServer, instrument
 from pywebtransport.telemetry.metrics import METRICS
+from pywebtransport.telemetry.prometheus import MAX_SCRAPES
 from tests.support.certificate import Certificate
 
 from .test_snapshot import certificate, client_of, serving, until, url
@@ -63,6 +64,27 @@ async def test_prometheus_scrapes(engine: str, certificate: Certificate) -> None
                 async with MetricsServer(app.server, port=address[1], registry=CollectorRegistry()):
                     pass
         assert not list(registry.collect()), "the server's figures leave with it"
+
+
+async def test_scrapes_at_one_time_have_a_limit(engine: str, certificate: Certificate) -> None:
+    async with serving(engine, certificate) as app:
+        registry = CollectorRegistry()
+        async with MetricsServer(app.server, port=0, registry=registry) as metrics:
+            address = metrics.local_address
+            assert address is not None
+            request = b"GET /metrics HTTP/1.1\r\n\r\n"
+            silent = [await asyncio.open_connection(*address) for _ in range(MAX_SCRAPES - 1)]
+            assert (await http(address, request))[0] == "HTTP/1.1 200 OK"
+            silent.append(await asyncio.open_connection(*address))
+            reader, writer = await asyncio.open_connection(*address)
+            assert await reader.read() == b""
+            silent.append((reader, writer))
+        for reader, writer in silent:
+            assert await reader.read() == b"", (
+                "the end of the metrics is the end of its connections"
+            )
+            writer.close()
+            await writer.wait_closed()
 
 
 async def test_opentelemetry_reads_in_a_thread_of_its_own(

@@ -352,6 +352,11 @@ class Handshakes:
     refused_leaving: int = 0
     """Refused since the listener closes."""
 
+    def __add__(self, other: Handshakes) -> Handshakes:
+        return Handshakes(
+            *(getattr(self, name) + getattr(other, name) for name in Handshakes.__slots__)
+        )
+
 
 class EngineListener(Protocol):
     """A bound server socket."""

@@ -74,8 +74,8 @@ class NativeListener:
         return [reactor.endpoint.local_address for reactor in self._reactors]
 
     def handshakes(self) -> Handshakes:
-        counts = [reactor.endpoint.handshakes() for reactor in self._reactors]
-        return Handshakes(*map(sum, zip(*counts, strict=True)))
+        counts = (Handshakes(*reactor.endpoint.handshakes()) for reactor in self._reactors)
+        return sum(counts, Handshakes())
 
     def reload_certificate(self, *, certfile: str, keyfile: str) -> None:
         check_pair(certfile=certfile, keyfile=keyfile)

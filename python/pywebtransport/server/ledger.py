@@ -48,6 +48,17 @@ OF_CONNECTION = ("bytes_sent", "bytes_received", "packets_sent", "packets_receiv
 OF_DATAGRAMS = tuple(each.name for each in fields(Traffic) if each.name.startswith("datagrams"))
 
 
+LIMITS = (
+    "max_connections",
+    "max_connections_per_address",
+    "max_sessions",
+    "max_requests_per_connection",
+    "allowed_origins",
+    "request_timeout",
+)
+"""Names in ServerConfig."""
+
+
 @dataclass(kw_only=True)
 class ServerSnapshot:
     """A server's figures at one moment. Counters grow from when it began to listen."""
@@ -107,9 +118,7 @@ class Ledger:
 
     def end(self, handshakes: Handshakes) -> None:
         """A listener closes, with these counts."""
-        past = self._handshakes
-        for name in Handshakes.__slots__:
-            setattr(past, name, getattr(past, name) + getattr(handshakes, name))
+        self._handshakes += handshakes
 
     def snapshot(
         self,
@@ -126,10 +135,7 @@ class Ledger:
         count = 0
         for count, stats in enumerate(connections, 1):  # noqa: B007
             traffic.add(stats)
-        total = Handshakes(*(getattr(self._handshakes, name) for name in Handshakes.__slots__))
-        if handshakes is not None:
-            for name in Handshakes.__slots__:
-                setattr(total, name, getattr(total, name) + getattr(handshakes, name))
+        total = self._handshakes + (handshakes or Handshakes())
         limits = Counter(self.limits_hit)
         limits["max_connections"] += total.refused_full
         limits["max_connections_per_address"] += total.refused_network
@@ -147,13 +153,3 @@ class Ledger:
             limits_hit={name: limits[name] for name in LIMITS},
             traffic=traffic,
         )
-
-
-LIMITS = (
-    "max_connections",
-    "max_connections_per_address",
-    "max_sessions",
-    "max_requests_per_connection",
-    "allowed_origins",
-    "request_timeout",
-)

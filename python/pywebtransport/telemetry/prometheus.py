@@ -79,7 +79,7 @@ class MetricsServer:
         self._registry = registry
         self._listener: asyncio.Server | None = None
         self._collector = PrometheusCollector(server)
-        self._scrapes = 0
+        self._scrapes: set[asyncio.Task[None]] = set()
 
     @property
     def local_address(self) -> Address | None:
@@ -98,7 +98,9 @@ class MetricsServer:
             self._registry = REGISTRY
         host, port = self._address
         try:
-            self._listener = await asyncio.start_server(self._answer, host, port, limit=MAX_REQUEST)
+            self._listener = await asyncio.start_server(
+                self._connected, host, port, limit=MAX_REQUEST
+            )
         except OSError as error:
             raise ServerError(
                 f"no metrics on {address_text(self._address)}: {error.strerror or error}"
@@ -117,12 +119,22 @@ class MetricsServer:
             self._registry.unregister(self._collector)
             self._listener.close()
             self._listener = None
+        for task in self._scrapes:
+            task.cancel()
+        await asyncio.gather(*self._scrapes, return_exceptions=True)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._scrapes) >= MAX_SCRAPES:
+            writer.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(reader, writer))
+        self._scrapes.add(task)
+        task.add_done_callback(self._scrapes.discard)
+        # One that is cancelled before its first step has not closed it.
+        task.add_done_callback(lambda _task: writer.close())
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._scrapes += 1
         try:
-            if self._scrapes > MAX_SCRAPES:
-                return
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 head = await reader.readuntil(b"\r\n\r\n")
                 writer.write(self._response(head))
@@ -130,7 +142,6 @@ class MetricsServer:
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
             pass
         finally:
-            self._scrapes -= 1
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
