@@ -543,7 +543,11 @@ class SessionResetError(SessionClosedError):
 
 
 class StreamResetError(StreamError):
-    """The peer reset the stream, or asked this side to stop; ``error_code`` is the peer's."""
+    """The peer reset the stream, or asked this side to stop; ``error_code`` is the peer's.
+
+    It is 5 where the peer's HTTP/3 code carries none of an application's (webtrans-http3-16 §4.4);
+    the text has that code then, in hexadecimal.
+    """
 
 
 class StreamSessionClosedError(StreamError, SessionClosedError):

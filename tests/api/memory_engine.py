@@ -21,6 +21,8 @@ from pywebtransport._engine.base import (
     SessionRequest,
     StreamFinished,
 )
+from pywebtransport._native import app_error_to_http
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import datagram_too_large
 from pywebtransport.types import Address
 
@@ -164,7 +166,7 @@ class MemoryConnection:
             stream = self.streams[stream_id]
             if not stream.is_read_ended:
                 stream.arrived.clear()
-                self.tell("stream_reset", stream_id, None)
+                self.tell("stream_reset", stream_id, ErrorCodes.WT_SESSION_GONE)
             stream.is_read_ended = stream.is_write_ended = True
             self._forget(stream_id)
 
@@ -258,7 +260,7 @@ class MemoryConnection:
         if receiver is not None and not receiver.is_read_ended:
             receiver.arrived.clear()
             receiver.is_read_ended = True
-            self.peer.tell("stream_reset", stream_id, code)
+            self.peer.tell("stream_reset", stream_id, app_error_to_http(code))
             self.peer._forget(stream_id)
         self._forget(stream_id)
 
@@ -275,7 +277,7 @@ class MemoryConnection:
         sender = self.peer.streams.get(stream_id)
         if sender is not None and not sender.is_write_ended:
             sender.is_write_ended = True
-            self.peer.tell("stream_stopped", stream_id, code)
+            self.peer.tell("stream_stopped", stream_id, app_error_to_http(code))
             self.peer._forget(stream_id)
         self._forget(stream_id)
 

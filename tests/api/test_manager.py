@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 import weakref
 from collections.abc import Awaitable, Callable
@@ -248,14 +249,14 @@ async def test_sweep_forgets_members_that_had_ended(kind_of: Callable[[], Kind])
         assert await manager.cleanup_closed_resources() == 0
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        lambda: connections(connection_cleanup_interval=INTERVAL),
-        lambda: sessions(session_cleanup_interval=INTERVAL),
-        lambda: streams(stream_cleanup_interval=INTERVAL),
-    ],
-)
+SWEPT: list[Callable[[], Kind]] = [
+    lambda: connections(connection_cleanup_interval=INTERVAL),
+    lambda: sessions(session_cleanup_interval=INTERVAL),
+    lambda: streams(stream_cleanup_interval=INTERVAL),
+]
+
+
+@pytest.mark.parametrize("kind", SWEPT)
 async def test_sweep_runs_on_a_timer(kind: Callable[[], Kind]) -> None:
     swept = kind()
     async with swept.manager as manager:
@@ -265,6 +266,19 @@ async def test_sweep_runs_on_a_timer(kind: Callable[[], Kind]) -> None:
         async with asyncio.timeout(10):
             await member.released.wait()
         assert len(manager) == 0
+
+
+def test_a_loop_that_ends_before_its_managers_says_nothing() -> None:
+    complaints: list[dict[str, Any]] = []
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _loop, context: complaints.append(context))
+    kinds = [connections(), sessions(), streams()]
+    for kind in kinds:
+        loop.run_until_complete(kind.manager.__aenter__())
+    loop.close()
+    del kinds, kind
+    gc.collect()
+    assert complaints == []
 
 
 @pytest.mark.parametrize("kind_of", KINDS)
@@ -302,12 +316,31 @@ async def test_shutdown_closes_at_the_same_time(kind_of: Callable[[], Kind]) -> 
                 await kind.add(member)
 
 
-@pytest.mark.parametrize("kind_of", KINDS)
-async def test_nothing_is_left_running(kind_of: Callable[[], Kind]) -> None:
+@pytest.mark.parametrize("kind", SWEPT)
+async def test_nothing_is_left_running(
+    kind: Callable[[], Kind], monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = asyncio.all_tasks()
-    async with kind_of().manager:
-        assert asyncio.all_tasks() > before
+    manager = kind().manager
+    sweeps: list[asyncio.Task[Any] | None] = []
+    began = asyncio.Event()
+
+    async def sweep_for_ever() -> None:
+        sweeps.append(asyncio.current_task())
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return  # ended all the same, and not begun again
+
+    monkeypatch.setattr(manager, "cleanup_closed_resources", sweep_for_ever)
+    async with manager:
+        assert asyncio.all_tasks() == before
+        async with asyncio.timeout(10):
+            await began.wait()
     assert asyncio.all_tasks() == before
+    await asyncio.sleep(2 * INTERVAL)
+    assert len(sweeps) == 1
 
 
 @pytest.mark.parametrize("kind_of", KINDS)
@@ -392,9 +425,10 @@ async def test_failing_idle_close_does_not_stop_the_checks(
 
 @pytest.mark.parametrize("timeout", [0, -1.0])
 async def test_idle_check_can_be_off(timeout: float) -> None:
-    before = len(asyncio.all_tasks())
-    async with connections(connection_idle_timeout=timeout).manager:
-        assert len(asyncio.all_tasks()) == before + 1
+    async with connections(connection_idle_timeout=timeout).manager as manager:
+        assert len(manager._timers) == 1
+    async with connections().manager as manager:
+        assert len(manager._timers) == 2
 
 
 # sessions

@@ -40,6 +40,7 @@ from pywebtransport.server import (
     create_rate_limit_middleware,
 )
 from pywebtransport.session import WebTransportSession
+from pywebtransport.stream import WebTransportStream
 from pywebtransport.types import Address, ConnectionState, EventType
 from tests.api.ends import turns
 from tests.support.certificate import Certificate, make_certificate
@@ -213,6 +214,25 @@ def test_routes(path: str, handler: str, parameters: tuple[str, ...]) -> None:
     session: Any = type("Session", (), {"_path": path, "path_params": ()})()
     assert router.route_request(session=session) is handlers[handler]
     assert session.path_params == parameters
+
+
+def test_a_path_or_pattern_is_not_written_down_twice() -> None:
+    app = ServerApp()
+
+    async def first(session: WebTransportSession) -> None: ...
+    async def second(session: WebTransportSession) -> None: ...
+    async def third(stream: WebTransportStream) -> None: ...
+
+    for route, take in (("/x", app.route), ("/y/([0-9]+)", app.pattern_route)):
+        take(route)(first)
+        take(route)(first)
+        for again, handler in ((take, second), (app.stream_route, third)):
+            with pytest.raises(ValueError, match=r"has a handler already, .*\.first: ") as caught:
+                again(route)(handler)  # type: ignore[arg-type]
+            assert f".{handler.__name__} would" in str(caught.value)
+    app.stream_route("/z")(third)
+    with pytest.raises(ValueError, match=r"already, .*\.third: .*\.second would"):
+        app.route("/z")(second)
 
 
 def test_router_bookkeeping() -> None:

@@ -12,11 +12,14 @@ import pytest
 
 from pywebtransport import ClientConfig, ServerConfig, WebTransportClient
 from pywebtransport.exceptions import ClientError, ServerError
-from pywebtransport.server import ServerCluster, WebTransportServer
+from pywebtransport.server import HttpRequest, ServerCluster, WebTransportServer
+from tests.support import raw_http3 as h3
 from tests.support.certificate import make_certificate
 from tests.support.laboratory import free_port
+from tests.support.raw_peer import raw_client
 
 MakeConfig = Callable[..., ServerConfig]
+GET = [(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "/")]
 
 
 @pytest.fixture
@@ -102,6 +105,23 @@ async def test_one_that_does_not_start_closes_the_others(config: MakeConfig) -> 
         assert not cluster.is_running
         async with WebTransportServer(config=good) as again:
             await again.listen()
+
+
+async def test_every_server_has_the_request_handler(config: MakeConfig) -> None:
+    async def answer(request: HttpRequest) -> None:
+        await request.respond(204, end=True)
+
+    cluster = ServerCluster(configs=[config()], request_handler=answer)
+    async with cluster:
+        await cluster.add_server(config=config())
+        for server in await cluster.get_servers():
+            address = server.local_address
+            assert address is not None
+            async with raw_client(address[1]) as peer:
+                peer.send(peer.open(unidirectional=True), h3.control_stream(h3.SETTINGS_OF["15"]))
+                stream = peer.open()
+                peer.send(stream, h3.headers_frame(GET), fin=True)
+                assert (await peer.response(stream))[":status"] == "204"
 
 
 async def test_what_fails_while_stopping_is_told_together(

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from pywebtransport import ClientConfig, WebTransportClient
+from pywebtransport import ClientConfig, WebTransportClient, _development, exceptions
+from pywebtransport._development import RENEW_BEFORE, DevelopmentCertificate
 from pywebtransport.cli import main
 from pywebtransport.demo import Demo
 from pywebtransport.demo.pages import MAX_HEAD_SIZE, MAX_REQUESTS
+from pywebtransport.demo.server import MAX_VISITORS
+from tests.regress.place import until
 from tests.support.laboratory import free_port
 
 
@@ -102,6 +108,82 @@ async def test_connections_at_once_have_a_limit() -> None:
             writer.close()
             await writer.wait_closed()
         assert (await ask(demo.port, get("/", demo.port)))[0] == 200
+
+
+async def test_visitors_at_once_have_a_limit(engine: str) -> None:
+    async with Demo(host="127.0.0.1", port=free_port(), engine=engine) as demo:
+        config = ClientConfig(ca_certs=demo.app.server.config.certfile, engine=engine)
+        url = f"https://127.0.0.1:{demo.port}/demo"
+        async with WebTransportClient(config=config) as client:
+            visitors = [await client.connect(url) for _ in range(MAX_VISITORS)]
+            with pytest.raises(exceptions.ClientError, match="HTTP status 429"):
+                await client.connect(url)
+            await visitors[0].close()
+            await until(lambda: len(demo.app.server.session_manager) < MAX_VISITORS)
+            assert (await client.connect(url)).is_ready
+
+
+async def test_who_does_not_finish_a_request_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pywebtransport.demo.pages.REQUEST_TIMEOUT", 0.2)
+    async with Demo(host="127.0.0.1", port=free_port()) as demo:
+        reader, writer = await asyncio.open_connection("127.0.0.1", demo.port)
+        try:
+            writer.write(get("/", demo.port)[:-2])
+            async with asyncio.timeout(5):
+                with suppress(ConnectionError):
+                    assert await reader.read() == b""
+        finally:
+            writer.transport.abort()
+        assert (await ask(demo.port, get("/", demo.port)))[0] == 200
+
+
+async def test_the_certificate_is_renewed_and_visitors_stay(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one is at its end when it is made; the page asks for the hash of the next."""
+    days = iter([RENEW_BEFORE.days])
+    made = _development.generate_self_signed_cert
+    monkeypatch.setattr(
+        _development,
+        "generate_self_signed_cert",
+        lambda **options: made(days_valid=next(days, 14), **options),
+    )
+    visited = asyncio.Event()
+    renewals = DevelopmentCertificate.renewals
+
+    async def after_a_visit(
+        certificate: DevelopmentCertificate,
+    ) -> AsyncIterator[DevelopmentCertificate]:
+        await visited.wait()
+        async for renewed in renewals(certificate):
+            yield renewed
+
+    monkeypatch.setattr(DevelopmentCertificate, "renewals", after_a_visit)
+    async with Demo(host="127.0.0.1", port=free_port(), engine=engine) as demo:
+        url = f"https://127.0.0.1:{demo.port}/demo"
+
+        async def shown() -> str:
+            _, answer = await ask(demo.port, get("/settings.json", demo.port))
+            return str(json.loads(answer.partition(b"\r\n\r\n")[2])["certificateHash"])
+
+        def client(digest: str) -> WebTransportClient:
+            config = ClientConfig(server_certificate_hashes=[digest], engine=engine)
+            return WebTransportClient(config=config)
+
+        old = await shown()
+        async with client(old) as first:
+            session = await first.connect(url)
+            visited.set()
+            async with asyncio.timeout(10):
+                while (new := await shown()) == old:
+                    pass
+            async with client(new) as second:
+                assert (await second.connect(url)).is_ready
+            with pytest.raises(exceptions.ConnectionError):
+                await first.connect(url)
+            up = await session.create_bidirectional_stream()
+            await up.write(b"up\n!")
+            assert await up.readline() == b"1\n"
 
 
 async def test_streams_do_what_their_first_line_says(engine: str) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from pywebtransport.constants import ErrorCodes
+from pywebtransport.exceptions import StreamResetError
 from pywebtransport.session import WebTransportSession
 from tests.support import raw_http3 as h3
 
@@ -120,6 +123,17 @@ async def application_codes(bench: Bench) -> None:
             await talk.until(lambda seen=seen: seen.reset and seen.stopped is not None)
             assert seen.reset is not None
             assert (seen.reset.code, seen.stopped) == (raw, raw)
+        for raw in OUTSIDE:
+            stream_id = talk.bidi(h3.bidi_header(session_id) + b"x")
+            stream = await session.accept_bidirectional_stream()
+            talk.peer.reset(stream_id, raw)
+            talk.peer.stop(stream_id, raw)
+            await talk.lives()
+            told = f"stream {stream_id} with HTTP/3 code {raw:#x} "
+            with pytest.raises(StreamResetError, match=f"reset {told}"):
+                await stream.read_all()
+            with pytest.raises(StreamResetError, match=f"stop sending on {told}"):
+                await stream.write(b"x")
     assert await bench.next_seen() == ("closed", 0, "")
     async with bench.client() as talk:
         session_id = await talk.session()

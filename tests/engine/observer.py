@@ -14,6 +14,7 @@ from pywebtransport._engine.base import (
     EngineListener,
     SessionRequest,
 )
+from pywebtransport._native import http_to_app_error
 
 PATIENCE = 10.0
 """Seconds until a notification that does not come fails the test."""
@@ -123,11 +124,11 @@ class Observer:
     def stream_writable(self, stream_id: int) -> None:
         self._tell("stream_writable", stream_id)
 
-    def stream_reset(self, stream_id: int, code: int | None) -> None:
-        self._tell("stream_reset", stream_id, code)
+    def stream_reset(self, stream_id: int, code: int) -> None:
+        self._tell("stream_reset", stream_id, http_to_app_error(code))
 
-    def stream_stopped(self, stream_id: int, code: int | None) -> None:
-        self._tell("stream_stopped", stream_id, code)
+    def stream_stopped(self, stream_id: int, code: int) -> None:
+        self._tell("stream_stopped", stream_id, http_to_app_error(code))
 
     def datagrams_readable(self, session_id: int) -> None:
         self._tell("datagrams_readable", session_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from pywebtransport import ServerConfig
@@ -53,6 +55,19 @@ async def test_origins(
             await within(here.client.connect(url=here.url, headers=headers))
     else:
         assert (await within(here.client.connect(url=here.url, headers=headers))).is_ready
+
+
+async def test_the_access_log_names_a_refused_origin(
+    site: MakeSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = await site(server={"access_log": True})
+    with (
+        caplog.at_level(logging.INFO, "pywebtransport.server"),
+        pytest.raises(ClientError, match="HTTP status 403"),
+    ):
+        await within(here.client.connect(url=here.url, headers={"origin": 'https://a" status=200'}))
+    (line,) = (each for each in caplog.messages if each.startswith("session rejected"))
+    assert r'status=403 cause="origin https://a\" status=200" session=' in line
 
 
 @pytest.mark.parametrize(

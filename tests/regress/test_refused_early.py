@@ -171,7 +171,7 @@ async def test_rejections_and_session_ids_are_in_the_access_log(
         next(line for line in caplog.messages if line.startswith(f"session {what}"))
         for what in ("rejected", "open", "closed")
     )
-    assert "status=404" in rejected
+    assert 'status=404 cause="no route"' in rejected
     assert opened.rpartition("session=")[2] == closed.rpartition("session=")[2] != ""
 
 

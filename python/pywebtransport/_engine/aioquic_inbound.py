@@ -361,17 +361,17 @@ class Inbound:
         )
         self._tell(self._sink.stream_opened, session_id, stream_id)
 
-    def stream_reset(self, stream_id: int, code: int | None, _raw: int) -> None:
+    def stream_reset(self, stream_id: int, _code: int | None, raw: int) -> None:
         stream = self.streams.get(stream_id)
         if stream is not None:
             self.drop(stream_id, stream)
-            self._tell(self._sink.stream_reset, stream_id, code)
+            self._tell(self._sink.stream_reset, stream_id, raw)
 
-    def stream_stopped(self, stream_id: int, code: int | None, _raw: int) -> None:
+    def stream_stopped(self, stream_id: int, _code: int | None, raw: int) -> None:
         stream = self.streams.get(stream_id)
         if stream is not None:
             self.write_ended(stream_id, stream)
-            self._tell(self._sink.stream_stopped, stream_id, code)
+            self._tell(self._sink.stream_stopped, stream_id, raw)
 
     def streams_available(self, session_id: int, unidirectional: bool) -> None:
         if self._quic.can_open(unidirectional):

@@ -188,11 +188,12 @@ class ConnectionSink(Protocol):
     def stream_writable(self, stream_id: int) -> None:
         """stream_write will accept something."""
 
-    def stream_reset(self, stream_id: int, code: int | None) -> None:
-        """The peer reset its sending side; ``None``: no WebTransport application code."""
+    def stream_reset(self, stream_id: int, code: int) -> None:
+        """The peer reset its sending side, with this HTTP/3 code."""
 
-    def stream_stopped(self, stream_id: int, code: int | None) -> None:
-        """The peer asked us to stop sending; the engine has answered with a reset."""
+    def stream_stopped(self, stream_id: int, code: int) -> None:
+        """The peer asked us to stop sending, with this HTTP/3 code; the engine has answered with a
+        reset."""
 
     def datagrams_readable(self, session_id: int) -> None:
         """receive_datagram will return something."""

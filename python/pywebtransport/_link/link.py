@@ -163,12 +163,12 @@ class Link:
         elif (request := self.requests.get(stream_id)) is not None:
             request._on_writable()
 
-    def stream_reset(self, stream_id: int, code: int | None) -> None:
+    def stream_reset(self, stream_id: int, code: int) -> None:
         stream = self.streams.get(stream_id)
         if stream is not None:
             stream._on_reset(code)
 
-    def stream_stopped(self, stream_id: int, code: int | None) -> None:
+    def stream_stopped(self, stream_id: int, code: int) -> None:
         stream = self.streams.get(stream_id)
         if stream is not None:
             stream._on_stopped(code)

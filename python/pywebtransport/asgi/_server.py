@@ -89,7 +89,7 @@ class AsgiServer(ServerApp):
                 peer_path(session.path),
                 session.session_id,
             )
-            session._reject(NOT_FOUND, {})
+            session._reject(NOT_FOUND, "nothing is mounted")
             return
         messages = SessionMessages(session, lambda: self._server._answered(session))
         path, session_id = peer_path(session.path), session.session_id
@@ -111,7 +111,7 @@ class AsgiServer(ServerApp):
                     refusal(error),
                     exc_info=True,
                 )
-                session._reject(INTERNAL_SERVER_ERROR, {})
+                session._reject(INTERNAL_SERVER_ERROR, "the application failed")
             else:
                 logger.exception("application failed: path=%s session=%s", path, session_id)
                 await session.close(ErrorCodes.INTERNAL_ERROR, close_connection=False)
@@ -120,7 +120,7 @@ class AsgiServer(ServerApp):
             logger.error(
                 "application returned without an answer: path=%s session=%s", path, session_id
             )
-            session._reject(INTERNAL_SERVER_ERROR, {})
+            session._reject(INTERNAL_SERVER_ERROR, "no answer")
 
     async def _serve_request(self, request: HttpRequest) -> None:
         messages = RequestMessages(request)

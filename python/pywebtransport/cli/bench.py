@@ -183,13 +183,13 @@ async def answer(
     host: str, port: int, certfile: str | None, keyfile: str | None, engine: str | None
 ) -> None:
     """Be the server, until Ctrl-C; without a certificate with the one of ``serve --dev``."""
-    from pywebtransport.cli.development import DevelopmentCertificate
+    from pywebtransport.cli.development import obtain_certificate
     from pywebtransport.cli.measure.answer import answering_app
 
     if bool(certfile) != bool(keyfile):
         fail("--certfile and --keyfile go together")
     if not certfile or not keyfile:
-        own = DevelopmentCertificate.obtain()
+        own = obtain_certificate()
         certfile, keyfile = own.certfile, own.keyfile
     config = ServerConfig(
         bind_host=host,

@@ -14,7 +14,8 @@ from pywebtransport._certificates import (
     key_kind,
     load_certificates,
 )
-from pywebtransport.cli.development import HOSTNAME, page_option, state_directory
+from pywebtransport._development import HOSTNAME, state_directory
+from pywebtransport.cli.development import page_option
 from pywebtransport.cli.output import fail, json_option, print_json
 from pywebtransport.constants import MAX_BROWSER_CERTIFICATE_DAYS
 from pywebtransport.utils import generate_self_signed_cert

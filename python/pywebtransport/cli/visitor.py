@@ -207,7 +207,7 @@ def _checked(url: str) -> str:
 
 
 def _development_hash() -> str:
-    from pywebtransport.cli.development import HOSTNAME, state_directory
+    from pywebtransport._development import HOSTNAME, state_directory
     from pywebtransport.utils import certificate_hash
 
     path = state_directory() / f"{HOSTNAME}.crt"

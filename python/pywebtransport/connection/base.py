@@ -214,7 +214,7 @@ class ConnectionBase(Ending, EventEmitter):
         elif self._has_listeners(EventType.SESSION_REQUEST):
             self._note(EventType.SESSION_REQUEST, request_data(session))
         else:
-            session._reject(404, {})
+            session._reject(404, "nobody listens")
 
     def _request_received(self, head: RequestHead) -> None:
         if self._link is not None and self._on_http_request is not None:
@@ -225,7 +225,7 @@ class ConnectionBase(Ending, EventEmitter):
         if event.type is EventType.SESSION_REQUEST and event.data is not None:
             session = event.data["session"]
             if session._state == SessionState.CONNECTING:
-                session._reject(500, {})
+                session._reject(500, "a listener failed")
 
     def _session_ready(self, session: SessionBase) -> None:
         if self.is_client and not session._waits_for_answer:

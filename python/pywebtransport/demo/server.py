@@ -26,10 +26,12 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 from importlib.resources import files
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from pywebtransport import ServerApp, ServerConfig, __version__
+from pywebtransport._development import DevelopmentCertificate
 from pywebtransport._engine.select import get_engine
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.demo.pages import Page, PageServer
@@ -38,12 +40,13 @@ from pywebtransport.pubsub import PubSubBroker
 from pywebtransport.server.running import default_logging, run_until_signalled
 from pywebtransport.session import WebTransportSession
 from pywebtransport.stream import WebTransportReceiveStream, WebTransportStream
-from pywebtransport.utils import certificate_hash, generate_self_signed_cert
 
 __all__ = ["Demo"]
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 PATH = "/demo"
+SETTINGS = "/settings.json"
+"""Where a page asks for what it needs to connect."""
 MAX_VISITORS = 64
 """Sessions at once; the next visitor is refused."""
 MAX_ROOM_MESSAGE = 2048
@@ -117,12 +120,10 @@ class Demo:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             directory = stack.enter_context(tempfile.TemporaryDirectory())
-            certfile, keyfile = generate_self_signed_cert(
-                hostname="localhost", output_dir=directory, browser_compatible=True
-            )
+            certificate = DevelopmentCertificate.obtain(Path(directory))
             config = ServerConfig(
-                certfile=certfile,
-                keyfile=keyfile,
+                certfile=certificate.certfile,
+                keyfile=certificate.keyfile,
                 bind_host=self.host,
                 bind_port=self.port,
                 max_sessions=MAX_VISITORS,
@@ -138,15 +139,22 @@ class Demo:
             app.route(PATH)(self._serve_session)
             await stack.enter_async_context(app)
             await app.server.listen()
+            self.app = app
+            self._pages = {**static_pages(), SETTINGS: self._settings(certificate)}
+            self._tls = None
+            if self.host not in LOOPBACK:
+                self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                self._tls.load_cert_chain(certificate.certfile, certificate.keyfile)
             pages = PageServer(
-                {**static_pages(), "/settings.json": self._settings(certfile)},
+                self._pages,
                 headers=PAGE_HEADERS,
                 hostnames=frozenset({"localhost", self.host, socket.gethostname().lower()}),
-                tls=None if self.host in LOOPBACK else tls_of(certfile, keyfile),
+                tls=self._tls,
             )
             await stack.enter_async_context(pages)
             await pages.listen(self.host, self.port)
-            self.app = app
+            renewing = asyncio.create_task(self._keep_fresh(certificate))
+            stack.callback(renewing.cancel)
             self._stack = stack.pop_all()
         return self
 
@@ -181,10 +189,18 @@ class Demo:
         with default_logging():
             run_until_signalled(main, hurry=lambda: None, renew=lambda: None, patience=1.0)
 
-    def _settings(self, certfile: str) -> Page:
+    async def _keep_fresh(self, certificate: DevelopmentCertificate) -> None:
+        """A page that connects from then on asks for the settings again."""
+        async for renewed in certificate.renewals():
+            if self._tls is not None:
+                self._tls.load_cert_chain(renewed.certfile, renewed.keyfile)
+            await self.app.server.reload_certificate()
+            self._pages[SETTINGS] = self._settings(renewed)
+
+    def _settings(self, certificate: DevelopmentCertificate) -> Page:
         settings = {
             "path": PATH,
-            "certificateHash": certificate_hash(path=certfile),
+            "certificateHash": certificate.digest.hex(),
             "engine": self._engine_name,
             "version": __version__,
         }
@@ -278,12 +294,6 @@ def static_pages() -> dict[str, Page]:
         for file in (files(__package__) / "static").iterdir()
     }
     return {**pages, "/": pages["/index.html"]}
-
-
-def tls_of(certfile: str, keyfile: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certfile, keyfile)
-    return context
 
 
 def lan_address() -> str:

@@ -55,7 +55,7 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
         self._limit = limit
         self._cleanup_interval = cleanup_interval
         self._members: dict[IdT, MemberT] | None = None
-        self._timers: list[asyncio.Task[None]] = []
+        self._timers: list[Periodic] = []
         self._total_created = 0
         self._total_closed = 0
         self._max_concurrent = 0
@@ -83,10 +83,8 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
         if members is None:
             return
         timers, self._timers = self._timers, []
-        current = asyncio.current_task()
         for timer in timers:
-            if timer is not current:
-                timer.cancel()
+            timer.stop()
         for member in members.values():
             member._leave(self)
         self._total_closed += len(members)
@@ -96,9 +94,8 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
         for member_id, result in zip(members, results, strict=True):
             if isinstance(result, Exception):
                 logger.error("closing %s failed: %r", member_id, result)
-        await asyncio.gather(
-            *(timer for timer in timers if timer is not current), return_exceptions=True
-        )
+        for timer in timers:
+            await timer.wait_stopped()
 
     async def cleanup_closed_resources(self) -> int:
         """Forget members that have ended; how many there were."""
@@ -148,7 +145,7 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
         self._every(self._cleanup_interval, self.cleanup_closed_resources)
 
     def _every(self, interval: float, action: Callable[[], Awaitable[Any]]) -> None:
-        self._timers.append(asyncio.create_task(self._repeat(interval, action)))
+        self._timers.append(Periodic(interval, action))
 
     def _active_members(self) -> dict[IdT, MemberT]:
         if self._members is None:
@@ -186,10 +183,43 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
     def _member_ended(self, member: MemberT) -> None:
         self._remove(self._id_of(member))
 
-    async def _repeat(self, interval: float, action: Callable[[], Awaitable[Any]]) -> None:
-        while True:
-            await asyncio.sleep(interval)
-            try:
-                await action()
-            except Exception:
-                logger.exception("%s: a periodic check failed", type(self).__name__)
+
+class Periodic:
+    """Calls ``action`` every ``interval`` seconds until it is stopped.
+
+    Between two calls there is no task: one that is left when its loop ends would complain of it.
+    """
+
+    def __init__(self, interval: float, action: Callable[[], Awaitable[Any]]) -> None:
+        self._interval = interval
+        self._action = action
+        self._task: asyncio.Task[None] | None = None
+        self._is_stopped = False
+        self._arm()
+
+    def stop(self) -> None:
+        """No call begins from now on; one that runs is cancelled, unless it is the caller."""
+        self._is_stopped = True
+        self._timer.cancel()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    async def wait_stopped(self) -> None:
+        """Wait for the call that :meth:`stop` cancelled."""
+        if self._task is not None and self._task is not asyncio.current_task():
+            await asyncio.wait([self._task])
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._begin)
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._call())
+
+    async def _call(self) -> None:
+        try:
+            await self._action()
+        except Exception:
+            logger.exception("a periodic check failed: %r", self._action)
+        self._task = None
+        if not self._is_stopped:
+            self._arm()

@@ -24,7 +24,7 @@ logger = logging.getLogger("pywebtransport.server")
 
 EVENT, FIELDS = "event", "fields"
 """What a record of this log has beside its text: a name, and values by name."""
-WORDS_OF_PEERS = ("method", "path", "reason")
+WORDS_OF_PEERS = ("cause", "method", "path", "reason")
 
 
 def log_session_open(session: SessionBase) -> None:
@@ -32,8 +32,14 @@ def log_session_open(session: SessionBase) -> None:
 
 
 def log_rejected(session: SessionBase) -> None:
-    status = session._status or "none, the client left"
-    _log("session rejected", session=session._session_id, **_of(session), status=status)
+    """``cause``: what refused it, and where that is a word of the peer, the word."""
+    _log(
+        "session rejected",
+        session=session._session_id,
+        **_of(session),
+        status=session._status or "none",
+        cause=session._refusal or "the client left",
+    )
 
 
 def log_session_closed(session: SessionBase) -> None:

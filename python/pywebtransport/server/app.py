@@ -54,6 +54,9 @@ FORBIDDEN = 403
 NOT_FOUND = 404
 INTERNAL_SERVER_ERROR = 500
 
+MIDDLEWARE = "middleware"
+"""Cause of a refusal."""
+
 SHUTDOWN_HANDLER_TIMEOUT = 30.0
 """Seconds that one shutdown handler may take."""
 
@@ -167,10 +170,12 @@ class ServerApp:
     def route(self, path: str) -> Callable[[SessionHandler], SessionHandler]:
         """Decorator: the handler of a path.
 
-        Without a query it matches the path with any query, with one only that query.
+        Without a query it matches the path with any query, with one only that query. A path that
+        has another handler is refused with ValueError, which names both.
         """
 
         def add(handler: SessionHandler) -> SessionHandler:
+            self._router.check_free(path, handler)
             self._router.add_route(path=path, handler=handler)
             return handler
 
@@ -180,10 +185,12 @@ class ServerApp:
     def pattern_route(self, pattern: str) -> Callable[[SessionHandler], SessionHandler]:
         """Decorator: the handler of the paths that a regular expression matches whole.
 
-        Its groups become ``session.path_params``.
+        Its groups become ``session.path_params``. A pattern that has another handler is refused, as
+        by :meth:`route`.
         """
 
         def add(handler: SessionHandler) -> SessionHandler:
+            self._router.check_free(pattern, handler)
             self._router.add_pattern_route(pattern=pattern, handler=handler)
             return handler
 
@@ -194,6 +201,7 @@ class ServerApp:
 
         def add(handler: StreamHandler) -> StreamHandler:
             check_handler(handler)
+            self._router.check_free(path, handler)
             self._router.add_route(path=path, handler=each_stream(handler))
             return handler
 
@@ -362,16 +370,16 @@ class ServerApp:
             raise
         finally:
             if session.state == SessionState.CONNECTING:
-                session._reject(INTERNAL_SERVER_ERROR, {})
+                session._reject(INTERNAL_SERVER_ERROR, "no answer")
 
     async def _admit(self, session: WebTransportSession) -> SessionHandler | None:
         """Answer the request; the handler if it was accepted."""
         try:
             if not await self._middleware.process_request(session=session):
-                session._reject(FORBIDDEN, {})
+                session._reject(FORBIDDEN, MIDDLEWARE)
                 return None
         except MiddlewareRejected as rejection:
-            session._reject(rejection.status_code, rejection.headers)
+            session._reject(rejection.status_code, MIDDLEWARE, rejection.headers)
             return None
         handler = self._router.route_request(session=session)
         if handler is None:
@@ -380,7 +388,7 @@ class ServerApp:
                 peer_path(session.path),
                 address_text(session.remote_address),
             )
-            session._reject(NOT_FOUND, {})
+            session._reject(NOT_FOUND, "no route")
             return None
         self._welcome(session, handler)
         return handler

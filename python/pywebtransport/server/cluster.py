@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pywebtransport.config import ServerConfig
 from pywebtransport.exceptions import ServerError
+from pywebtransport.server.request import RequestHandler
 from pywebtransport.server.server import WebTransportServer
 from pywebtransport.utils import get_logger
 
@@ -20,10 +21,17 @@ class ServerCluster:
     """One server for each configuration; use it with ``async with``.
 
     Every method raises ServerError before entering.
+
+    Args:
+        configs: One for each server; each needs an address of its own.
+        request_handler: As in :class:`WebTransportServer`, for all of them.
     """
 
-    def __init__(self, *, configs: list[ServerConfig]) -> None:
+    def __init__(
+        self, *, configs: list[ServerConfig], request_handler: RequestHandler | None = None
+    ) -> None:
         self._configs = list(configs)
+        self._request_handler = request_handler
         self._servers: list[WebTransportServer] = []
         self._is_active = False
         self._is_running = False
@@ -151,7 +159,7 @@ class ServerCluster:
             raise ServerError("ServerCluster has not been activated: use `async with`")
 
     async def _start(self, config: ServerConfig) -> WebTransportServer:
-        server = WebTransportServer(config=config)
+        server = WebTransportServer(config=config, request_handler=self._request_handler)
         await server.__aenter__()
         try:
             await server.listen()

@@ -80,6 +80,20 @@ class RequestRouter:
         check_handler(handler)
         self._patterns.append((re.compile(pattern), handler))
 
+    def check_free(self, route: str, handler: object) -> None:
+        """A path or a pattern that is written down a second time is a mistake.
+
+        Raises:
+            ValueError: Another handler has it.
+        """
+        taken = {pattern.pattern: other for pattern, other in self._patterns}
+        other = self._routes.get(route) or taken.get(route)
+        if other is not None and other is not handler:
+            raise ValueError(
+                f"{route!r} has a handler already, {name_of(other)}:"
+                f" {name_of(handler)} would never be called, or take its place"
+            )
+
     def remove_route(self, *, path: str) -> None:
         """Forget an exact path; an unknown one is ignored."""
         self._routes.pop(path, None)
@@ -129,7 +143,13 @@ def check_handler(handler: object) -> None:
         is_plain = is_plain and getattr(function, "__name__", "") != "<lambda>"
         returns = getattr(function, "__annotations__", {}).get("return", "")
         if is_plain and "Awaitable" not in str(returns) and "Coroutine" not in str(returns):
-            name = getattr(function, "__qualname__", repr(function))
+            name = name_of(function)
             raise TypeError(f"a handler must be `async def`, {name} is a plain `def`")
     elif not callable(function):
         raise TypeError(f"a handler must be `async def`, it is {handler!r}")
+
+
+def name_of(handler: object) -> str:
+    """As its author wrote it, with its module."""
+    name = getattr(handler, "__qualname__", None)
+    return repr(handler) if name is None else f"{getattr(handler, '__module__', '')}.{name}"

@@ -506,7 +506,7 @@ class WebTransportServer(EventEmitter):
 
     def _requested(self, session: WebTransportSession) -> None:
         if self._is_draining:
-            session._reject(SERVICE_UNAVAILABLE, {})
+            session._reject(SERVICE_UNAVAILABLE, "the server ends")
             return
         try:
             self._session_manager._add(session)
@@ -517,7 +517,7 @@ class WebTransportServer(EventEmitter):
                 address_text(session.remote_address),
                 self._config.max_sessions,
             )
-            session._reject(TOO_MANY_REQUESTS, {})
+            session._reject(TOO_MANY_REQUESTS, f"max_sessions={self._config.max_sessions}")
             return
         fields = session._headers or {}
         if not self._origins.allow(fields.get("origin"), fields.get(":authority")):
@@ -527,7 +527,7 @@ class WebTransportServer(EventEmitter):
                 address_text(session.remote_address),
                 peer_text(fields["origin"]),
             )
-            session._reject(FORBIDDEN, {})
+            session._reject(FORBIDDEN, f"origin {fields['origin']}")
             return
         is_heard = self._has_listeners(EventType.SESSION_REQUEST)
         self._unanswered.add(session)
@@ -538,7 +538,7 @@ class WebTransportServer(EventEmitter):
         if self._session_handler is not None:
             self._unanswered.handle(session, self._spawn(self._session_handler(session)))
         elif not is_heard:
-            session._reject(NOT_FOUND, {})
+            session._reject(NOT_FOUND, "nobody listens")
 
     def _request_received(self, connection: ConnectionBase, link: Link, head: RequestHead) -> None:
         assert isinstance(connection, WebTransportConnection)
@@ -599,7 +599,7 @@ class WebTransportServer(EventEmitter):
         if event.type is EventType.SESSION_REQUEST and event.data is not None:
             session = event.data["session"]
             if session._state == SessionState.CONNECTING and self._session_handler is None:
-                session._reject(INTERNAL_SERVER_ERROR, {})
+                session._reject(INTERNAL_SERVER_ERROR, "a listener failed")
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -25,6 +26,7 @@ StreamHandler: TypeAlias = Callable[[WebTransportStream], Awaitable[None]]
 def each_stream(handler: StreamHandler) -> SessionHandler:
     """A session handler that calls ``handler`` with each stream, in a task of its own."""
 
+    @functools.wraps(handler)
     async def serve(session: WebTransportSession) -> None:
         tasks: set[asyncio.Task[None]] = set()
         try:

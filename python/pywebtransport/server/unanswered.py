@@ -70,7 +70,7 @@ class Unanswered:
                 peer_path(session._path),
                 self._timeout,
             )
-            session._reject(SERVICE_UNAVAILABLE, {})
+            session._reject(SERVICE_UNAVAILABLE, f"request_timeout={self._timeout:g} s")
 
 
 def _current_task() -> asyncio.Task[Any] | None:

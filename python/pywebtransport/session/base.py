@@ -90,6 +90,7 @@ class SessionBase(Ending, EventEmitter):
         "_openers",
         "_path",
         "_ready_waiters",
+        "_refusal",
         "_registers",
         "_response_headers",
         "_session_id",
@@ -151,6 +152,8 @@ class SessionBase(Ending, EventEmitter):
         self._waits_for_answer = False
         """Made by ``connect_optimistic``: what needs the server's answer waits for it."""
         self._status: int | None = None
+        self._refusal = ""
+        """Why the request was refused at this end."""
         """The answer when it was not 2xx; 0: the server gave none."""
         self._response_headers: Headers = {}
         self._close_code = 0
@@ -247,18 +250,18 @@ class SessionBase(Ending, EventEmitter):
             raise self._error(f"the session cannot be accepted: {error}") from error
         self._tell_ready()
 
-    def _reject(self, status: int, headers: Mapping[str, str]) -> None:
+    def _reject(self, status: int, cause: str, headers: Mapping[str, str] | None = None) -> None:
         link = self._initialized()
         if not 300 <= status <= 599:
             raise ValueError(f"status_code must be in 300..599, it is {status}")
         if self._state != SessionState.CONNECTING or self._control_id is None:
             raise self._error("the request has been answered")
         try:
-            link.engine.reject_session(self._control_id, status=status, headers=headers)
+            link.engine.reject_session(self._control_id, status=status, headers=headers or {})
         except (EngineClosed, SessionRefused) as error:
             raise self._error(f"the session cannot be rejected: {error}") from error
         finally:
-            self._status = status
+            self._status, self._refusal = status, cause
             self._on_closed(0, f"rejected with status {status}", "local")
 
     def _become_ready(self) -> None:

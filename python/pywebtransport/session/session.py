@@ -289,7 +289,7 @@ class WebTransportSession(StreamingSession):
             SessionError: The request has been answered, or its sender is gone.
             ValueError: ``status_code`` is not in 300..599.
         """
-        self._reject(status_code, headers or {})
+        self._reject(status_code, "the application", headers)
 
     # Streams.
 

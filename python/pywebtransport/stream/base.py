@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar, cast
 from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
 from pywebtransport._link.sides import Session
+from pywebtransport._native import http_to_app_error
 from pywebtransport._waiting import wait_among
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
@@ -51,6 +52,11 @@ ABSENT = 6
 
 
 MAX_CODE = 0xFFFF_FFFF
+
+
+def application_code(code: int | None) -> int | None:
+    """What an HTTP/3 code of a reset says to the application; None: it is not one of its own."""
+    return None if code is None else http_to_app_error(code)
 
 
 def check_code(name: str, code: int) -> None:
@@ -171,7 +177,7 @@ class StreamBase(Ending, EventEmitter):
         self._closed_waiters: list[asyncio.Future[None]] | None = None
         self._registers: list[Register] | None = None
         self._code: int | None = None
-        """The application code with which the peer reset its sending half."""
+        """The HTTP/3 code with which the peer reset its sending half."""
         self._stop_code: int | None = None
         """The one with which it asked this side to stop."""
         self._created_at = time.time()
@@ -349,17 +355,21 @@ class StreamBase(Ending, EventEmitter):
         return session._of_the_end(error)
 
     def _any_code(self) -> int | None:
-        return self._stop_code if self._code is None else self._code
+        return application_code(self._stop_code if self._code is None else self._code)
 
     def _reset_error(self, message: str, code: int | None) -> StreamError:
-        """The peer has ended a half of it, with its code."""
+        """The peer has ended a half of it, with its HTTP/3 code."""
+        application = application_code(code)
+        if code is not None:
+            shown = f"code {application}" if application is not None else f"HTTP/3 code {code:#x}"
+            message = f"{message} with {shown}"
         return StreamResetError(
-            message, stream_id=self._stream_id, stream_state=self.state, error_code=code
+            message, stream_id=self._stream_id, stream_state=self.state, error_code=application
         )
 
     def _ended_with_session(self, code: int | None) -> bool:
         """Whether a reset or a stop without an application's code was the end of the session."""
-        return code is None and self._session._state == SessionState.CLOSED
+        return application_code(code) is None and self._session._state == SessionState.CLOSED
 
     def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
         """Emit an event, if someone listens, without waiting for the handlers."""
@@ -371,9 +381,10 @@ class StreamBase(Ending, EventEmitter):
 
         Without an application's code it is the session that ends.
         """
-        if code is None:
+        application = application_code(code)
+        if application is None:
             return
-        data = {"stream_id": self._stream_id, "error_code": code}
+        data = {"stream_id": self._stream_id, "error_code": application}
         self._tell(event_type, data)
         self._session._tell(event_type, data)
 
@@ -409,8 +420,8 @@ class StreamBase(Ending, EventEmitter):
     def _on_writable(self) -> None:
         """The engine takes more."""
 
-    def _on_reset(self, code: int | None) -> None:
+    def _on_reset(self, code: int) -> None:
         """The peer reset its sending half."""
 
-    def _on_stopped(self, code: int | None) -> None:
+    def _on_stopped(self, code: int) -> None:
         """The peer asked this side to stop sending."""

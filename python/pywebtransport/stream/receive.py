@@ -21,6 +21,7 @@ from pywebtransport.stream.base import (
     RESET,
     STOPPED,
     StreamBase,
+    application_code,
     check_code,
 )
 from pywebtransport.stream.statistics import WebTransportReceiveStreamStats
@@ -463,7 +464,7 @@ class WebTransportReceiveStream(StreamBase):
 
     def _ended_well(self) -> bool:
         """Whether it ended by a close of the session that says that all is well."""
-        is_cut = self._receiving in (LOST, RESET) and self._code is None
+        is_cut = self._receiving in (LOST, RESET) and application_code(self._code) is None
         return is_cut and self._session._ended_well()
 
     def _take_rest(self) -> None:
@@ -486,8 +487,7 @@ class WebTransportReceiveStream(StreamBase):
         self._count().read_errors += 1
         stream_id = self._stream_id
         if self._receiving == RESET and not self._ended_with_session(self._code):
-            code = "" if self._code is None else f" with code {self._code}"
-            raise self._reset_error(f"the peer reset stream {stream_id}{code}", self._code)
+            raise self._reset_error(f"the peer reset stream {stream_id}", self._code)
         if self._receiving == STOPPED:
             raise self._error(f"stream {stream_id} is not readable: this side stopped receiving")
         if self._receiving == ABSENT:
@@ -532,7 +532,7 @@ class WebTransportReceiveStream(StreamBase):
         else:
             self._probe()
 
-    def _on_reset(self, code: int | None) -> None:
+    def _on_reset(self, code: int) -> None:
         if self._receiving != OPEN:
             return
         self._receiving = RESET

@@ -295,8 +295,7 @@ class WebTransportSendStream(StreamBase):
         self._count().write_errors += 1
         stream_id = self._stream_id
         if self._sending == STOPPED and not self._ended_with_session(self._stop_code):
-            code = "" if self._stop_code is None else f" with code {self._stop_code}"
-            text = f"the peer asked to stop sending on stream {stream_id}{code}"
+            text = f"the peer asked to stop sending on stream {stream_id}"
             raise self._reset_error(text, self._stop_code)
         if self._sending in (STOPPED, LOST):
             raise self._ended_error()

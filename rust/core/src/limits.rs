@@ -63,8 +63,8 @@ pub struct Limits {
     /// many, too late, or requests answered without a session.
     pub resets: Rate,
     /// Frames and capsules that carry nothing: empty DATA, unknown and GREASE types, capsules the
-    /// dialect ignores, complaints of being blocked, control frames after SETTINGS, interim
-    /// responses.
+    /// dialect ignores, complaints of being blocked, limits that raise nothing, repeated drains,
+    /// control frames after SETTINGS, interim responses.
     pub idle_frames: Rate,
     /// How long the peer may take to send SETTINGS.
     pub settings_timeout: Duration,

@@ -509,6 +509,36 @@ fn complaints_do_not_open_the_window() {
     );
 }
 
+/// They cost as much to read as what carries something.
+#[test]
+fn limits_that_raise_nothing_and_repeated_drains_are_counted() {
+    let mut config = config(100, 200);
+    config.limits.idle_frames.burst = 100;
+    let streams = |dir| Capsule::MaxStreams { dir, limit: 10 };
+    for idle in [
+        Capsule::MaxData(10),
+        streams(Dir::Bidi),
+        streams(Dir::Uni),
+        Capsule::Drain,
+    ] {
+        let mut bench = session_with(config.clone(), Dialect::Draft13, 10);
+        let idle = in_data(&idle);
+        bench.recv(0, &in_data(&Capsule::Drain));
+        bench.recv(0, &idle.repeat(100));
+        assert_eq!(bench.connection_error(), None);
+        assert_eq!(bench.conn.stats().unknown_skipped, 100);
+        bench.recv(0, &idle);
+        bench.assert_connection_error(error::H3_EXCESSIVE_LOAD);
+    }
+    // What does raise a limit is not idle.
+    let mut bench = session_with(config, Dialect::Draft13, 10);
+    for limit in 11..1000 {
+        bench.recv(0, &in_data(&Capsule::MaxData(limit)));
+    }
+    assert_eq!(bench.conn.stats().unknown_skipped, 0);
+    assert_eq!(bench.connection_error(), None);
+}
+
 fn last_limit(bench: &mut Bench) -> Option<u64> {
     let is_data = |(ty, limit): (u64, u64)| (ty == capsule::WT_MAX_DATA).then_some(limit);
     sent_capsules(bench)

@@ -167,7 +167,7 @@ impl Connection {
                 }
                 Notification::StreamOpened { session, stream }
             }
-            CoreEvent::StreamReset { stream, code, .. } => {
+            CoreEvent::StreamReset { stream, code, raw } => {
                 if let Some(entry) = self.streams.get_mut(&stream) {
                     if entry.is_left {
                         // It had come whole.
@@ -177,14 +177,14 @@ impl Connection {
                     entry.reset_untold = true;
                     entry.head = Bytes::new();
                 }
-                Notification::StreamReset { stream, code }
+                Notification::StreamReset { stream, code, raw }
             }
-            CoreEvent::StreamStopped { stream, code, .. } => {
+            CoreEvent::StreamStopped { stream, code, raw } => {
                 if let Some(entry) = self.streams.get_mut(&stream) {
                     entry.sending = false;
                     entry.stop_untold = true;
                 }
-                Notification::StreamStopped { stream, code }
+                Notification::StreamStopped { stream, code, raw }
             }
             CoreEvent::StreamsAvailable { session, dir } => {
                 let wanted = self

@@ -126,6 +126,8 @@ pub enum Notification {
         stream: StreamId,
         /// Application code; `None` when the wire code carries none.
         code: Option<u32>,
+        /// Code as on the wire.
+        raw: u64,
     },
     /// The peer stopped our sending side.
     StreamStopped {
@@ -133,6 +135,8 @@ pub enum Notification {
         stream: StreamId,
         /// Application code; `None` when the wire code carries none.
         code: Option<u32>,
+        /// Code as on the wire.
+        raw: u64,
     },
     /// A write that fell short will be accepted.
     StreamWritable(StreamId),

@@ -271,6 +271,7 @@ mod tests {
             &Notification::StreamReset {
                 stream: 0,
                 code: None,
+                raw: 0,
             },
         );
         assert!(turn.may_tell(&mut telling, || late));

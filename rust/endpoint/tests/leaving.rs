@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Pair, Setup};
+use pywt_endpoint::core::wire::codes::{app_error_to_http, error};
 use pywt_endpoint::core::Dir;
 use pywt_endpoint::{Notification, Read};
 
@@ -39,6 +40,7 @@ fn check(pair: &mut Pair, whole: u64, cut: u64) {
     let reset = Notification::StreamReset {
         stream: cut,
         code: None,
+        raw: error::WT_SESSION_GONE,
     };
     let resets = |told: &&Notification| matches!(told, Notification::StreamReset { .. });
     assert_eq!(told.iter().filter(resets).collect::<Vec<_>>(), [&reset]);
@@ -150,6 +152,7 @@ fn a_reset_of_the_peer_is_one_also_when_the_session_ends_behind_it() {
     let reset = Notification::StreamReset {
         stream: cut,
         code: Some(9),
+        raw: app_error_to_http(9),
     };
     assert!(told.contains(&reset), "{told:?}");
     assert_eq!(pair.server.read(cut, pair.now), (vec![], Read::End));

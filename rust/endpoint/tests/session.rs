@@ -6,6 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Pair, Setup};
+use pywt_endpoint::core::wire::codes::{app_error_to_http, error};
 use pywt_endpoint::core::{ClosedBy, Config, Dir};
 use pywt_endpoint::quic::{CloseBy, TransportOptions};
 use pywt_endpoint::{Error, Notification, Payload, Read};
@@ -272,7 +273,8 @@ fn session_credit_of_stopped_streams_comes_back() {
         pair.settle();
         assert!(pair.client.take().contains(&Notification::StreamStopped {
             stream: id,
-            code: Some(9)
+            code: Some(9),
+            raw: app_error_to_http(9),
         }));
         let now = pair.now;
         pair.server.write(id, b"", true, now).unwrap();
@@ -347,12 +349,14 @@ fn reset_and_stop_reach_the_other_side_with_their_codes() {
     let told = pair.server.take();
     assert!(told.contains(&Notification::StreamReset {
         stream: id,
-        code: Some(77)
+        code: Some(77),
+        raw: app_error_to_http(77),
     }));
     assert!(told.contains(&Notification::StreamReadable(id)));
     assert!(told.contains(&Notification::StreamStopped {
         stream: id,
-        code: Some(78)
+        code: Some(78),
+        raw: app_error_to_http(78),
     }));
     let now = pair.now;
     assert_eq!(pair.server.read(id, now).1, Read::End);
@@ -388,10 +392,12 @@ fn a_reset_is_told_before_a_read_finds_the_end() {
     let reset = Notification::StreamReset {
         stream: id,
         code: Some(77),
+        raw: app_error_to_http(77),
     };
     let stopped = Notification::StreamStopped {
         stream: id,
         code: Some(78),
+        raw: app_error_to_http(78),
     };
     assert!(at(&reset) < at(&Notification::StreamReadable(id)));
     assert!(at(&stopped) < at(&Notification::StreamWritable(id)));
@@ -441,7 +447,8 @@ fn a_session_ends_with_code_and_reason_after_its_streams() {
     );
     assert!(told.contains(&Notification::StreamReset {
         stream: id,
-        code: None
+        code: None,
+        raw: error::WT_SESSION_GONE,
     }));
     let now = pair.now;
     assert!(pair.server.write(id, b"x", false, now).is_err());

@@ -132,11 +132,11 @@ impl Sink {
                 let request = seam.session_request(py, fields)?;
                 object.call_method1(intern!(py, "session_requested"), (request,))?;
             }
-            Notification::StreamReset { stream, code } => {
-                object.call_method1(intern!(py, "stream_reset"), (stream, code))?;
+            Notification::StreamReset { stream, raw, .. } => {
+                object.call_method1(intern!(py, "stream_reset"), (stream, raw))?;
             }
-            Notification::StreamStopped { stream, code } => {
-                object.call_method1(intern!(py, "stream_stopped"), (stream, code))?;
+            Notification::StreamStopped { stream, raw, .. } => {
+                object.call_method1(intern!(py, "stream_stopped"), (stream, raw))?;
             }
             Notification::StreamsAvailable { session, dir } => {
                 let which = (session, dir == Dir::Uni);

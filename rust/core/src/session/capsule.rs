@@ -10,6 +10,7 @@ use crate::dialect::{Dialect, Framing};
 use crate::error::{Fault, StreamError};
 use crate::event::Event;
 use crate::request::reader::{Item, Rules};
+use crate::session::flow::Raised;
 use crate::tlv::{Gather, Piece, TlvReader};
 use crate::Time;
 use crate::{Dir, SessionId};
@@ -141,10 +142,11 @@ impl Connection {
                 let reason = reason.to_owned();
                 self.end_by_peer(id, code, reason, now);
             }
-            Capsule::Drain => self.drain_by_peer(id),
+            Capsule::Drain if self.drain_by_peer(id) => {}
+            Capsule::Drain => self.count_idle("repeated drains", now)?,
             Capsule::Datagram(_) => self.deliver_datagram(id, payload.clone()),
-            Capsule::MaxData(limit) => self.raise_data(id, limit)?,
-            Capsule::MaxStreams { dir, limit } => self.raise_streams(id, dir, limit)?,
+            Capsule::MaxData(limit) => self.raise_data(id, limit, now)?,
+            Capsule::MaxStreams { dir, limit } => self.raise_streams(id, dir, limit, now)?,
             // Limits follow consumption, not complaints (webtrans-http3-16 §5.6.3).
             Capsule::DataBlocked(_) | Capsule::StreamsBlocked { .. } | Capsule::Unknown { .. } => {
                 self.count_idle("complaints", now)?;
@@ -153,23 +155,34 @@ impl Connection {
         Ok(())
     }
 
-    fn raise_data(&mut self, id: SessionId, limit: u64) -> Result<(), StreamError> {
-        if let Some(flow) = self.sessions.flow_mut(id) {
-            if flow.send_data.raise(limit, flow.strict_limits)? {
-                self.events
-                    .push_back(Event::SessionWritable { session: id });
-            }
-        }
-        Ok(())
+    fn raise_data(&mut self, id: SessionId, limit: u64, now: Time) -> Result<(), Fault> {
+        let Some(flow) = self.sessions.flow_mut(id) else {
+            return Ok(());
+        };
+        let raised = flow.send_data.raise(limit, flow.strict_limits)?;
+        self.on_raised(raised, Event::SessionWritable { session: id }, now)
     }
 
-    fn raise_streams(&mut self, id: SessionId, dir: Dir, limit: u64) -> Result<(), StreamError> {
-        if let Some(flow) = self.sessions.flow_mut(id) {
-            let strict = flow.strict_limits;
-            if flow.send_streams.get_mut(dir).raise(limit, strict)? {
-                self.events
-                    .push_back(Event::StreamsAvailable { session: id, dir });
-            }
+    fn raise_streams(
+        &mut self,
+        id: SessionId,
+        dir: Dir,
+        limit: u64,
+        now: Time,
+    ) -> Result<(), Fault> {
+        let Some(flow) = self.sessions.flow_mut(id) else {
+            return Ok(());
+        };
+        let strict = flow.strict_limits;
+        let raised = flow.send_streams.get_mut(dir).raise(limit, strict)?;
+        self.on_raised(raised, Event::StreamsAvailable { session: id, dir }, now)
+    }
+
+    fn on_raised(&mut self, raised: Raised, event: Event, now: Time) -> Result<(), Fault> {
+        match raised {
+            Raised::Nothing => self.count_idle("limits that raise nothing", now)?,
+            Raised::Ahead => {}
+            Raised::Awaited => self.events.push_back(event),
         }
         Ok(())
     }

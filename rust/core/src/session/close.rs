@@ -177,14 +177,17 @@ impl Connection {
         self.refuse_early(id, error::WT_BUFFERED_STREAM_REJECTED);
     }
 
-    /// DRAIN or GOAWAY from the peer.
-    pub(crate) fn drain_by_peer(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(id) {
-            if session.is_open() && !std::mem::replace(&mut session.draining, true) {
-                self.events
-                    .push_back(Event::SessionDraining { session: id });
-            }
+    /// DRAIN or GOAWAY from the peer. True where that is news.
+    pub(crate) fn drain_by_peer(&mut self, id: SessionId) -> bool {
+        let session = self.sessions.get_mut(id);
+        let is_news = session.is_some_and(|session| {
+            session.is_open() && !std::mem::replace(&mut session.draining, true)
+        });
+        if is_news {
+            self.events
+                .push_back(Event::SessionDraining { session: id });
         }
+        is_news
     }
 
     /// The one place where a session ends: streams first, then the event.

@@ -275,17 +275,33 @@ impl Credit {
         self.reported
     }
 
-    /// Takes a new limit. True when somebody waits for it.
-    pub(crate) fn raise(&mut self, limit: u64, strict: bool) -> Result<bool, StreamError> {
+    /// Takes a new limit.
+    pub(crate) fn raise(&mut self, limit: u64, strict: bool) -> Result<Raised, StreamError> {
         if limit < self.limit || (strict && limit == self.limit) {
             return Err(StreamError::FlowControl(
                 "peer sent a limit that does not increase",
             ));
         }
-        let raised = limit > self.limit;
+        if limit == self.limit {
+            return Ok(Raised::Nothing);
+        }
         self.limit = limit;
-        Ok(raised && std::mem::take(&mut self.waiting))
+        Ok(match std::mem::take(&mut self.waiting) {
+            true => Raised::Awaited,
+            false => Raised::Ahead,
+        })
     }
+}
+
+/// What a new limit of the peer brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Raised {
+    /// It is the old one.
+    Nothing,
+    /// More, and nobody waits for it.
+    Ahead,
+    /// More, and somebody waits for it.
+    Awaited,
 }
 
 #[cfg(test)]
@@ -343,7 +359,7 @@ mod tests {
         assert_eq!(credit.report(), Some(5));
         assert_eq!(credit.take(1), 0);
         assert_eq!(credit.report(), None);
-        assert_eq!(credit.raise(6, true), Ok(true));
+        assert_eq!(credit.raise(6, true), Ok(Raised::Awaited));
         assert_eq!(credit.take(2), 1);
         assert_eq!(credit.report(), Some(6));
     }
@@ -351,8 +367,9 @@ mod tests {
     #[test]
     fn equal_limit_is_an_error_only_where_the_draft_says_so() {
         let mut credit = Credit::new(5);
-        assert_eq!(credit.raise(5, false), Ok(false));
-        assert!(credit.raise(5, true).is_err());
-        assert!(credit.raise(4, false).is_err());
+        assert_eq!(credit.raise(5, false), Ok(Raised::Nothing));
+        assert_eq!(credit.raise(6, false), Ok(Raised::Ahead));
+        assert!(credit.raise(6, true).is_err());
+        assert!(credit.raise(5, false).is_err());
     }
 }
