@@ -303,6 +303,7 @@ class EndpointTransport:
         max_streams_bidi: int | None = None,
         max_streams_uni: int | None = None,
         mtu_discovery: bool = True,
+        qlog: tuple[str, Callable[[str], None]] | None = None,
         incoming_datagrams: int | None = None,
         outgoing_datagrams: int | None = None,
         linger: float | None = None,

@@ -108,6 +108,8 @@ class BaseConfig:
     """Whether packets larger than 1200 bytes are tried (RFC 8899)."""
     pending_event_ttl: float = c.DEFAULT_PENDING_EVENT_TTL
     """How long streams and datagrams wait for a session that is not established yet."""
+    qlog_dir: str | None = None
+    """Directory for a log of each connection in qlog; None: QLOGDIR, and without it none."""
     quic_max_concurrent_bidi_streams: int = c.DEFAULT_QUIC_MAX_CONCURRENT_BIDI_STREAMS
     """Streams the peer may have open on a connection at once."""
     quic_max_concurrent_uni_streams: int = c.DEFAULT_QUIC_MAX_CONCURRENT_UNI_STREAMS
@@ -275,6 +277,9 @@ class BaseConfig:
             raise invalid_config(key=name, value=value, reason=reason)
 
     def _check_files(self) -> None:
+        if self.qlog_dir is not None and not isinstance(self.qlog_dir, str | os.PathLike):
+            reason = "must be the path of a directory"
+            raise invalid_config(key="qlog_dir", value=self.qlog_dir, reason=reason)
         certfile, keyfile = getattr(self, "certfile", None), getattr(self, "keyfile", None)
         files = {"ca_certs": self.ca_certs, "certfile": certfile, "keyfile": keyfile}
         for name, path in files.items():

@@ -92,6 +92,7 @@ class PacketWriter(ReliableResets):
             initial_rtt=configuration.initial_rtt,
             max_datagram_size=configuration.max_datagram_size,
             peer_completed_address_validation=not configuration.is_client,
+            quic_logger=self._quic_logger,
             send_probe=self._send_probe,
         )
         self._are_datagrams_first = False
@@ -233,6 +234,11 @@ class PacketWriter(ReliableResets):
                 )
                 buf.push_uint_var(min(limit.value, MAX_PROMISED_STREAMS))
                 limit.sent = limit.value
+                if self._quic_logger is not None:
+                    frame = self._quic_logger.encode_connection_limit_frame(
+                        frame_type=limit.frame_type, maximum=limit.value
+                    )
+                    self._log_frame(builder, frame)
 
     def _write_due_credit(self, builder: QuicPacketBuilder) -> None:
         while self._credit_due:
@@ -247,6 +253,11 @@ class PacketWriter(ReliableResets):
                 buf.push_uint_var(stream_id)
                 buf.push_uint_var(stream.max_stream_data_local)
                 stream.max_stream_data_local_sent = stream.max_stream_data_local
+                if self._quic_logger is not None:
+                    frame = self._quic_logger.encode_max_stream_data_frame(
+                        maximum=stream.max_stream_data_local, stream_id=stream_id
+                    )
+                    self._log_frame(builder, frame)
             del self._credit_due[stream_id]
 
     def _write_pings(self, builder: QuicPacketBuilder) -> None:
@@ -278,6 +289,8 @@ class PacketWriter(ReliableResets):
             buf.push_bytes(data)
             outgoing.pop()
             self.datagrams_sent += 1
+            if self._quic_logger is not None:
+                self._log_frame(builder, self._quic_logger.encode_datagram_frame(len(data)))
 
     def _on_datagram_delivery(self, delivery: QuicDeliveryState) -> None:
         if delivery is QuicDeliveryState.LOST:
@@ -342,3 +355,6 @@ class PacketWriter(ReliableResets):
         frame = stream.receiver.get_stop_frame()
         buf.push_uint_var(frame.stream_id)
         buf.push_uint_var(frame.error_code)
+        if self._quic_logger is not None:
+            told = self._quic_logger.encode_stop_sending_frame(frame.error_code, frame.stream_id)
+            self._log_frame(builder, told)

@@ -42,6 +42,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pywebtransport._engine.aioquic_packets import PacketWriter
+from pywebtransport._engine.aioquic_qlog import Trace
 from pywebtransport._engine.aioquic_stream import Stream
 
 __all__ = ["Quic"]
@@ -296,6 +297,8 @@ class Quic(PacketWriter):
         self.bytes_received += len(data)
         self.packets_received += 1
         super().receive_datagram(data, addr, now)
+        if self._quic_logger is not None:
+            cast(Trace, self._quic_logger).release()
 
     def _handle_stream_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer

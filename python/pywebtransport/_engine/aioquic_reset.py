@@ -55,6 +55,8 @@ class ReliableResets(QuicConnection):
         code = buf.pull_uint_var()
         final_size = buf.pull_uint_var()
         reliable_size = buf.pull_uint_var()
+        if self._quic_logger is not None:
+            self._log_reset_at(context, code, final_size, stream_id, reliable_size)
 
         def refuse(error: QuicErrorCode, reason: str) -> QuicConnectionError:
             return QuicConnectionError(int(error), frame_type, reason)
@@ -123,6 +125,31 @@ class ReliableResets(QuicConnection):
         buf.push_uint_var(frame.error_code)
         buf.push_uint_var(frame.final_size)
         buf.push_uint_var(len(head))
+        if self._quic_logger is not None:
+            part = QuicStreamFrame(data=head)
+            self._log_frame(builder, self._quic_logger.encode_stream_frame(part, stream.stream_id))
+            self._log_reset_at(
+                builder, frame.error_code, frame.final_size, stream.stream_id, len(head)
+            )
+
+    def _log_reset_at(
+        self,
+        packet: QuicPacketBuilder | QuicReceiveContext,
+        code: int,
+        final_size: int,
+        stream_id: int,
+        reliable_size: int,
+    ) -> None:
+        assert self._quic_logger is not None, "there is a log"
+        frame = self._quic_logger.encode_reset_stream_frame(code, final_size, stream_id)
+        told = {"frame_type": "reset_stream_at", "reliable_size": reliable_size}
+        self._log_frame(packet, frame | told)
+
+    @staticmethod
+    def _log_frame(packet: QuicPacketBuilder | QuicReceiveContext, frame: dict[str, Any]) -> None:
+        """For the log of a packet that is sent or received."""
+        assert packet.quic_logger_frames is not None, "there is a log"
+        packet.quic_logger_frames.append(frame)
 
     def _serialize_transport_parameters(self) -> bytes:
         buf = Buffer(capacity=16 * len(RESET_STREAM_AT_PARAMETERS))

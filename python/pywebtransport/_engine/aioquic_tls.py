@@ -14,7 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from pywebtransport._certificates import load_certificates, load_pair
-from pywebtransport._engine.rules import client_verify_mode, key_log_file, open_key_log
+from pywebtransport._engine.aioquic_qlog import QlogDirectory
+from pywebtransport._engine.rules import (
+    client_verify_mode,
+    key_log_file,
+    open_key_log,
+    qlog_directory,
+)
 from pywebtransport.exceptions import (
     CertificateError,
     ConfigurationError,
@@ -117,6 +123,7 @@ def _configuration(
             config_key="congestion_control_algorithm",
             config_value=config.congestion_control_algorithm,
         )
+    qlog = qlog_directory(config)
     return QuicConfiguration(
         is_client=is_client,
         alpn_protocols=list(config.alpn_protocols),
@@ -125,6 +132,7 @@ def _configuration(
         max_stream_data=config.quic_stream_receive_window,
         max_data=config.quic_receive_window,
         max_datagram_frame_size=min(config.max_datagram_size, MAX_DATAGRAM_FRAME_SIZE),
+        quic_logger=None if qlog is None else QlogDirectory(qlog),
         secrets_log_file=key_log,  # type: ignore[arg-type]  # it has all that aioquic uses
     )
 

@@ -238,6 +238,7 @@ class NativeEngine:
         """Equal configurations share settings, and with them session tickets."""
         files = (
             os.environ.get("SSLKEYLOGFILE"),
+            os.environ.get("QLOGDIR"),
             stamp(config.ca_certs),
             stamp(config.certfile),
             stamp(config.keyfile),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from pywebtransport._engine.rules import (
     client_verify_mode,
     keep_alive_interval,
     key_log_file,
+    qlog_directory,
+    qlog_failed,
     retry_above,
 )
 from pywebtransport._native import (
@@ -59,6 +62,7 @@ CLIENT_FIELDS = (
     "max_total_pending_events",
     "mtu_discovery",
     "pending_event_ttl",
+    "qlog_dir",
     "quic_max_concurrent_bidi_streams",
     "quic_max_concurrent_uni_streams",
     "quic_receive_window",
@@ -117,6 +121,7 @@ def server_settings(config: ServerConfig, *, serves_requests: bool = False) -> E
 
 def transport(config: BaseConfig) -> EndpointTransport:
     algorithm = config.congestion_control_algorithm
+    qlog = qlog_directory(config)
     return EndpointTransport(
         congestion_control_algorithm="reno" if algorithm == "new_reno" else algorithm,
         idle_timeout=config.connection_idle_timeout,
@@ -130,6 +135,7 @@ def transport(config: BaseConfig) -> EndpointTransport:
         max_streams_bidi=config.quic_max_concurrent_bidi_streams + CONNECT_STREAMS,
         max_streams_uni=config.quic_max_concurrent_uni_streams + CRITICAL_STREAMS,
         mtu_discovery=config.mtu_discovery,
+        qlog=None if qlog is None else (qlog, functools.partial(qlog_failed, qlog)),
         incoming_datagrams=config.max_incoming_datagrams,
         outgoing_datagrams=config.max_outgoing_datagrams,
         linger=LINGER,

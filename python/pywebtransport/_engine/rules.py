@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import ssl
@@ -34,6 +35,8 @@ __all__ = [
     "keep_alive_interval",
     "key_log_file",
     "open_key_log",
+    "qlog_directory",
+    "qlog_failed",
     "refuses_certificate",
     "remedy",
     "retry_above",
@@ -133,6 +136,38 @@ def key_log_file() -> str | None:
 def open_key_log(path: str) -> int:
     """A descriptor that appends; the file is created with mode 0600."""
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+def qlog_directory(config: BaseConfig) -> str | None:
+    """The directory that ``qlog_dir`` or QLOGDIR names, if files can be made there.
+
+    It is made for its owner alone, and announced once: whoever reads it sees who talks and when.
+    """
+    wanted = os.environ.get("QLOGDIR") if config.qlog_dir is None else config.qlog_dir
+    if not wanted:
+        return None
+    path = os.fspath(wanted)
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        qlog_failed(path, f"{path}: {error.strerror}")
+        return None
+    if path not in _announced:
+        _announced.add(path)
+        logger.warning("packets of all connections are described in files in %s (qlog)", path)
+    return path
+
+
+_failed: set[str] = set()
+
+
+def qlog_failed(directory: str, reason: str) -> None:
+    """Says once for each directory why a file of it is not written; any thread may call."""
+    if directory not in _failed:
+        _failed.add(directory)
+        logger.warning("qlog is not written: %s", reason)
 
 
 def connect_timed_out(target: Address, seconds: float) -> TimeoutError:

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use pyo3::prelude::*;
 use pywt_endpoint::{ConnectionOptions, ServerSetup};
 use pywt_quic::{
-    ClientOptions, ClientTls, FileKeyLog, Identity, KeyLog, ServerOptions, ServerTls,
-    TransportOptions, Verify,
+    ClientOptions, ClientTls, FileKeyLog, Identity, KeyLog, QlogDirectory, ServerOptions,
+    ServerTls, TransportOptions, Verify,
 };
 
 use crate::core_connection::CoreConfig;
@@ -38,6 +39,7 @@ impl EndpointTransport {
         max_streams_bidi = None,
         max_streams_uni = None,
         mtu_discovery = true,
+        qlog = None,
         incoming_datagrams = None,
         outgoing_datagrams = None,
         linger = None,
@@ -55,6 +57,7 @@ impl EndpointTransport {
         max_streams_bidi: Option<u64>,
         max_streams_uni: Option<u64>,
         mtu_discovery: bool,
+        qlog: Option<(PathBuf, Py<PyAny>)>,
         incoming_datagrams: Option<usize>,
         outgoing_datagrams: Option<usize>,
         linger: Option<f64>,
@@ -76,6 +79,7 @@ impl EndpointTransport {
             max_streams_bidi: max_streams_bidi.unwrap_or(defaults.max_streams_bidi),
             max_streams_uni: max_streams_uni.unwrap_or(defaults.max_streams_uni),
             mtu_discovery,
+            qlog: qlog.map(|(path, report)| qlog_directory(path, report)),
             receive_window: receive_window.unwrap_or(defaults.receive_window),
             send_window: send_window.unwrap_or(defaults.send_window),
             stream_receive_window: stream_receive_window.unwrap_or(defaults.stream_receive_window),
@@ -241,6 +245,25 @@ fn alpn(names: Vec<String>) -> Vec<Vec<u8>> {
 fn key_log(path: Option<PathBuf>) -> Option<Arc<dyn KeyLog>> {
     let log = FileKeyLog::open(&path?).ok()?;
     Some(Arc::new(log))
+}
+
+/// `report` is called with why a file is not written, from a thread of its own: what a connection
+/// does must not run Python.
+fn qlog_directory(path: PathBuf, report: Py<PyAny>) -> QlogDirectory {
+    let report = Arc::new(report);
+    QlogDirectory::new(path, move |reason| {
+        let report = report.clone();
+        let tell = move || {
+            // None when the interpreter ends: nobody listens then.
+            let _told = Python::try_attach(|py| {
+                if let Err(error) = report.call1(py, (reason,)) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        };
+        // Without a thread nobody hears of it, and the connection goes on.
+        let _untold = thread::Builder::new().spawn(tell);
+    })
 }
 
 fn verify(mode: &str) -> PyResult<Verify> {

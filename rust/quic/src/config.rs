@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_proto::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
-use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, QlogStream, TransportConfig, VarInt};
 
 use crate::ack_clock::{AckClock, Observed};
-use crate::Error;
+use crate::{Error, QlogDirectory};
 
 /// The congestion control algorithm of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct TransportOptions {
     pub max_streams_uni: u64,
     /// Whether larger packets than 1200 bytes are tried (RFC 8899).
     pub mtu_discovery: bool,
+    /// Where each connection is logged, if anywhere.
+    pub qlog: Option<QlogDirectory>,
     /// Unread bytes the peer may have outstanding on all streams of a connection together.
     pub receive_window: u64,
     /// Unacknowledged bytes kept for all streams of a connection together.
@@ -73,6 +75,7 @@ impl Default for TransportOptions {
             max_streams_bidi: 1024,
             max_streams_uni: 1024,
             mtu_discovery: true,
+            qlog: None,
             receive_window: 16 * 1024 * 1024,
             send_window: 16 * 1024 * 1024,
             stream_receive_window: 2_500_000,
@@ -81,7 +84,8 @@ impl Default for TransportOptions {
 }
 
 impl TransportOptions {
-    pub(crate) fn build(&self) -> Result<Arc<TransportConfig>, Error> {
+    /// For all connections, or for the one whose log is given.
+    pub(crate) fn build(&self, qlog: Option<QlogStream>) -> Result<Arc<TransportConfig>, Error> {
         let mut config = TransportConfig::default();
         let factory: Arc<dyn ControllerFactory + Send + Sync> = match self.congestion {
             Congestion::Bbr => Arc::new(BbrConfig::default()),
@@ -125,7 +129,8 @@ impl TransportOptions {
             .datagram_receive_buffer_size(
                 (self.datagram_receive_buffer > 0).then_some(self.datagram_receive_buffer),
             )
-            .datagram_send_buffer_size(self.datagram_send_buffer);
+            .datagram_send_buffer_size(self.datagram_send_buffer)
+            .qlog_stream(qlog);
         Ok(Arc::new(config))
     }
 }

@@ -26,6 +26,7 @@ use crate::certificate::CertificateFault;
 use crate::exporter::{Exporter, ExporterTap};
 use crate::frames::{put_varint, take_varint};
 use crate::sideband::Sideband;
+use crate::QlogDirectory;
 
 /// What the connection asks its session for.
 pub(crate) struct Handshake {
@@ -37,14 +38,19 @@ pub(crate) struct Handshake {
 pub(crate) struct ClientCrypto {
     tls: Arc<rustls::ClientConfig>,
     initial: Suite,
+    qlog: Option<QlogDirectory>,
 }
 
 impl ClientCrypto {
-    pub(crate) fn new(tls: rustls::ClientConfig) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(
+        tls: rustls::ClientConfig,
+        qlog: Option<QlogDirectory>,
+    ) -> Result<Self, rustls::Error> {
         let initial = initial_suite(tls.crypto_provider())?;
         Ok(Self {
             tls: Arc::new(tls),
             initial,
+            qlog,
         })
     }
 }
@@ -67,6 +73,7 @@ impl crypto::ClientConfig for ClientCrypto {
             Connection::Client(tls),
             self.initial,
             None,
+            self.qlog.clone(),
         )))
     }
 }
@@ -77,10 +84,14 @@ pub(crate) struct ServerCrypto {
     initial: Suite,
     /// For what needs no session.
     quinn: QuicServerConfig,
+    qlog: Option<QlogDirectory>,
 }
 
 impl ServerCrypto {
-    pub(crate) fn new(tls: rustls::ServerConfig) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(
+        tls: rustls::ServerConfig,
+        qlog: Option<QlogDirectory>,
+    ) -> Result<Self, rustls::Error> {
         let initial = initial_suite(tls.crypto_provider())?;
         let quinn = QuicServerConfig::with_initial(Arc::new(tls.clone()), initial)
             .map_err(|error| rustls::Error::General(error.to_string()))?;
@@ -88,6 +99,7 @@ impl ServerCrypto {
             tls,
             initial,
             quinn,
+            qlog,
         })
     }
 }
@@ -98,7 +110,13 @@ impl crypto::ServerConfig for ServerCrypto {
         version: u32,
         dst_cid: &ConnectionId,
     ) -> Result<Keys, UnsupportedVersion> {
-        self.quinn.initial_keys(version, dst_cid)
+        if version != QUIC_V1 {
+            return Err(UnsupportedVersion);
+        }
+        let keys = self
+            .initial
+            .keys(dst_cid, rustls::Side::Server, Version::V1);
+        Ok(quic_keys(keys, self.qlog.as_ref()))
     }
 
     fn retry_tag(&self, version: u32, orig_dst_cid: &ConnectionId, packet: &[u8]) -> [u8; 16] {
@@ -120,6 +138,7 @@ impl crypto::ServerConfig for ServerCrypto {
             Connection::Server(tls),
             self.initial,
             Some(exporter),
+            self.qlog.clone(),
         ))
     }
 }
@@ -132,6 +151,7 @@ struct Session {
     told_handshake_data: bool,
     exporter: Option<Arc<ExporterTap>>,
     sideband: Arc<Sideband>,
+    qlog: Option<QlogDirectory>,
 }
 
 enum Tls {
@@ -147,7 +167,12 @@ struct Done {
 }
 
 impl Session {
-    fn new(tls: Connection, initial: Suite, exporter: Option<Arc<ExporterTap>>) -> Self {
+    fn new(
+        tls: Connection,
+        initial: Suite,
+        exporter: Option<Arc<ExporterTap>>,
+        qlog: Option<QlogDirectory>,
+    ) -> Self {
         Self {
             tls: Tls::Live(Box::new(tls)),
             initial,
@@ -155,6 +180,7 @@ impl Session {
             told_handshake_data: false,
             exporter,
             sideband: Arc::default(),
+            qlog,
         }
     }
 
@@ -193,13 +219,7 @@ impl crypto::Session for Session {
             Side::Server => rustls::Side::Server,
         };
         let keys = self.initial.keys(dst_cid, side, Version::V1);
-        Keys {
-            header: header_keys(keys.local.header, keys.remote.header),
-            packet: KeyPair {
-                local: Box::new(keys.local.packet),
-                remote: Box::new(keys.remote.packet),
-            },
-        }
+        quic_keys(keys, self.qlog.as_ref())
     }
 
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
@@ -291,13 +311,7 @@ impl crypto::Session for Session {
                 }
                 None
             }
-            Some(KeyChange::Handshake { keys }) => Some(Keys {
-                header: header_keys(keys.local.header, keys.remote.header),
-                packet: KeyPair {
-                    local: Box::new(keys.local.packet),
-                    remote: Box::new(keys.remote.packet),
-                },
-            }),
+            Some(KeyChange::Handshake { keys }) => Some(quic_keys(keys, self.qlog.as_ref())),
             Some(KeyChange::OneRtt { keys, next }) => {
                 self.next_secrets = Some(next);
                 Some(Keys {
@@ -355,7 +369,7 @@ impl Session {
     ) -> KeyPair<Box<dyn PacketKey>> {
         let shown = |inner| {
             Box::new(ShownKey {
-                inner,
+                inner: watched(inner, self.qlog.as_ref()),
                 sideband: self.sideband.clone(),
             })
         };
@@ -403,6 +417,27 @@ impl PacketKey for ShownKey {
 
     fn integrity_limit(&self) -> u64 {
         self.inner.integrity_limit()
+    }
+}
+
+/// Keys of packets that come before the application's.
+fn quic_keys(keys: rustls::quic::Keys, qlog: Option<&QlogDirectory>) -> Keys {
+    Keys {
+        header: header_keys(keys.local.header, keys.remote.header),
+        packet: KeyPair {
+            local: Box::new(watched(keys.local.packet, qlog)),
+            remote: Box::new(watched(keys.remote.packet, qlog)),
+        },
+    }
+}
+
+fn watched(
+    key: Box<dyn rustls::quic::PacketKey>,
+    qlog: Option<&QlogDirectory>,
+) -> Box<dyn rustls::quic::PacketKey> {
+    match qlog {
+        Some(qlog) => qlog.watch(key),
+        None => key,
     }
 }
 

@@ -14,6 +14,7 @@ use quinn_proto::{
 
 use crate::admission::{Admission, Network};
 use crate::crypto::QUIC_V1;
+use crate::qlog;
 use crate::worker::RESET_INTERVAL;
 use crate::{ClientTls, Connection, Error, ServerTls, TransportOptions, Worker};
 
@@ -138,8 +139,8 @@ pub struct ClientOptions {
 impl ClientOptions {
     /// Checks and prepares everything, reading the files that `tls` names.
     pub fn new(tls: &ClientTls, transport: TransportOptions) -> Result<Self, Error> {
-        let mut config = quinn_proto::ClientConfig::new(tls.build()?);
-        config.transport_config(transport.build()?);
+        let mut config = quinn_proto::ClientConfig::new(tls.build(transport.qlog.as_ref())?);
+        config.transport_config(transport.build(None)?);
         Ok(Self { config, transport })
     }
 }
@@ -181,9 +182,10 @@ impl Endpoint {
         transport: TransportOptions,
         options: ServerOptions,
     ) -> Result<(), Error> {
-        let mut config = quinn_proto::ServerConfig::with_crypto(tls.build(self.worker.as_ref())?);
+        let tls = tls.build(self.worker.as_ref(), transport.qlog.as_ref())?;
+        let mut config = quinn_proto::ServerConfig::with_crypto(tls);
         config
-            .transport_config(transport.build()?)
+            .transport_config(transport.build(None)?)
             .max_incoming(MAX_PENDING_INITIALS)
             .incoming_buffer_size(INCOMING_BUFFER)
             .incoming_buffer_size_total(INCOMING_BUFFER * MAX_PENDING_INITIALS as u64);
@@ -207,7 +209,7 @@ impl Endpoint {
     pub fn reload(&mut self, tls: &ServerTls) -> Result<(), Error> {
         if let Some(server) = &mut self.server {
             let mut config = quinn_proto::ServerConfig::clone(&server.config);
-            config.crypto = tls.build(self.worker.as_ref())?;
+            config.crypto = tls.build(self.worker.as_ref(), server.transport.qlog.as_ref())?;
             server.config = Arc::new(config);
             self.inner.set_server_config(Some(server.config.clone()));
         }
@@ -229,9 +231,8 @@ impl Endpoint {
         remote: SocketAddr,
         server_name: &str,
     ) -> Result<Connection, Error> {
-        let (handle, connection) =
-            self.inner
-                .connect(now, options.config.clone(), remote, server_name)?;
+        let config = qlog::client_config(&options.config, &options.transport)?;
+        let (handle, connection) = self.inner.connect(now, config, remote, server_name)?;
         self.connections += 1;
         self.connecting += 1;
         Ok(Connection::new(
@@ -306,7 +307,8 @@ impl Endpoint {
             }
             return Received::Handled;
         }
-        match self.inner.accept(incoming, now, &mut self.buffer, None) {
+        let config = qlog::server_config(&server.config, &server.transport, &incoming);
+        match self.inner.accept(incoming, now, &mut self.buffer, config) {
             Ok((handle, connection)) => {
                 self.connections += 1;
                 self.handshakes.begun += 1;

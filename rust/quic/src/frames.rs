@@ -7,6 +7,10 @@
 
 use std::ops::RangeInclusive;
 
+mod described;
+
+pub(crate) use described::describe;
+
 /// How a stream of the peer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamEnd {

@@ -29,6 +29,7 @@ mod frames;
 mod in_flight;
 mod keep_alive;
 mod key_log;
+mod qlog;
 mod sideband;
 mod socket;
 mod standalone;
@@ -49,6 +50,7 @@ pub use endpoint::{
 };
 pub use error::Error;
 pub use key_log::FileKeyLog;
+pub use qlog::QlogDirectory;
 pub use quinn_proto::{ConnectionEvent, Dir, EcnCodepoint, Side, Transmit};
 pub use rustls::KeyLog;
 pub use socket::{max_segments, Batch, Socket, Unreachable};

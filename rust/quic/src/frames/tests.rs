@@ -1,9 +1,10 @@
 //! Every frame that quinn knows, in front of and behind the ones that matter.
 
+use super::described::MAX_DESCRIBED;
 use super::*;
 
 /// A packet's frames, built by hand: quinn's own encoders are private.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Payload(Vec<u8>);
 
 impl Payload {
@@ -323,4 +324,51 @@ fn acknowledged_packets_and_datagrams_are_seen() {
         .bytes(&[0x30; 9]);
     assert_eq!(count_datagrams(&datagrams.0), 3);
     assert_eq!(count_datagrams(&many.0), 0);
+}
+
+#[test]
+fn every_frame_is_described_and_none_that_is_cut_short() {
+    for other in every_other_frame() {
+        let whole = describe(&other.0);
+        let [frame] = &whole.as_array().unwrap()[..] else {
+            panic!("{whole} of {other:?}");
+        };
+        assert!(frame["frame_type"].is_string());
+        for len in 0..other.0.len() {
+            let described = describe(&other.0[..len]);
+            let frames = described.as_array().unwrap();
+            // PADDING and what reaches to the end of a packet are whole however long they are.
+            assert!(frames.is_empty() || whole[0]["frame_type"] == frames[0]["frame_type"]);
+        }
+    }
+    let payload = frames(&[PING, RESET_STREAM_AT, 4, 5, 6, 3, 0x4321, PING]);
+    assert_eq!(
+        describe(&payload.0),
+        serde_json::json!([
+            {"frame_type": "ping"},
+            {
+                "frame_type": "reset_stream_at",
+                "stream_id": 4,
+                "error_code": 5,
+                "final_size": 6,
+                "reliable_size": 3,
+            },
+        ])
+    );
+}
+
+#[test]
+fn a_packet_full_of_small_frames_is_described_in_part() {
+    let count = |payload: &[u8]| describe(payload).as_array().unwrap().len();
+    assert_eq!(count(&[1; MAX_DESCRIBED]), MAX_DESCRIBED);
+    assert_eq!(count(&[1; MAX_DESCRIBED + 1]), MAX_DESCRIBED);
+    let ranges = |more: usize| {
+        let ack = frames(&[ACK, 1 << 20, 0, more as u64, 0]).bytes(&vec![0; 2 * more]);
+        describe(&ack.0)[0]["acked_ranges"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(ranges(MAX_DESCRIBED - 2), MAX_DESCRIBED - 1);
+    assert_eq!(ranges(MAX_DESCRIBED), MAX_DESCRIBED - 1);
 }
