@@ -86,7 +86,7 @@ pub enum Misuse {
 
 enum Role {
     Client {
-        options: ClientOptions,
+        options: Box<ClientOptions>,
         server_name: String,
     },
     Server,
@@ -139,7 +139,7 @@ impl Standalone {
         let options = ClientOptions::new(tls, transport)?;
         Ok(Self::new(
             Role::Client {
-                options,
+                options: Box::new(options),
                 server_name,
             },
             Endpoint::new(true, None),
