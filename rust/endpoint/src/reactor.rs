@@ -96,14 +96,14 @@ impl Reactor {
     /// The socket is readable: takes what has arrived, for about half of the turn's budget; the
     /// socket stays readable when there is more. Sends at once when nobody has to be told.
     pub fn on_readable(&mut self) {
-        if self.turn.begin() {
-            self.receive();
+        let now = Instant::now();
+        if self.turn.begin(now) {
+            self.receive(now);
         }
         self.send_unless_told();
     }
 
-    fn receive(&mut self) {
-        let started = Instant::now();
+    fn receive(&mut self, started: Instant) {
         let mut now = started;
         let mut is_first = true;
         while is_first || now.saturating_duration_since(started) < RECEIVING_BUDGET {
@@ -143,12 +143,13 @@ impl Reactor {
     /// Another worker has handed something on.
     #[cfg(unix)]
     pub fn on_handed_on(&mut self) {
-        if self.turn.begin() {
+        let now = Instant::now();
+        if self.turn.begin(now) {
             let endpoint = &mut self.endpoint;
             if let Some(fellows) = &mut self.fellows {
                 fellows.receive(|packet| endpoint.receive(packet));
             }
-            self.endpoint.drive(Instant::now());
+            self.endpoint.drive(now);
         }
         self.send_unless_told();
     }
@@ -161,9 +162,9 @@ impl Reactor {
 
     /// The timer that was wished for has fired: takes note of the deadlines that have passed.
     pub fn on_timer(&mut self) {
-        self.turn.begin();
-        self.turn.timer_fired();
         let now = Instant::now();
+        self.turn.begin(now);
+        self.turn.timer_fired();
         while self.endpoint.handle_timeout(now) && now.elapsed() < TURN_BUDGET {}
         self.send_unless_told();
     }
@@ -171,7 +172,7 @@ impl Reactor {
     /// The flush that was wished for has come. When the application has been told what it should
     /// know, [`Self::transmit`] follows.
     pub fn on_flush(&mut self) {
-        self.turn.begin();
+        self.turn.begin(Instant::now());
         self.turn.flush_came();
         self.endpoint.next_turn();
     }
@@ -270,6 +271,7 @@ impl Reactor {
     /// Sends what is to be sent; with `prompt`, only what should not wait for the application.
     fn flush(&mut self, prompt: bool) -> Flushed {
         let now = Instant::now();
+        let until = self.turn.may_send_until(now);
         if let Some(transmit) = self.unsent.take() {
             if let Some(blocked) = self.send(transmit) {
                 return blocked;
@@ -290,7 +292,7 @@ impl Reactor {
             if let Some(blocked) = self.send(transmit) {
                 return blocked;
             }
-            if now.elapsed() >= TURN_BUDGET {
+            if Instant::now() >= until {
                 return Flushed::More;
             }
         }
@@ -334,7 +336,7 @@ fn is_unreachable(error: io::ErrorKind) -> bool {
     )
 }
 
-/// The part of [`TURN_BUDGET`] for packets; the other is for the application.
+/// The part of [`TURN_BUDGET`] for packets; what is left of it is for the application.
 const RECEIVING_BUDGET: Duration = Duration::from_micros(500);
 /// Errors taken at a time.
 const MAX_ERRORS: usize = 64;

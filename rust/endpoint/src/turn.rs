@@ -43,6 +43,8 @@ pub(crate) struct Turn {
     writable_watched: bool,
     /// For when the timer is set.
     armed: Option<Instant>,
+    /// What this call of the event loop does ends by then, about.
+    until: Option<Instant>,
 }
 
 /// What [`Turn::wishes`] goes by.
@@ -56,8 +58,9 @@ pub(crate) struct Facts {
 
 impl Turn {
     /// The event loop calls in. False: take nothing more, tell what has come.
-    pub(crate) fn begin(&mut self) -> bool {
+    pub(crate) fn begin(&mut self, now: Instant) -> bool {
         self.sent_at_once = false;
+        self.until = Some(now + TURN_BUDGET);
         !self.is_behind
     }
 
@@ -79,7 +82,7 @@ impl Turn {
         self.is_behind = false;
         Some(Telling {
             left: notifications,
-            until: now + TELLING_BUDGET,
+            until: self.until.unwrap_or(now),
             goes_on: true,
         })
     }
@@ -123,6 +126,13 @@ impl Turn {
         may
     }
 
+    /// How long to send what is ready at `now`: to the end of the turn, and long enough to get on
+    /// when others have had most of it.
+    pub(crate) fn may_send_until(&self, now: Instant) -> Instant {
+        let least = now + SENDING_BUDGET;
+        self.until.map_or(least, |until| until.max(least))
+    }
+
     pub(crate) fn sent(&mut self, flushed: Flushed) {
         self.blocked = flushed == Flushed::Blocked;
     }
@@ -164,8 +174,8 @@ impl Turn {
 /// How long one call of the event loop may hold it, about: what is left waits for the next turn,
 /// after everybody else's.
 pub(crate) const TURN_BUDGET: Duration = Duration::from_millis(1);
-/// The part of it for the application; the other is for packets.
-const TELLING_BUDGET: Duration = Duration::from_micros(500);
+/// The part of it that sending has at least.
+const SENDING_BUDGET: Duration = Duration::from_micros(500);
 /// How exactly an event loop's timer fires.
 const TIMER_PRECISION: Duration = Duration::from_millis(1);
 
@@ -242,6 +252,7 @@ mod tests {
             notifications: 2,
             ..IDLE
         };
+        assert!(turn.begin(now));
         assert!(turn.begin_telling(0, now).is_none());
         let mut telling = turn.begin_telling(2, now).unwrap();
         // A sink that calls back neither tells nor asks.
@@ -254,14 +265,15 @@ mod tests {
         assert!(!turn.may_tell(&mut telling, || now));
         turn.end_telling();
         assert!(wishes(&mut turn, &told).flush);
-        assert!(turn.begin());
+        assert!(turn.begin(now));
     }
 
     #[test]
     fn whoever_tells_stops_when_the_budget_is_spent_and_nothing_more_is_taken_until_all_is_told() {
         let now = Instant::now();
-        let late = now + TELLING_BUDGET;
+        let late = now + TURN_BUDGET;
         let mut turn = Turn::default();
+        assert!(turn.begin(now));
         let mut telling = turn.begin_telling(4, now).unwrap();
         // The first is always told, or nobody would ever get on.
         assert!(turn.may_tell(&mut telling, || late));
@@ -278,23 +290,35 @@ mod tests {
         Turn::tells(&mut telling, &Notification::StreamReadable(0));
         assert!(!turn.may_tell(&mut telling, || late));
         turn.end_telling();
-        assert!(!turn.begin());
+        assert!(!turn.begin(late));
         let mut telling = turn.begin_telling(1, late).unwrap();
         assert!(turn.may_tell(&mut telling, || late));
         turn.end_telling();
-        assert!(turn.begin());
+        assert!(turn.begin(late));
     }
 
     #[test]
     fn the_first_message_of_a_turn_leaves_at_once_and_no_other() {
+        let now = Instant::now();
         let mut turn = Turn::default();
         assert!(turn.may_send_at_once());
         assert!(!turn.may_send_at_once());
-        turn.begin();
+        turn.begin(now);
         assert!(turn.may_send_at_once());
-        turn.begin();
+        turn.begin(now);
         turn.flush_asked = true;
         assert!(!turn.may_send_at_once());
+    }
+
+    #[test]
+    fn sending_has_what_is_left_of_the_turn_and_half_of_one_at_least() {
+        let now = Instant::now();
+        let mut turn = Turn::default();
+        assert_eq!(turn.may_send_until(now), now + SENDING_BUDGET);
+        turn.begin(now);
+        assert_eq!(turn.may_send_until(now), now + TURN_BUDGET);
+        let late = now + TURN_BUDGET;
+        assert_eq!(turn.may_send_until(late), late + SENDING_BUDGET);
     }
 
     #[test]
