@@ -8,11 +8,9 @@ use std::any::Any;
 use std::io::Cursor;
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::crypto::{
-    self, CryptoError, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey,
-    UnsupportedVersion,
+    self, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, UnsupportedVersion,
 };
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectError, ConnectionId, Side, TransportError, TransportErrorCode};
@@ -25,6 +23,7 @@ use rustls::quic::{
 use crate::certificate::CertificateFault;
 use crate::exporter::{Exporter, ExporterTap};
 use crate::frames::{put_varint, take_varint};
+use crate::packet_keys::{ShownKey, UnpaddingKey};
 use crate::sideband::Sideband;
 use crate::QlogDirectory;
 
@@ -116,7 +115,11 @@ impl crypto::ServerConfig for ServerCrypto {
         let keys = self
             .initial
             .keys(dst_cid, rustls::Side::Server, Version::V1);
-        Ok(quic_keys(keys, self.qlog.as_ref()))
+        Ok(quic_keys(
+            keys,
+            self.qlog.as_ref(),
+            UnpaddingKey::of_a_stranger,
+        ))
     }
 
     fn retry_tag(&self, version: u32, orig_dst_cid: &ConnectionId, packet: &[u8]) -> [u8; 16] {
@@ -219,7 +222,7 @@ impl crypto::Session for Session {
             Side::Server => rustls::Side::Server,
         };
         let keys = self.initial.keys(dst_cid, side, Version::V1);
-        quic_keys(keys, self.qlog.as_ref())
+        quic_keys(keys, self.qlog.as_ref(), UnpaddingKey::new)
     }
 
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
@@ -311,7 +314,9 @@ impl crypto::Session for Session {
                 }
                 None
             }
-            Some(KeyChange::Handshake { keys }) => Some(quic_keys(keys, self.qlog.as_ref())),
+            Some(KeyChange::Handshake { keys }) => {
+                Some(quic_keys(keys, self.qlog.as_ref(), UnpaddingKey::new))
+            }
             Some(KeyChange::OneRtt { keys, next }) => {
                 self.next_secrets = Some(next);
                 Some(Keys {
@@ -368,10 +373,8 @@ impl Session {
         remote: Box<dyn rustls::quic::PacketKey>,
     ) -> KeyPair<Box<dyn PacketKey>> {
         let shown = |inner| {
-            Box::new(ShownKey {
-                inner: watched(inner, self.qlog.as_ref()),
-                sideband: self.sideband.clone(),
-            })
+            let inner = watched(inner, self.qlog.as_ref());
+            Box::new(ShownKey::new(inner, self.sideband.clone()))
         };
         KeyPair {
             local: shown(local),
@@ -380,53 +383,18 @@ impl Session {
     }
 }
 
-/// A 1-RTT key that shows the frames of its packets.
-struct ShownKey {
-    inner: Box<dyn rustls::quic::PacketKey>,
-    sideband: Arc<Sideband>,
-}
-
-impl PacketKey for ShownKey {
-    fn encrypt(&self, packet: u64, buffer: &mut [u8], header_len: usize) {
-        let end = buffer.len() - self.inner.tag_len();
-        let room = self.sideband.room();
-        self.sideband
-            .sending(packet, &mut buffer[header_len..end], room);
-        PacketKey::encrypt(&self.inner, packet, buffer, header_len);
-    }
-
-    fn decrypt(
-        &self,
-        packet: u64,
-        header: &[u8],
-        payload: &mut BytesMut,
-    ) -> Result<(), CryptoError> {
-        PacketKey::decrypt(&self.inner, packet, header, payload)?;
-        self.sideband.received(payload);
-        Ok(())
-    }
-
-    /// quinn leaves so many bytes free behind the frames: the room is among them.
-    fn tag_len(&self) -> usize {
-        self.inner.tag_len() + self.sideband.room()
-    }
-
-    fn confidentiality_limit(&self) -> u64 {
-        self.inner.confidentiality_limit()
-    }
-
-    fn integrity_limit(&self) -> u64 {
-        self.inner.integrity_limit()
-    }
-}
-
 /// Keys of packets that come before the application's.
-fn quic_keys(keys: rustls::quic::Keys, qlog: Option<&QlogDirectory>) -> Keys {
+fn quic_keys(
+    keys: rustls::quic::Keys,
+    qlog: Option<&QlogDirectory>,
+    unpad: impl FnOnce(Box<dyn rustls::quic::PacketKey>) -> UnpaddingKey,
+) -> Keys {
+    let remote = unpad(watched(keys.remote.packet, qlog));
     Keys {
         header: header_keys(keys.local.header, keys.remote.header),
         packet: KeyPair {
             local: Box::new(watched(keys.local.packet, qlog)),
-            remote: Box::new(watched(keys.remote.packet, qlog)),
+            remote: Box::new(remote),
         },
     }
 }

@@ -33,12 +33,12 @@ pub(crate) enum How {
 /// Reports the ends of streams in the frames of a received packet, and turns what quinn does not
 /// know into what it does: RESET_STREAM_AT is to the stream's state what FIN is ("Size Known"), so
 /// an empty STREAM frame with FIN takes its place, and PADDING the rest. `acked` is told which
-/// packets the peer has.
+/// packets the peer has. Returns how much of the packet quinn should see, as [`useful`] does.
 pub(crate) fn translate(
     payload: &mut [u8],
     mut report: impl FnMut(StreamEnd),
     mut acked: impl FnMut(RangeInclusive<u64>),
-) {
+) -> usize {
     let mut walk = Walk::default();
     while let Some(frame) = walk.next(payload) {
         if let Body::Ack = frame.body {
@@ -70,6 +70,16 @@ pub(crate) fn translate(
         }
         report(end);
     }
+    walk.useful(payload)
+}
+
+/// Bytes of a packet without the PADDING that fills it up, of which one byte stays: it counts as a
+/// frame (RFC 9000 §12.4). quinn takes every byte of it for a frame, and the first packets of a
+/// connection have hundreds.
+pub(crate) fn useful(payload: &[u8]) -> usize {
+    let mut walk = Walk::default();
+    while walk.next(payload).is_some() {}
+    walk.useful(payload)
 }
 
 /// The beginning of a stream, which its reset must not take with it.
@@ -253,9 +263,15 @@ impl Frame {
 struct Walk {
     at: usize,
     datagrams: usize,
+    /// Behind the first byte of PADDING that reaches to the end.
+    filled_from: Option<usize>,
 }
 
 impl Walk {
+    fn useful(&self, payload: &[u8]) -> usize {
+        self.filled_from.unwrap_or(payload.len())
+    }
+
     /// The next frame that matters; `None` when there are no more, or none that is known.
     fn next(&mut self, payload: &[u8]) -> Option<Frame> {
         loop {
@@ -267,6 +283,9 @@ impl Walk {
                 PADDING => {
                     let rest = payload.get(body_start..)?;
                     cursor.at += padding(rest);
+                    if cursor.at == payload.len() {
+                        self.filled_from = Some(body_start);
+                    }
                     None
                 }
                 PING | HANDSHAKE_DONE | IMMEDIATE_ACK => None,

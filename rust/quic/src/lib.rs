@@ -29,6 +29,7 @@ mod frames;
 mod in_flight;
 mod keep_alive;
 mod key_log;
+mod packet_keys;
 mod qlog;
 mod sideband;
 mod socket;

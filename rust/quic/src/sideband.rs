@@ -52,8 +52,8 @@ impl Sideband {
         self.idle_timeout.store(millis, Ordering::Relaxed);
     }
 
-    /// A packet has been decrypted.
-    pub(crate) fn received(&self, payload: &mut [u8]) {
+    /// A packet has been decrypted; returns how much of it is to be looked at.
+    pub(crate) fn received(&self, payload: &mut [u8]) -> usize {
         let wants_every = self.wants_every_end.load(Ordering::Relaxed);
         let wants_acks = self.has_datagrams_in_flight.load(Ordering::Relaxed);
         let report = |end: StreamEnd| {
@@ -65,14 +65,14 @@ impl Sideband {
             self.has_ends.store(true, Ordering::Relaxed);
         };
         if !wants_acks {
-            frames::translate(payload, report, |_| ());
-            return;
+            return frames::translate(payload, report, |_| ());
         }
         let mut datagrams = lock(&self.datagrams);
-        frames::translate(payload, report, |range| datagrams.acked(&range));
+        let useful = frames::translate(payload, report, |range| datagrams.acked(&range));
         datagrams.declare_lost();
         self.has_datagrams_in_flight
             .store(!datagrams.is_empty(), Ordering::Relaxed);
+        useful
     }
 
     /// From now on packets may have datagrams.

@@ -258,6 +258,38 @@ fn random_payloads_keep_their_length_and_never_panic() {
     }
 }
 
+#[test]
+fn one_byte_stays_of_the_padding_that_fills_a_packet_up() {
+    for frame in &every_other_frame()[1..] {
+        let seen = |payload: &Payload| {
+            let mut bytes = payload.0.clone();
+            let len = translate(&mut bytes, |_| (), |_| ());
+            assert_eq!(useful(&payload.0), len);
+            len
+        };
+        let size = frame.0.len();
+        assert_eq!(seen(frame), size);
+        let in_front = Payload::default().bytes(&[0; 40]).with(frame);
+        assert_eq!(seen(&in_front), 40 + size);
+        let reaches_to_the_end = matches!(
+            u64::from(frame.0[0]),
+            DATAGRAM | STREAM..=STREAM_LAST if frame.0[0] & HAS_LENGTH as u8 == 0
+        );
+        let kept = if reaches_to_the_end {
+            size + 40
+        } else {
+            size + 1
+        };
+        assert_eq!(seen(&frame.clone().bytes(&[0; 40])), kept, "{frame:?}");
+    }
+    assert_eq!(useful(&[]), 0);
+    assert_eq!(useful(&[0]), 1);
+    assert_eq!(useful(&[0; 1_200]), 1);
+    // The end of a cut frame is no PADDING.
+    assert_eq!(useful(&[CRYPTO as u8, 0, 9, 0, 0, 0]), 6);
+    assert_eq!(useful(&[0x3f, 0, 0, 0]), 4);
+}
+
 fn prefix(id: u64, bytes: &[u8]) -> Prefix {
     Prefix {
         id,
