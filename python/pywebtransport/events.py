@@ -57,6 +57,8 @@ class EventEmitter:
     _history: deque[tuple[Event, bool]] | None = None
     """Events, without their source where that is the emitter itself."""
     _is_emitter: bool = False
+    _is_heard: bool = False
+    """Somebody has listened, or may yet; an event of another one is not worth a call."""
     _is_overflowing: bool = False
     _is_paused: bool = False
     _max_history: int = DEFAULT_MAX_EVENT_HISTORY
@@ -86,6 +88,7 @@ class EventEmitter:
             self._max_listeners = max_listeners
         if max_history != self._max_history:
             self._max_history = max_history
+            self._is_heard = True
         if max_queue_size != self._max_queued:
             self._max_queued = max_queue_size
 
@@ -245,7 +248,7 @@ class EventEmitter:
 
     def pause(self) -> None:
         """Hold events back until :meth:`resume`."""
-        self._is_paused = True
+        self._is_paused = self._is_heard = True
 
     def resume(self) -> asyncio.Task[None] | None:
         """Deliver again; the task that delivers what was held back, if it had to be started."""
@@ -317,6 +320,7 @@ class EventEmitter:
                 kind,
             )
         handlers.append(handler)
+        self._is_heard = True
 
     def _next_event(
         self, event_type: EventType | str, data: EventData | None, source: Any
@@ -355,9 +359,9 @@ class EventEmitter:
             )
 
     def _has_listeners(self, event_type: EventType | str) -> bool:
-        handlers, once, every = self._handlers, self._once_handlers, self._any_handlers
-        if handlers is None and once is None and every is None:
+        if not self._is_heard:
             return False
+        handlers, once, every = self._handlers, self._once_handlers, self._any_handlers
         return bool(
             (handlers is not None and event_type in handlers)
             or (once is not None and event_type in once)

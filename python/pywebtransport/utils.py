@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sys
 import time
+from binascii import b2a_base64
+from os import urandom
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -36,6 +37,8 @@ __all__ = [
 
 LIBRARY_LOGGER = "pywebtransport"
 TRACING_HANDLER = "pywebtransport.tracing"
+
+URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +125,8 @@ def format_duration(*, seconds: float) -> str:
 
 def generate_session_id() -> str:
     """22 characters that nobody can guess."""
-    return secrets.token_urlsafe(16)
+    text = b2a_base64(urandom(16), newline=False)[:22]
+    return text.translate(URL_SAFE).decode()
 
 
 def get_logger(*, name: str) -> logging.Logger:

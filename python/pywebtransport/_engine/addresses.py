@@ -25,6 +25,7 @@ __all__ = [
     "resolve",
     "resolve_local",
     "share_port",
+    "version_of",
 ]
 
 ATTEMPT_DELAY = 0.25
@@ -194,14 +195,14 @@ async def first_success(
 
 
 async def _lookup(host: str, port: int) -> list[SocketAddress]:
-    if version := _version_of(host):
+    if version := version_of(host):
         return [_literal(host, port, version)]
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     return list(dict.fromkeys(SocketAddress(family, address) for family, *_, address in found))
 
 
 @lru_cache(maxsize=256)
-def _version_of(host: str) -> int:
+def version_of(host: str) -> int:
     """4 or 6 of an address without a zone, 0 of anything else."""
     try:
         return 0 if "%" in host else ip_address(host).version

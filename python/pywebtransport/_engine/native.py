@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import contextlib
 import os
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from pywebtransport._certificates import check_pair
 from pywebtransport._engine.addresses import (
@@ -26,6 +26,7 @@ from pywebtransport._engine.addresses import (
     first_success,
     resolve,
     resolve_local,
+    version_of,
 )
 from pywebtransport._engine.base import (
     BoundSocket,
@@ -37,7 +38,7 @@ from pywebtransport._engine.base import (
 )
 from pywebtransport._engine.native_reactor import ClientSockets, NativeConnection, Reactor
 from pywebtransport._engine.native_settings import (
-    CLIENT_FIELDS,
+    OF_CLIENT,
     certificate_errors,
     client_settings,
     server_settings,
@@ -170,30 +171,33 @@ class NativeEngine:
         remote: Address | None = None,
         request: SessionRequest | None = None,
     ) -> EngineConnection:
-        loop = running_loop()
         client = self._client_settings(config)
+        loop = asyncio.get_running_loop()
         sockets = self._sockets.get(loop)
         if sockets is None:
+            running_loop()  # Not every loop will do.
             # A pending timer holds its loop, so a closed one does not leave by itself.
             for ended in [each for each in self._sockets if each.is_closed()]:
                 self._sockets.pop(ended).close()
             sockets = self._sockets[loop] = ClientSockets(loop)
         target = remote or (host, port)
+        # A zone is for this machine alone (RFC 6874 §1).
+        name = host.partition("%")[0]
+        timeout = config.connect_timeout
 
         async def attempt(address: SocketAddress) -> NativeConnection:
             peer = (address.host, target[1])
-            # A zone is for this machine alone (RFC 6874 §1).
-            name = host.partition("%")[0]
             return await self._attempt(sockets, client, address.version, peer, name, request)
 
         try:
-            async with asyncio.timeout(config.connect_timeout):
-                connection = await first_success(attempt, await resolve(*target))
-                return cast(EngineConnection, connection)
+            if version := version_of(target[0]):
+                return await self._attempt(sockets, client, version, target, name, request, timeout)
+            async with asyncio.timeout(timeout):
+                return await first_success(attempt, await resolve(*target))
         except TimeoutError:
             raise
         except builtins.TimeoutError as error:
-            raise connect_timed_out(target, config.connect_timeout) from error
+            raise connect_timed_out(target, timeout) from error
 
     async def _attempt(
         self,
@@ -203,6 +207,7 @@ class NativeEngine:
         remote: Address,
         name: str,
         request: SessionRequest | None,
+        timeout: float | None = None,
     ) -> NativeConnection:
         try:
             reactor = sockets.use(version)
@@ -211,42 +216,48 @@ class NativeEngine:
                 f"cannot open a socket: {error}", remote_address=remote
             ) from error
         try:
-            connection = cast(NativeConnection, reactor.endpoint.connect(client, remote, name))
+            connection: NativeConnection = reactor.endpoint.connect(client, remote, name)  # type: ignore[assignment]
         except (OSError, ValueError) as error:
             sockets.leave(version)
             raise ConnectionError(
                 f"cannot connect to {name!r}: {error}", remote_address=remote
             ) from error
-        connection.on_lost(lambda: sockets.leave(version))
+        connection.on_lost(partial(sockets.leave, version))
         try:
             if request is not None:
-                # When not even the first packet could leave, the wait tells why.
-                with contextlib.suppress(EngineClosed):
+                try:  # noqa: SIM105 - a context manager is three more calls
                     connection.open_session(
                         authority=request.authority,
                         path=request.path,
                         headers=request.headers,
                         protocols=request.protocols,
                     )
-            await connection.wait_connected(remote)
-        except (asyncio.CancelledError, ValueError):
+                except EngineClosed:
+                    pass  # not even the first packet could leave: the wait tells why
+            await connection.wait_connected(remote, timeout)
+        except (asyncio.CancelledError, builtins.TimeoutError, ValueError):
             connection.close(code=ErrorCodes.H3_NO_ERROR, reason="")
             raise
         return connection
 
     def _client_settings(self, config: ClientConfig) -> EndpointClient:
         """Equal configurations share settings, and with them session tickets."""
+        ca_certs, certfile, keyfile = config.ca_certs, config.certfile, config.keyfile
         files = (
             os.environ.get("SSLKEYLOGFILE"),
             os.environ.get("QLOGDIR"),
-            stamp(config.ca_certs),
-            stamp(config.certfile),
-            stamp(config.keyfile),
+            stamp(ca_certs) if ca_certs else None,
+            stamp(certfile) if certfile else None,
+            stamp(keyfile) if keyfile else None,
         )
-        # Mostly the same object comes again, and it cannot have changed.
-        if self._recent is not None and self._recent[0] is config and self._recent[1] == files:
-            return self._recent[2]
-        key = (*files, *(repr(getattr(config, field)) for field in CLIENT_FIELDS))
+        # Mostly the same object comes again, and it cannot have changed; or one that only asks
+        # for something else.
+        if self._recent is not None and self._recent[1] == files:
+            if self._recent[0] is config:
+                return self._recent[2]
+            if OF_CLIENT(self._recent[0]) == OF_CLIENT(config):
+                return self._recent[2]
+        key = (*files, *map(repr, OF_CLIENT(config)))
         client = self._clients.get(key)
         if client is None:
             if len(self._clients) >= MAX_CLIENT_SETTINGS:
@@ -268,10 +279,8 @@ def running_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def stamp(path: str | None) -> tuple[int, int] | None:
+def stamp(path: str) -> tuple[int, int] | None:
     """A file as it is now: a replaced file makes another configuration."""
-    if not path:
-        return None
     try:
         stat = os.stat(path)
     except OSError:

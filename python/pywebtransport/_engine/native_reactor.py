@@ -6,7 +6,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pywebtransport._engine.base import (
     BoundSocket,
@@ -54,7 +54,7 @@ class NativeConnection(EndpointConnection):
 
     def __init__(self) -> None:
         self._ready: asyncio.Future[None] | None = None
-        self._gone: list[asyncio.Future[None]] = []
+        self._gone: list[asyncio.Future[None]] | None = None
         self._on_lost: Callable[[], None] | None = None
         self._peer: Address = ("", 0)
 
@@ -69,10 +69,10 @@ class NativeConnection(EndpointConnection):
         """The endpoint says, once: the connection is gone, and the sink has been told."""
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(connect_error(self._peer, code, reason, by, kind, fault))
-        for waiter in self._gone:
+        waiters, self._gone = self._gone, None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
-        self._gone.clear()
         on_lost, self._on_lost = self._on_lost, None
         if on_lost is not None:
             on_lost()
@@ -80,6 +80,8 @@ class NativeConnection(EndpointConnection):
     async def wait_closed(self) -> None:
         if not self.is_closed:
             waiter = asyncio.get_running_loop().create_future()
+            if self._gone is None:
+                self._gone = []
             self._gone.append(waiter)
             await waiter
 
@@ -87,16 +89,29 @@ class NativeConnection(EndpointConnection):
         """Call ``callback`` when the connection is gone."""
         self._on_lost = callback
 
-    async def wait_connected(self, peer: Address) -> None:
-        """Client: until the handshake is complete; raises what ended it."""
+    async def wait_connected(self, peer: Address, timeout: float | None) -> None:
+        """Client: until the handshake is complete; raises what ended it.
+
+        Raises the built-in TimeoutError when that takes ``timeout`` seconds.
+        """
+        loop = asyncio.get_running_loop()
         self._peer = peer
-        self._ready = ready = asyncio.get_running_loop().create_future()
+        self._ready = ready = loop.create_future()
+        # For one future a timer costs a fraction of ``asyncio.timeout``.
+        timer = None if timeout is None else loop.call_later(timeout, expire, ready)
         try:
             await ready
         finally:
+            if timer is not None:
+                timer.cancel()
             # Its exception knows this frame and this object.
             self._ready = None
             del ready
+
+
+def expire(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
 
 
 class Reactor:
@@ -175,12 +190,11 @@ class Reactor:
         loop = self._loop()
         return loop is None or loop.is_closed() or asyncio._get_running_loop() is loop
 
-    def new_connection(self) -> NativeConnection:
-        return NativeConnection()
+    new_connection = NativeConnection
 
     def accepted(self, connection: NativeConnection) -> None:
         if self._on_connection is not None:
-            self._on_connection(cast(EngineConnection, connection))
+            self._on_connection(connection)
 
     def failed(self, connection: NativeConnection, error: BaseException) -> None:
         logger.error("a notification was not taken, its connection ends", exc_info=error)

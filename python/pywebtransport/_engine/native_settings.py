@@ -6,6 +6,7 @@ import contextlib
 import functools
 import ssl
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pywebtransport._certificates import check_pair
@@ -34,13 +35,13 @@ if TYPE_CHECKING:
     from pywebtransport.config import BaseConfig, ClientConfig, ServerConfig
 
 __all__ = [
-    "CLIENT_FIELDS",
+    "OF_CLIENT",
     "certificate_errors",
     "client_settings",
     "server_settings",
 ]
 
-CLIENT_FIELDS = (
+OF_CLIENT = attrgetter(
     "alpn_protocols",
     "ca_certs",
     "certfile",

@@ -220,19 +220,18 @@ class WebTransportClient(EventEmitter):
         elapsed = time.perf_counter() - started
         stats.connections_successful += 1
         stats.total_connect_time += elapsed
-        stats.min_connect_time = min(stats.min_connect_time, elapsed)
-        stats.max_connect_time = max(stats.max_connect_time, elapsed)
+        if elapsed < stats.min_connect_time:
+            stats.min_connect_time = elapsed
+        if elapsed > stats.max_connect_time:
+            stats.max_connect_time = elapsed
         return session
 
     async def _connect(
         self, config: ClientConfig, host: str, port: int, path: str
     ) -> WebTransportConnection:
+        proxy = None if config.proxy is None else await self._proxy_address(config, host, port)
         connection = await self._connection_factory(
-            config=config,
-            host=host,
-            port=port,
-            path=path,
-            proxy_addr=await self._proxy_address(config, host, port),
+            config=config, host=host, port=port, path=path, proxy_addr=proxy
         )
         self._connections._add(connection)
         return connection
@@ -302,12 +301,8 @@ class WebTransportClient(EventEmitter):
             changes["wt_available_protocols"] = protocols
         return self._config.update(**changes) if changes else self._config
 
-    async def _proxy_address(
-        self, config: ClientConfig, host: str, port: int
-    ) -> tuple[str, int] | None:
+    async def _proxy_address(self, config: ClientConfig, host: str, port: int) -> tuple[str, int]:
         """Where the packets go, if not to the server."""
-        if config.proxy is None:
-            return None
         from pywebtransport.client.proxy import perform_proxy_handshake
 
         return await perform_proxy_handshake(config=config, target_host=host, target_port=port)

@@ -73,40 +73,44 @@ class Refusal(NamedTuple):
 
 
 class ConnectionBase(Ending, EventEmitter):
-    """What :class:`WebTransportConnection` is made of. Not made by applications."""
+    """What :class:`WebTransportConnection` is made of. Not made by applications.
+
+    What most connections never have is a class attribute until they do.
+    """
+
+    _connection_id: str | None = None
+    _peer_certificate: bytes | None = None
+    _state = ConnectionState.IDLE
+    _link: Link | None = None
+    _on_request: Callable[[WebTransportSession], None] | None = None
+    """Who answers requests, on a server; without it they are SESSION_REQUEST events."""
+    _on_http_request: Callable[[ConnectionBase, Link, RequestHead], None] | None = None
+    """Who answers ordinary HTTP requests, on a server that does."""
+    _on_session_end: Callable[[SessionBase], None] | None = None
+    _on_end: Callable[[ConnectionBase], None] | None = None
+    _registers: list[Register] | None = None
+    _refusal: Refusal | None = None
+    """Of the last session that ended before it was ready."""
+    _established: SessionBase | None = None
+    """The last session that became ready, until somebody has been told.
+
+    The answer and the end can come in one packet, before anyone saw the session ready.
+    """
+    _session_waiters: list[asyncio.Future[None]] | None = None
+    _ready_waiters: list[asyncio.Future[None]] | None = None
+    _closed_waiters: list[asyncio.Future[None]] | None = None
+    _announcement: asyncio.Task[None] | None = None
+    _last_activity = 0.0
+    _packets_seen = 0
+    _established_at: float | None = None
+    _closed_at: float | None = None
+    _close_info: CloseInfo | None = None
 
     def __init__(self, *, config: ClientConfig | ServerConfig) -> None:
-        super().__init__()
         self._config = config
         self._handle = next(HANDLES)
-        self._connection_id: str | None = None
-        self._peer_certificate: bytes | None = None
-        self._state = ConnectionState.IDLE
-        self._link: Link | None = None
+        self._is_client = isinstance(config, ClientConfig)
         self._sessions: dict[SessionId, WebTransportSession] = {}
-        self._on_request: Callable[[WebTransportSession], None] | None = None
-        """Who answers requests, on a server; without it they are SESSION_REQUEST events."""
-        self._on_http_request: Callable[[ConnectionBase, Link, RequestHead], None] | None = None
-        """Who answers ordinary HTTP requests, on a server that does."""
-        self._on_session_end: Callable[[SessionBase], None] | None = None
-        self._on_end: Callable[[ConnectionBase], None] | None = None
-        self._registers: list[Register] | None = None
-        self._refusal: Refusal | None = None
-        """Of the last session that ended before it was ready."""
-        self._established: SessionBase | None = None
-        """The last session that became ready, until somebody has been told.
-
-        The answer and the end can come in one packet, before anyone saw the session ready.
-        """
-        self._session_waiters: list[asyncio.Future[None]] = []
-        self._ready_waiters: list[asyncio.Future[None]] = []
-        self._closed_waiters: list[asyncio.Future[None]] = []
-        self._announcement: asyncio.Task[None] | None = None
-        self._last_activity = 0.0
-        self._packets_seen = 0
-        self._established_at: float | None = None
-        self._closed_at: float | None = None
-        self._close_info: CloseInfo | None = None
 
     @property
     def config(self) -> ClientConfig | ServerConfig:
@@ -123,7 +127,7 @@ class ConnectionBase(Ending, EventEmitter):
     @property
     def is_client(self) -> bool:
         """Whether this side made the connection."""
-        return isinstance(self._config, ClientConfig)
+        return self._is_client
 
     @property
     def is_closed(self) -> bool:
@@ -137,16 +141,19 @@ class ConnectionBase(Ending, EventEmitter):
 
     def _start(self, engine: EngineConnection, request: SessionRequest | None = None) -> None:
         """Take the engine's notifications; ``request`` is what the engine has asked for."""
+        config = self._config
         self._link = link = Link(
             connection=self,  # type: ignore[arg-type]
             engine=engine,
-            read_timeout=self._config.read_timeout,
-            write_timeout=self._config.write_timeout,
+            read_timeout=config.read_timeout,
+            write_timeout=config.write_timeout,
         )
         self._state = ConnectionState.CONNECTED
         self._established_at = time.time()
-        self._note(EventType.CONNECTION_ESTABLISHED, {"connection_id": self.connection_id})
-        wake(self._ready_waiters)
+        if self._is_heard:
+            self._note(EventType.CONNECTION_ESTABLISHED, {"connection_id": self.connection_id})
+        if self._ready_waiters is not None:
+            wake(self._ready_waiters)
         if request is not None:
             self._new_session(link, request)
         engine.set_sink(link)
@@ -188,7 +195,7 @@ class ConnectionBase(Ending, EventEmitter):
             wt_available_protocols=list(request.protocols),
         )
         session._attach(link, request.session_id)
-        self._sessions[session.session_id] = session
+        self._sessions[session._session_id] = session
         return session
 
     def _adopt(self, session: SessionBase) -> None:
@@ -228,9 +235,10 @@ class ConnectionBase(Ending, EventEmitter):
                 session._reject(500, "a listener failed")
 
     def _session_ready(self, session: SessionBase) -> None:
-        if self.is_client and not session._waits_for_answer:
+        if self._is_client and not session._waits_for_answer:
             self._established = session
-        wake(self._session_waiters)
+        if self._session_waiters is not None:
+            wake(self._session_waiters)
 
     def _session_ended(self, session: SessionBase) -> None:
         self._sessions.pop(session._session_id, None)
@@ -238,7 +246,8 @@ class ConnectionBase(Ending, EventEmitter):
             self._refusal = Refusal.of(session)
         if self._on_session_end is not None:
             self._on_session_end(session)
-        wake(self._session_waiters)
+        if self._session_waiters is not None:
+            wake(self._session_waiters)
 
     def _begin_drain(self) -> None:
         """Tell the peer that no new session is welcome, and each session that it should end."""
@@ -272,7 +281,8 @@ class ConnectionBase(Ending, EventEmitter):
         link = self._link
         if link is None:
             self._state = ConnectionState.CLOSED
-            wake(self._ready_waiters)
+            if self._ready_waiters is not None:
+                wake(self._ready_waiters)
             return
         deadline = None
         unsent = [session for session in link.sessions.values() if session._has_sent(link)]
@@ -299,18 +309,29 @@ class ConnectionBase(Ending, EventEmitter):
         self._close_info = info
         self._closed_at = time.time()
         self._state = ConnectionState.CLOSED
-        for session in list(link.sessions.values()):
-            session._on_closed(0, info.reason or f"connection closed, code {info.code:#x}", info.by)
-        for stream in list(link.streams.values()):
-            stream._lose()
-        for request in list(link.requests.values()):
-            request._lose()
+        if link.sessions:
+            reason = info.reason or f"connection closed, code {info.code:#x}"
+            for session in list(link.sessions.values()):
+                session._on_closed(0, reason, info.by)
+        if link.streams:
+            for stream in list(link.streams.values()):
+                stream._lose()
+        if link.requests:
+            for request in list(link.requests.values()):
+                request._lose()
         if self._on_end is not None:
             self._on_end(self)
         link.connection = None
-        wake(self._session_waiters)
-        wake(self._ready_waiters)
+        for waiters in (self._session_waiters, self._ready_waiters):
+            if waiters is not None:
+                wake(waiters)
         self._leave_all()
+        if self._is_heard:
+            self._tell_closed(info)
+        elif self._closed_waiters is not None:
+            wake(self._closed_waiters)
+
+    def _tell_closed(self, info: CloseInfo) -> None:
         data = {"connection_id": self.connection_id, "code": info.code, "reason": info.reason}
         kinds = [EventType.CONNECTION_CLOSED]
         if self._was_lost():
@@ -320,7 +341,7 @@ class ConnectionBase(Ending, EventEmitter):
         else:
             for kind in kinds:
                 self._note(kind, data)
-            wake(self._closed_waiters)
+            wake(self._closed_waiters or [])
 
     async def _announce_closed(self, kinds: list[EventType], data: dict[str, Any]) -> None:
         try:
@@ -328,7 +349,7 @@ class ConnectionBase(Ending, EventEmitter):
             for kind in kinds:
                 await self.emit(event_type=kind, data=data, source=self)
         finally:
-            wake(self._closed_waiters)
+            wake(self._closed_waiters or [])
 
     def _was_lost(self) -> bool:
         return self._close_info is not None and self._close_info.by != "local"

@@ -33,6 +33,7 @@ from pywebtransport.types import (
     ConnectionState,
     Headers,
     SessionId,
+    SessionState,
 )
 from pywebtransport.utils import get_logger
 
@@ -178,7 +179,8 @@ class WebTransportConnection(ConnectionFacts):
         if self._state == ConnectionState.IDLE:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(timeout):
-                await wait_among(self._ready_waiters, future)
+                self._ready_waiters = waiters = self._ready_waiters or []
+                await wait_among(waiters, future)
         if self._state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
             raise self._closed_error()
 
@@ -268,7 +270,7 @@ class WebTransportConnection(ConnectionFacts):
     def get_ready_session_id(self) -> SessionId | None:
         """The token of the first established session; None when there is none."""
         for session_id, session in self._sessions.items():
-            if session.is_ready:
+            if session._state == SessionState.CONNECTED:
                 return session_id
         return None
 
@@ -299,7 +301,8 @@ class WebTransportConnection(ConnectionFacts):
             if self._state == ConnectionState.CLOSED:
                 raise self._closed_error()
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            await wait_among(self._session_waiters, future)
+            self._session_waiters = waiters = self._session_waiters or []
+            await wait_among(waiters, future)
         self._established = None
         return session_id
 
@@ -338,7 +341,7 @@ def _request(
     authority: str, path: str, headers: Headers, protocols: list[str] | None
 ) -> SessionRequest:
     """A ``host`` among the headers is the authority: HTTP/3 has no other place for it."""
-    fields = {name.lower(): value for name, value in headers.items()}
+    fields = {name.lower(): value for name, value in headers.items()} if headers else {}
     authority = fields.pop("host", authority)
     return SessionRequest(FIRST_SESSION, authority, path, fields, protocols or ())
 

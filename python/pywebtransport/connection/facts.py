@@ -135,7 +135,8 @@ class ConnectionFacts(ConnectionBase):
         if self._state in (ConnectionState.IDLE, ConnectionState.CLOSED):
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await wait_among(self._closed_waiters, future)
+        self._closed_waiters = waiters = self._closed_waiters or []
+        await wait_among(waiters, future)
 
     async def monitor_health(
         self, *, check_interval: float = 30.0, rtt_timeout: float = 5.0

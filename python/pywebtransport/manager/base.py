@@ -153,15 +153,24 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
             raise self._error(f"{name} has not been activated: use it with `async with`")
         return self._members
 
-    def _check_limit(self) -> None:
-        if len(self) >= self._limit:
-            raise self._error(f"Maximum {self._plural} ({self._limit}) exceeded")
+    def _take(self, member_id: IdT, member: MemberT) -> None:
+        """Take a member in, up to the limit; one that is known stays as it is."""
+        members = self._members
+        if members is None:
+            members = self._active_members()
+        if member_id not in members:
+            if len(members) >= self._limit:
+                raise self._error(f"Maximum {self._plural} ({self._limit}) exceeded")
+            self._insert(member_id, member)
 
     def _insert(self, member_id: IdT, member: MemberT) -> None:
-        members = self._active_members()
+        members = self._members
+        if members is None:
+            members = self._active_members()
         members[member_id] = member
         self._total_created += 1
-        self._max_concurrent = max(self._max_concurrent, len(members))
+        if len(members) > self._max_concurrent:
+            self._max_concurrent = len(members)
         if member.is_closed:
             # It has told of its end before this heard.
             self._remove(member_id)
@@ -181,7 +190,9 @@ class ResourceManager(ABC, Generic[IdT, MemberT]):
             self._members[member_id] = member
 
     def _member_ended(self, member: MemberT) -> None:
-        self._remove(self._id_of(member))
+        # It has left by itself.
+        if self._members is not None and self._members.pop(self._id_of(member), None) is not None:
+            self._total_closed += 1
 
 
 class Periodic:

@@ -57,9 +57,7 @@ class ConnectionManager(ResourceManager[ConnectionId, "WebTransportConnection"])
 
     def _add(self, connection: WebTransportConnection) -> ConnectionId:
         connection_id = connection.connection_id
-        if connection_id not in self._active_members():
-            self._check_limit()
-            self._insert(connection_id, connection)
+        self._take(connection_id, connection)
         return connection_id
 
     async def add_resource(self, *, resource: WebTransportConnection) -> None:

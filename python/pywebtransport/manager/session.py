@@ -42,9 +42,7 @@ class SessionManager(ResourceManager[SessionId, "WebTransportSession"]):
 
     def _add(self, session: WebTransportSession) -> SessionId:
         session_id = session.session_id
-        if session_id not in self._active_members():
-            self._check_limit()
-            self._insert(session_id, session)
+        self._take(session_id, session)
         return session_id
 
     async def add_resource(self, *, resource: WebTransportSession) -> None:

@@ -134,6 +134,10 @@ class StreamManager(ResourceManager[StreamId, StreamType]):
         self._own.discard(member_id)
         return super()._remove(member_id)
 
+    def _member_ended(self, member: StreamType) -> None:
+        self._own.discard(member.stream_id)
+        super()._member_ended(member)
+
     def _id_of(self, member: StreamType) -> StreamId:
         return member.stream_id
 

@@ -119,7 +119,6 @@ class SessionBase(Ending, EventEmitter):
         wt_available_protocols: list[str] | None = None,
         wt_protocol: str | None = None,
     ) -> None:
-        super().__init__()
         self.path_params: tuple[str, ...] = ()
         """The groups of the pattern that the path matched, on a server."""
         self._connection: ConnectionSide = connection  # type: ignore[assignment]
@@ -155,7 +154,7 @@ class SessionBase(Ending, EventEmitter):
         self._refusal = ""
         """Why the request was refused at this end."""
         """The answer when it was not 2xx; 0: the server gave none."""
-        self._response_headers: Headers = {}
+        self._response_headers: Mapping[str, str] = {}
         self._close_code = 0
         self._close_error: int | None = None
         self._close_reason = ""
@@ -232,11 +231,11 @@ class SessionBase(Ending, EventEmitter):
             raise self._error(f"the session is not ready: {self._end_text()}")
 
     def _accept(self, headers: Mapping[str, str]) -> None:
-        link = self._initialized()
+        link = self._link or self._initialized()
         if self._state != SessionState.CONNECTING or self._control_id is None:
             raise self._error("the request has been answered")
-        if self._wt_protocol is None:
-            offered = self._wt_available_protocols or ()
+        if self._wt_protocol is None and self._wt_available_protocols:
+            offered = self._wt_available_protocols
             wanted = self._connection.config.wt_available_protocols or ()
             self._wt_protocol = next((name for name in wanted if name in offered), None)
         # Streams that came before the answer are told of during the call.
@@ -273,18 +272,23 @@ class SessionBase(Ending, EventEmitter):
         for future in waiters or ():
             if not future.done():
                 future.set_result(None)
-        if self.listener_count(event_type=EventType.DATAGRAM_RECEIVED):
-            self._relay_datagrams()
-        data = {"session_id": self._session_id, "path": self._path, "protocol": self._wt_protocol}
-        self._tell(EventType.SESSION_READY, data)
-        self._connection._session_ready(self)
-        self._connection._note(EventType.SESSION_READY, data)
+        if self._is_heard:
+            if self.listener_count(event_type=EventType.DATAGRAM_RECEIVED):
+                self._relay_datagrams()
+            self._tell(EventType.SESSION_READY, self._ready_data())
+        connection = self._connection
+        connection._session_ready(self)
+        if connection._is_heard:
+            connection._note(EventType.SESSION_READY, self._ready_data())
+
+    def _ready_data(self) -> dict[str, Any]:
+        return {"session_id": self._session_id, "path": self._path, "protocol": self._wt_protocol}
 
     # What the engine tells.
 
     def _on_established(self, protocol: str | None, headers: Mapping[str, str]) -> None:
         self._wt_protocol = protocol
-        self._response_headers = dict(headers)
+        self._response_headers = headers
         self._become_ready()
         self._tell_ready()
 
@@ -341,11 +345,12 @@ class SessionBase(Ending, EventEmitter):
             # Tasks that accept streams run before those that use one: they can end the others.
             if self._incoming is not None:
                 self._incoming.end()
-            streams = [each for each in link.streams.values() if each._session is self]
-            for stream in streams:
-                if by != "local" or error is not None:
-                    stream._take_rest()
-                stream._lose()
+            if link.streams:
+                streams = [each for each in link.streams.values() if each._session is self]
+                for stream in streams:
+                    if by != "local" or error is not None:
+                        stream._take_rest()
+                    stream._lose()
             if self._stats.ready_at is not None:
                 self._keep_datagrams(link, control_id)
         for opener in self._openers or ():
@@ -355,31 +360,39 @@ class SessionBase(Ending, EventEmitter):
         for ready in waiters or ():
             if not ready.done():
                 ready.set_result(None)
-        data = {
+        self._leave_all()
+        connection = self._connection
+        connection._session_ended(self)
+        if connection._is_heard:
+            connection._note(EventType.SESSION_CLOSED, self._end_data())
+        if self._has_listeners(EventType.SESSION_CLOSED):
+            self._announcement = asyncio.ensure_future(self._announce_closed(self._end_data()))
+        elif self._closed_waiters is not None:
+            self._wake_closed()
+
+    def _end_data(self) -> dict[str, Any]:
+        code = self._close_code
+        return {
             "session_id": self._session_id,
             "code": code,
             "error_code": code,
-            "reason": reason,
+            "reason": self._close_reason,
         }
-        self._leave_all()
-        self._connection._session_ended(self)
-        self._connection._note(EventType.SESSION_CLOSED, data)
-        if self._has_listeners(EventType.SESSION_CLOSED):
-            self._announcement = asyncio.ensure_future(self._announce_closed(data))
-        else:
-            self._wake_closed()
 
     def _keep_datagrams(self, link: Link, control_id: StreamId) -> None:
         """What has arrived can be received after the end, also by who has not asked for it yet."""
         transport = self._datagrams
         if transport is None:
-            with contextlib.suppress(EngineClosed, SessionRefused):
-                if datagrams := link.engine.receive_datagrams(control_id, MAX_KEPT):
-                    transport = WebTransportDatagramTransport._of_session(
-                        self._session_id, control_id, link
-                    )
-                    transport._inbox.put(datagrams)
-                    self._datagrams = transport
+            try:
+                datagrams = link.engine.receive_datagrams(control_id, MAX_KEPT)
+            except (EngineClosed, SessionRefused):
+                return
+            if datagrams:
+                transport = WebTransportDatagramTransport._of_session(
+                    self._session_id, control_id, link
+                )
+                transport._inbox.put(datagrams)
+                self._datagrams = transport
         if transport is not None:
             kind: type[DatagramError] = DatagramSessionClosedError
             if self._is_lost():
@@ -437,7 +450,7 @@ class SessionBase(Ending, EventEmitter):
         was_connecting = self._state == SessionState.CONNECTING
         self._state = SessionState.CLOSING
         try:
-            if not was_connecting:
+            if not was_connecting and self._has_sent(link):
                 await self._deliver(link, limit)
         finally:
             self._close_now(link, code, reason, was_connecting)
@@ -446,20 +459,15 @@ class SessionBase(Ending, EventEmitter):
 
     def _has_sent(self, link: Link) -> bool:
         """Whether anything that was written may still be on its way."""
-        return bool(
-            self._bytes_sent
-            or (self._datagrams is not None and self._datagrams.datagrams_sent)
-            or any(
-                stream._bytes_sent or stream._sending == FINISHED
-                for stream in link.streams.values()
-                if stream._session is self
-            )
-        )
+        if self._bytes_sent or (self._datagrams is not None and self._datagrams.datagrams_sent):
+            return True
+        for stream in link.streams.values():
+            if stream._session is self and (stream._bytes_sent or stream._sending == FINISHED):
+                return True
+        return False
 
     async def _deliver(self, link: Link, limit: float) -> None:
         """Wait, within bounds, until the peer has what was written: closing resets the streams."""
-        if not self._has_sent(link):
-            return
         streams = [stream for stream in link.streams.values() if stream._session is self]
         try:
             if len(link.sessions) > 1:
@@ -479,7 +487,9 @@ class SessionBase(Ending, EventEmitter):
     async def _end_streams(self) -> None:
         """Send the end of every stream that this side may still write, what is unsent included."""
         link = self._link
-        if link is None or self._state not in (SessionState.CONNECTED, SessionState.DRAINING):
+        if link is None or not link.streams:
+            return
+        if self._state not in (SessionState.CONNECTED, SessionState.DRAINING):
             return
         for stream in [each for each in link.streams.values() if each._session is self]:
             if stream._sending == OPEN:
@@ -488,7 +498,8 @@ class SessionBase(Ending, EventEmitter):
 
     def _close_now(self, link: Link, code: int, reason: str, was_connecting: bool) -> None:
         assert self._control_id is not None
-        reason = reason.encode()[:MAX_REASON].decode(errors="ignore")
+        if reason:
+            reason = reason.encode()[:MAX_REASON].decode(errors="ignore")
         for stream in link.streams.values():
             if stream._session is self:
                 stream._take_rest()

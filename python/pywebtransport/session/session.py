@@ -469,7 +469,8 @@ class WebTransportSession(StreamingSession):
         """Wait until the session has ended and its SESSION_CLOSED handlers have run."""
         if self._state == SessionState.CLOSED:
             return
-        future: asyncio.Future[None] = self._initialized().create_future()
+        link = self._link or self._initialized()
+        future: asyncio.Future[None] = link.create_future()
         if self._closed_waiters is None:
             self._closed_waiters = []
         await wait_among(self._closed_waiters, future)
