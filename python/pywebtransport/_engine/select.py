@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pywebtransport.constants import DEFAULT_ENGINE, ENGINES
 from pywebtransport.exceptions import ConfigurationError
@@ -36,4 +36,5 @@ def get_engine(config: ClientConfig | ServerConfig) -> Engine:
         raise ConfigurationError(
             f"engine {name!r} cannot be used here: {error}", config_key="engine", config_value=name
         ) from error
-    return cast("Engine", module.ENGINE)
+    engine: Engine = module.ENGINE
+    return engine

@@ -357,10 +357,24 @@ class ServerApp:
     # One session.
 
     async def _serve_session(self, session: WebTransportSession) -> None:
+        """The whole of it in one frame: it is kept as long as the session."""
         try:
             handler = await self._admit(session)
-            if handler is not None:
-                await self._run_handler(handler, session)
+            if handler is None:
+                return
+            code, reason = 0, ""
+            try:
+                await handler(session)
+                # What the handler has not ended by itself is complete.
+                if session._link is not None and session._link.streams:
+                    await session._end_streams()
+            except Exception as error:
+                code, reason = self._failed(session, error)
+            if not session.is_closed:
+                await session.close(code=code, reason=reason)
+            # The peer may have closed the session first; the connection is closed all the same.
+            if session._link is not None and session._link.is_done:
+                session._connection._begin_close()
         except SessionError as error:
             # The client left before its request was answered.
             logger.debug("session %s: %s", session.session_id, error)
@@ -369,7 +383,7 @@ class ServerApp:
                 await session.close(code=ErrorCodes.NO_ERROR, reason=GOING_AWAY)
             raise
         finally:
-            if session.state == SessionState.CONNECTING:
+            if session._state == SessionState.CONNECTING:
                 session._reject(INTERNAL_SERVER_ERROR, "no answer")
 
     async def _admit(self, session: WebTransportSession) -> SessionHandler | None:
@@ -398,30 +412,19 @@ class ServerApp:
         session._accept({})
         self._server._answered(session)
 
-    async def _run_handler(self, handler: SessionHandler, session: WebTransportSession) -> None:
-        code, reason = 0, ""
-        try:
-            await handler(session)
-            # What the handler has not ended by itself is complete.
-            await session._end_streams()
-        except MiddlewareRejected as rejection:
+    def _failed(self, session: WebTransportSession, error: Exception) -> tuple[int, str]:
+        """Code and reason of the close after what a handler has raised."""
+        if isinstance(error, MiddlewareRejected):
             # The request has been accepted; the code is all that can still be told.
-            code, reason = rejection.status_code, str(rejection)
-        except TimeoutError as error:
-            code = ErrorCodes.INTERNAL_ERROR
-            logger.warning("handler of %s gave up: %s", peer_path(session.path), error)
-        except Exception as error:
-            code = ErrorCodes.INTERNAL_ERROR
-            if session.is_closed and is_ours(error):
-                logger.debug(
-                    "handler of %s ended with its session: %r", peer_path(session.path), error
-                )
-            else:
-                logger.exception("handler of %s failed", peer_path(session.path))
-        await session.close(code=code, reason=reason)
-        # The peer may have closed the session first; the connection is closed all the same.
-        if session._link is not None and session._link.is_done:
-            session._connection._begin_close()
+            return error.status_code, str(error)
+        path = peer_path(session.path)
+        if isinstance(error, TimeoutError):
+            logger.warning("handler of %s gave up: %s", path, error)
+        elif session.is_closed and is_ours(error):
+            logger.debug("handler of %s ended with its session: %r", path, error)
+        else:
+            logger.exception("handler of %s failed", path)
+        return ErrorCodes.INTERNAL_ERROR, ""
 
 
 class _Program:

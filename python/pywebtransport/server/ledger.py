@@ -34,17 +34,20 @@ class Traffic:
 
     def add(self, stats: EngineStats) -> None:
         """One connection's."""
-        for name in OF_CONNECTION:
-            setattr(self, name, getattr(self, name) + getattr(stats, name))
+        self.bytes_sent += stats.bytes_sent
+        self.bytes_received += stats.bytes_received
+        self.packets_sent += stats.packets_sent
+        self.packets_received += stats.packets_received
+        self.packets_lost += stats.packets_lost
         for name in OF_DATAGRAMS:
-            setattr(self, name, getattr(self, name) + stats.extra.get(name, 0))
+            if count := stats.extra.get(name):
+                setattr(self, name, getattr(self, name) + count)
 
     def copy(self) -> Traffic:
         """Another with the same figures."""
         return Traffic(**{each.name: getattr(self, each.name) for each in fields(self)})
 
 
-OF_CONNECTION = ("bytes_sent", "bytes_received", "packets_sent", "packets_received", "packets_lost")
 OF_DATAGRAMS = tuple(each.name for each in fields(Traffic) if each.name.startswith("datagrams"))
 
 

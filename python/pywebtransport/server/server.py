@@ -520,14 +520,15 @@ class WebTransportServer(EventEmitter):
             session._reject(TOO_MANY_REQUESTS, f"max_sessions={self._config.max_sessions}")
             return
         fields = session._headers or {}
-        if not self._origins.allow(fields.get("origin"), fields.get(":authority")):
+        origin = fields.get("origin")
+        if origin is not None and not self._origins.allow(origin, fields.get(":authority")):
             self._ledger.limits_hit["allowed_origins"] += 1
             self._strangers.warning(
                 "session from %s rejected: the page's origin %s is none of allowed_origins",
                 address_text(session.remote_address),
-                peer_text(fields["origin"]),
+                peer_text(origin),
             )
-            session._reject(FORBIDDEN, f"origin {fields['origin']}")
+            session._reject(FORBIDDEN, f"origin {origin}")
             return
         is_heard = self._has_listeners(EventType.SESSION_REQUEST)
         self._unanswered.add(session)
