@@ -87,6 +87,23 @@ PYTHON_PEERS := pywebtransport-0.8.1 pywebtransport-0.21.1 web-transport-quinn-0
 peers: $(addprefix $(PEERS)/webtransport-go-,0.13 0.9 runner) $(PEERS)/rust/.built \
 	$(addprefix $(PEERS)/,$(addsuffix /.installed,$(PYTHON_PEERS)))
 
+# The contenders of benches/peers that are no interop peers: release builds.
+BENCH := .cache/bench
+$(BENCH)/webtransport-go: $(wildcard benches/peers/webtransport-go/*) | go
+	cd benches/peers/webtransport-go && go build -o $(CURDIR)/$@ .
+
+$(BENCH)/rust/.built: $(wildcard benches/peers/wtransport/Cargo.* benches/peers/wtransport/src/*)
+	cargo build --release --locked --quiet --manifest-path benches/peers/wtransport/Cargo.toml --target-dir $(@D)
+	touch $@
+
+$(BENCH)/ceiling/.built: $(wildcard benches/peers/ceiling/Cargo.* benches/peers/ceiling/src/*)
+	cargo build --release --locked --quiet --manifest-path benches/peers/ceiling/Cargo.toml --target-dir $(@D)
+	touch $@
+
+.PHONY: contenders
+contenders: $(BENCH)/webtransport-go $(BENCH)/rust/.built $(BENCH)/ceiling/.built \
+	$(addprefix $(PEERS)/,$(addsuffix /.installed,$(filter-out channels%,$(PYTHON_PEERS))))
+
 .PHONY: chromium
 chromium:
 	@for b in "$${CHROMIUM:-}" chromium chromium-browser google-chrome; do \
@@ -174,8 +191,8 @@ docs: $(VENV)/.dev build ## the site in target/docs; what is written from the co
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test lint types test-rust test-fuzz test-python test-uvloop test-browser test-interop interop-table fuzz soak bench-codec bench-peers
-test: lint test-rust test-fuzz types test-python test-uvloop ## everything
+.PHONY: test lint types test-rust test-fuzz test-python test-uvloop test-browser test-interop interop-table fuzz soak bench-codec bench-growth bench-peers bench-ratio
+test: lint test-rust test-fuzz types test-python test-uvloop bench-ratio ## everything
 
 lint: $(VENV)/.dev ## formatting and lints, Rust and Python
 	cargo fmt --all --check
@@ -223,12 +240,18 @@ test-interop: $(VENV)/.dev peers chromium firefox build ## only the tests agains
 interop-table: $(VENV)/.dev peers chromium firefox build ## write docs/reference/peers.md from what tests/interop sees
 	WRITE_INTEROP_TABLE=1 $(PYTEST) tests/interop/test_checks.py tests/interop/test_table.py
 
-bench-peers: $(VENV)/.dev build ## this library beside its peers, end to end (half an hour)
+bench-peers: $(VENV)/.dev build contenders ## this library beside its peers, end to end (half an hour)
 	$(BIN)/python benches/peers/run.py
+
+bench-growth: $(VENV)/.dev build ## what one more session, connection, stream costs when there are many
+	$(BIN)/python -m benches.growth.run
+
+bench-ratio: $(VENV)/.dev build $(PEERS)/pywebtransport-0.21.1/.installed ## no slower beside a peer than it was
+	$(BIN)/python -m benches.ratio.run
 
 bench-codec: $(VENV)/.dev build ## codecs: native against aioquic and pylsqpack
 	$(PYTEST) benches/codec --benchmark-enable
 
 .PHONY: clean
 clean: ## remove everything that was built
-	rm -rf $(VENV) $(PEERS) .cache/fuzz target dist python/pywebtransport/*.so
+	rm -rf $(VENV) $(PEERS) $(BENCH) .cache/fuzz target dist python/pywebtransport/*.so

@@ -1,7 +1,7 @@
-"""One adapter per API generation, so that every workload is the same code for every library.
+"""One adapter per API, so that every workload is the same code for every library in Python.
 
 ``api08`` is the 0.8 API: the PyPI release 0.8.1, and this project as its drop-in.
-``api21`` is the PyPI release 0.21.1.
+``api21`` is the PyPI release 0.21.1. The others have a file each, by the names of `ELSEWHERE`.
 
 ``STREAMS`` (environment) is how many concurrent streams of each kind both sides allow. It is
 equal for all contenders, because QUIC stacks pay for every allowed stream.
@@ -10,6 +10,7 @@ equal for all contenders, because QUIC stacks pay for every allowed stream.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import ssl
 from typing import Any
@@ -19,8 +20,49 @@ MAX_CONNECTIONS = 20_000
 SESSION_WINDOW = 1 << 28
 
 
+ELSEWHERE = {
+    "aioquic": "adapter_h3",
+    "qh3": "adapter_h3",
+    "web_transport_quinn": "adapter_quinn",
+    "peregrine": "adapter_peregrine",
+}
+
+
 def load(name: str) -> Any:
+    if name in ELSEWHERE:
+        return importlib.import_module(ELSEWHERE[name]).Api(name)
     return {"api08": Api08, "api21": Api21}[name]()
+
+
+class Chunks:
+    """The reads that the bench needs, over a stream whose library only hands out chunks."""
+
+    def __init__(self) -> None:
+        self.kept = b""
+
+    async def next_chunk(self) -> bytes:
+        """What has arrived, at least a byte; empty at the end."""
+        raise NotImplementedError
+
+    async def read(self, size: int) -> bytes:
+        data = self.kept or await self.next_chunk()
+        self.kept = data[size:]
+        return data[:size] if self.kept else data
+
+    async def readexactly(self, size: int) -> bytes:
+        data = self.kept
+        while len(data) < size:
+            if not (chunk := await self.next_chunk()):
+                raise EOFError(f"{len(data)} bytes and then the end")
+            data += chunk
+        self.kept = data[size:]
+        return data[:size]
+
+    async def read_all(self) -> bytes:
+        chunks, self.kept = [self.kept], b""
+        while chunk := await self.next_chunk():
+            chunks.append(chunk)
+        return b"".join(chunks)
 
 
 class Api08:
@@ -42,6 +84,8 @@ class Api08:
             "max_incoming_streams": STREAMS,
             "log_level": "ERROR",
         }
+        if hasattr(pywebtransport.ServerConfig, "quic_max_concurrent_bidi_streams"):
+            self.limits["quic_max_concurrent_bidi_streams"] = STREAMS
 
     async def serve(self, port: int, cert: str, key: str, handler: Any) -> None:
         config = self.lib.ServerConfig(
@@ -107,6 +151,13 @@ class Session08:
 
     async def receive_datagram(self) -> bytes:
         return await (self.transport or await self.datagrams()).receive()
+
+    async def send_datagrams(self, batch: list[bytes]) -> None:
+        await (self.transport or await self.datagrams()).send_datagrams(batch)
+
+    async def receive_datagrams(self) -> list[bytes]:
+        transport = self.transport or await self.datagrams()
+        return await transport.receive_multiple(max_count=512)
 
     async def close(self) -> None:
         await self.session.close()

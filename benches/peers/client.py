@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -13,19 +14,27 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import adapters
-
-MB = int(os.environ.get("MB", "256"))
-IDLE = int(os.environ.get("IDLE", "500"))
-FAN_CLIENTS, FAN_ROUNDS = 100, 2_000
-WORKLOAD_TIMEOUT = 120.0
+from process import resident_kb
 
 now = time.perf_counter
 Result = dict[str, float]
 
 
-def resident_kb(pid: int) -> int:
-    with open(f"/proc/{pid}/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+def setting(name: str, default: int) -> int:
+    """A size; run.py sets smaller ones in the environment for slow contenders."""
+    return int(os.environ.get(name, default))
+
+
+MB = setting("MB", 256)
+IDLE = setting("IDLE", 500)
+CONNECTIONS = setting("CONNECTIONS", 200)
+REQUESTS = setting("REQUESTS", 1_000)
+REQUESTS_AT_ONCE = setting("RR32", 20_000)
+UPLOADS = setting("UPLOADS", 1_000)
+DATAGRAM_SECONDS = setting("DATAGRAM_MS", 4_000) / 1_000
+DATAGRAM_BATCH = 128
+FAN_CLIENTS, FAN_ROUNDS = 100, setting("FAN", 2_000)
+WORKLOAD_TIMEOUT = 120.0
 
 
 def percentile(samples: list[float], share: float) -> float:
@@ -43,6 +52,17 @@ async def echo(session: Any, size: int) -> None:
     await stream.write(b"E" + bytes(8) + b"x" * size, fin=True)
     answer = await stream.read_all()
     assert len(answer) == size, (len(answer), size)
+
+
+async def round_trips(session: Any) -> list[float]:
+    """Milliseconds of a thousand requests of 64 bytes, or of eight seconds of them."""
+    samples: list[float] = []
+    start = now()
+    while len(samples) < REQUESTS and now() - start < 8:
+        begin = now()
+        await echo(session, 64)
+        samples.append((now() - begin) * 1e3)
+    return samples
 
 
 async def upload(session: Any, total: int, chunk: int = 65_536) -> None:
@@ -70,17 +90,26 @@ async def datagram_count(session: Any) -> int:
     return struct.unpack("!Q", await stream.readexactly(8))[0]
 
 
+async def all_datagrams(session: Any) -> int:
+    """How many arrived, when no more do."""
+    counts = [await datagram_count(session)]
+    while len(counts) < 2 or counts[-1] != counts[-2]:
+        await asyncio.sleep(0.2)
+        counts.append(await datagram_count(session))
+    return counts[-1]
+
+
 async def run_handshake(api: Any, port: int, pid: int) -> Result:
     samples = []
     start = now()
     async with api.client() as client:
-        for _ in range(200):
+        for _ in range(CONNECTIONS):
             begin = now()
             session = await client.connect(port)
             samples.append((now() - begin) * 1e3)
             await session.close()
         elapsed = now() - start
-    return {"handshake_p50_ms": percentile(samples, 0.5), "connections_s": 200 / elapsed}
+    return {"handshake_p50_ms": percentile(samples, 0.5), "connections_s": CONNECTIONS / elapsed}
 
 
 async def run_rr(api: Any, port: int, pid: int) -> Result:
@@ -88,11 +117,7 @@ async def run_rr(api: Any, port: int, pid: int) -> Result:
         session = await client.connect(port)
         for _ in range(100):
             await echo(session, 64)
-        samples = []
-        for _ in range(1000):
-            begin = now()
-            await echo(session, 64)
-            samples.append((now() - begin) * 1e3)
+        samples = await round_trips(session)
         await session.close()
     return {"rr_p50_ms": percentile(samples, 0.5), "rr_p99_ms": percentile(samples, 0.99)}
 
@@ -101,8 +126,7 @@ async def run_rr32(api: Any, port: int, pid: int) -> Result:
     async with api.client() as client:
         session = await client.connect(port)
         await echo(session, 64)
-        count = int(os.environ.get("RR32", "20000"))
-        turns = iter(range(count))
+        turns = iter(range(REQUESTS_AT_ONCE))
 
         async def worker() -> None:
             for _ in turns:
@@ -112,7 +136,7 @@ async def run_rr32(api: Any, port: int, pid: int) -> Result:
         await asyncio.gather(*(worker() for _ in range(32)))
         elapsed = now() - start
         await session.close()
-    return {"rr32_s": count / elapsed}
+    return {"rr32_s": REQUESTS_AT_ONCE / elapsed}
 
 
 async def run_upload(api: Any, port: int, pid: int) -> Result:
@@ -142,10 +166,10 @@ async def run_streams1000(api: Any, port: int, pid: int) -> Result:
         session = await client.connect(port)
         await echo(session, 64)
         start = now()
-        await asyncio.gather(*(upload(session, 65_536) for _ in range(1000)))
+        await asyncio.gather(*(upload(session, 65_536) for _ in range(UPLOADS)))
         elapsed = now() - start
         await session.close()
-    return {"streams1000_MBs": 1000 * 65_536 / (1 << 20) / elapsed}
+    return {"streams1000_MBs": UPLOADS * 65_536 / (1 << 20) / elapsed}
 
 
 async def run_datagram_rtt(api: Any, port: int, pid: int) -> Result:
@@ -153,7 +177,7 @@ async def run_datagram_rtt(api: Any, port: int, pid: int) -> Result:
         session = await client.connect(port)
         message = b"e" + b"x" * 63
         samples = []
-        for _ in range(1100):
+        for _ in range(100 + REQUESTS):
             begin = now()
             await session.send_datagram(message)
             await asyncio.wait_for(session.receive_datagram(), 5)
@@ -175,7 +199,7 @@ async def run_datagram_rate(api: Any, port: int, pid: int) -> Result:
         await echo(session, 64)
         start = now()
         sent = refused = 0
-        while now() - start < 4:
+        while now() - start < DATAGRAM_SECONDS:
             for _ in range(32):
                 try:
                     await session.send_datagram(message)
@@ -184,18 +208,77 @@ async def run_datagram_rate(api: Any, port: int, pid: int) -> Result:
                     refused += 1
             await asyncio.sleep(0)
         elapsed = now() - start
-        counts = [await datagram_count(session)]
-        while len(counts) < 2 or counts[-1] != counts[-2]:  # until nothing more arrives
-            await asyncio.sleep(0.2)
-            counts.append(await datagram_count(session))
+        delivered = await all_datagrams(session)
         await session.close()
-    delivered = counts[-1]
     return {
         "datagrams_sent_s": sent / elapsed,
         "datagrams_refused_s": refused / elapsed,
         "datagrams_s": delivered / elapsed,
         "datagram_loss": max(0.0, 1 - delivered / (sent + 1)),
     }
+
+
+async def run_datagram_batch(api: Any, port: int, pid: int) -> Result:
+    """The same, with one call for many datagrams at either end."""
+    async with api.client() as client:
+        session = await client.connect(port)
+        batch = [b"s" + b"x" * 63] * DATAGRAM_BATCH
+        await session.send_datagrams(batch[:1])
+        await echo(session, 64)
+        start = now()
+        while now() - start < DATAGRAM_SECONDS:
+            await session.send_datagrams(batch)
+            await asyncio.sleep(0)
+        elapsed = now() - start
+        delivered = await all_datagrams(session)
+        await session.close()
+    return {"datagram_batch_s": delivered / elapsed}
+
+
+async def beside(session: Any, load: Callable[[Any, asyncio.Event], Awaitable[None]]) -> Result:
+    """Requests of 64 bytes while ``load`` runs on the same session, until it is told to stop."""
+    await echo(session, 64)
+    stop = asyncio.Event()
+    task = asyncio.ensure_future(load(session, stop))
+    await asyncio.sleep(0.3)  # to its full rate
+    samples = await round_trips(session)
+    stop.set()
+    await task
+    return {"p50_ms": percentile(samples, 0.5), "p99_ms": percentile(samples, 0.99)}
+
+
+async def upload_until(session: Any, stop: asyncio.Event) -> None:
+    stream = await operation(session, b"U", fin=False)
+    data = b"x" * 65_536
+    while not stop.is_set():
+        await stream.write(data)
+    await stream.write(b"x", fin=True)
+    await stream.readexactly(8)
+
+
+async def datagrams_until(session: Any, stop: asyncio.Event) -> None:
+    message = b"s" + b"x" * 63
+    while not stop.is_set():
+        for _ in range(32):
+            with contextlib.suppress(Exception):  # the library's own "queue full"
+                await session.send_datagram(message)
+        await asyncio.sleep(0)
+
+
+async def run_rr_beside_upload(api: Any, port: int, pid: int) -> Result:
+    async with api.client() as client:
+        session = await client.connect(port)
+        figures = await beside(session, upload_until)
+        await session.close()
+    return {f"rr_upload_{name}": figure for name, figure in figures.items()}
+
+
+async def run_rr_beside_datagrams(api: Any, port: int, pid: int) -> Result:
+    async with api.client() as client:
+        session = await client.connect(port)
+        figures = await beside(session, datagrams_until)
+        await session.close()
+    return {f"rr_datagrams_{name}": figure for name, figure in figures.items()}
 
 
 async def run_fan_out(api: Any, port: int, pid: int) -> Result:
@@ -243,6 +326,9 @@ WORKLOADS: dict[str, Callable[[Any, int, int], Awaitable[Result]]] = {
     "streams1000": run_streams1000,
     "datagram_rtt": run_datagram_rtt,
     "datagram_rate": run_datagram_rate,
+    "datagram_batch": run_datagram_batch,
+    "rr_beside_upload": run_rr_beside_upload,
+    "rr_beside_datagrams": run_rr_beside_datagrams,
     "fan_out": run_fan_out,
     "idle": run_idle,
 }

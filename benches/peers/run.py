@@ -13,20 +13,20 @@ import json
 import os
 import platform
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import report
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # also when this file is run by its path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+from benches.peers import report  # noqa: E402
+from benches.peers.contenders import CEILING, SMALL, Contender, contenders, ours  # noqa: E402
+
 RESULTS = ROOT / "benches" / "results"
-PEERS = ROOT / ".cache" / "peers"
-CEILING = ROOT / ".cache" / "ceiling"
 
 WORKLOADS = [
     "handshake",
@@ -37,6 +37,9 @@ WORKLOADS = [
     "streams1000",
     "datagram_rtt",
     "datagram_rate",
+    "datagram_batch",
+    "rr_beside_upload",
+    "rr_beside_datagrams",
     "fan_out",
     "idle",
 ]
@@ -45,75 +48,19 @@ SAMPLES = {"handshake": 4, "rr": 2, "streams1000": 2, "datagram_rtt": 2}
 """How often a round takes a workload that is over in a fraction of a second, in turns as well."""
 
 
-@dataclass
-class Contender:
-    """One library in one configuration."""
-
-    name: str
-    python: Path
-    api: str
-    environment: dict[str, str] = field(default_factory=dict)
-    slow: bool = False
-    """Pure Python: gets smaller bulk sizes and one sample, so that a round ends in minutes."""
-
-
 def sh(*command: str | Path) -> None:
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
 
 
-def python_at_least(minor: int) -> str | None:
-    """A Python of at least 3.minor: on PATH, or one that pyenv has."""
-    candidates = [f"python3.{m}" for m in (14, 13, 12, 11) if m >= minor]
-    roots = sorted(Path.home().glob(".pyenv/versions/3.1[1-9].*/bin/python3"), reverse=True)
-    for candidate in [*map(str, roots), *candidates, sys.executable]:
-        try:
-            found = subprocess.run(
-                [candidate, "-c", "import sys; print(*sys.version_info[:2])"],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout.split()
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        if (int(found[0]), int(found[1])) >= (3, minor):
-            return candidate
-    return None
-
-
-def peer(version: str, minor: int) -> Path | None:
-    """The Python of a virtual environment that holds the PyPI release ``version``."""
-    home = PEERS / f"pywebtransport-{version}"
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        base = python_at_least(minor)
-        if base is None:
-            print(f"pywebtransport {version} needs Python 3.{minor}, and there is none: left out")
-            return None
-        sh(base, "-m", "venv", "--clear", home)
-        sh(python, "-m", "pip", "install", "-q", f"pywebtransport=={version}", "uvloop")
-        (home / "ready").touch()
-    return python
-
-
-def contenders(wanted: list[str] | None) -> list[Contender]:
-    ours = Path(sys.executable)
-    uvloop = {"UVLOOP": "1"}
-    found = [
-        Contender("native, uvloop", ours, "api08", uvloop | {"PYWEBTRANSPORT_ENGINE": "native"}),
-        Contender("native, asyncio", ours, "api08", {"PYWEBTRANSPORT_ENGINE": "native"}),
-        Contender(
-            "aioquic engine, uvloop",
-            ours,
-            "api08",
-            uvloop | {"PYWEBTRANSPORT_ENGINE": "aioquic"},
-            slow=True,
-        ),
-    ]
-    if (python := peer("0.21.1", 12)) is not None:
-        found.append(Contender("PyPI 0.21.1, uvloop", python, "api21", uvloop))
-    if (python := peer("0.8.1", 11)) is not None:
-        found.append(Contender("PyPI 0.8.1, uvloop", python, "api08", uvloop, slow=True))
-    return [c for c in found if not wanted or any(w in c.name for w in wanted)]
+def chosen(only: list[str] | None, before: Path | None) -> list[Contender]:
+    """Those to run; what could not be built is named and left out."""
+    subprocess.run(["make", "--keep-going", "--silent", "contenders"], cwd=ROOT, check=False)
+    wanted = [c for c in contenders() if not only or any(each in c.name for each in only)]
+    for contender in wanted:
+        if not contender.is_there:
+            print(f"{contender.name} is not built: left out")
+    found = [contender for contender in wanted if contender.is_there]
+    return (ours(before, "before: ") if before else []) + found
 
 
 def wait_for_udp_port(port: int, server: subprocess.Popen[bytes], timeout: float = 20) -> None:
@@ -131,73 +78,47 @@ def wait_for_udp_port(port: int, server: subprocess.Popen[bytes], timeout: float
 
 
 def environment(contender: Contender, workload: str) -> dict[str, str]:
-    streams = "200"
-    if workload == "streams1000":
-        # 0.8.1 never gives a stream slot back, so it needs more than it uses at once.
-        streams = "100000" if "0.8.1" in contender.name else "1100"
-    elif "0.8.1" in contender.name and workload in ("rr", "rr32"):
-        streams = "100000"
-    sizes = {"MB": "32", "RR32": "4000"} if contender.slow else {}
+    streams = contender.streams.get(workload, "1100" if workload == "streams1000" else "200")
     # Without byte code on disk every process compiles what it imports, and figures show it.
     unwanted = ("UVLOOP", "PYWEBTRANSPORT_ENGINE", "PYTHONDONTWRITEBYTECODE")
     clean = {k: v for k, v in os.environ.items() if k not in unwanted}
-    return clean | {"STREAMS": streams} | sizes | contender.environment
+    if workload == "datagram_batch":
+        clean["BATCH"] = "1"
+    return clean | {"STREAMS": streams} | contender.sizes | contender.environment
 
 
 def run_one(contender: Contender, workload: str, pair: tuple[Path, Path]) -> dict[str, object]:
     port = random.randint(20_000, 32_000)
     env = environment(contender, workload)
-    with tempfile.TemporaryFile() as errors:
-        server = subprocess.Popen(
-            [contender.python, HERE / "server.py", contender.api, str(port), *map(str, pair)],
-            env=env,
-            stderr=errors,
-        )
-        try:
-            wait_for_udp_port(port, server)
-            client = subprocess.run(
-                [
-                    contender.python,
-                    HERE / "client.py",
-                    contender.api,
-                    str(port),
-                    str(server.pid),
-                    workload,
-                ],
-                env=env,
-                capture_output=True,
-                text=True,
-                timeout=200,
-            )
-            if client.returncode:
-                return {f"{workload}_failed": client.stderr.strip().splitlines()[-1:]}
-            return dict(json.loads(client.stdout))
-        except (RuntimeError, subprocess.TimeoutExpired) as error:
-            return {f"{workload}_failed": str(error)[:200]}
-        finally:
-            server.kill()
-            server.wait()
-
-
-def build_ceiling() -> Path:
-    """The pure-Rust program: the same bulk workload over quinn, no Python."""
-    sh(
-        "cargo",
-        "build",
-        "--release",
-        "--quiet",
-        "--locked",
-        "--manifest-path",
-        HERE / "ceiling" / "Cargo.toml",
-        "--target-dir",
-        CEILING,
+    server = subprocess.Popen(
+        [*contender.server, str(port), *map(str, pair)],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # so that it ends with what it started
     )
-    return CEILING / "release" / "ceiling"
+    try:
+        wait_for_udp_port(port, server)
+        client = subprocess.run(
+            [*contender.client, str(port), str(server.pid), workload],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        if client.returncode:
+            return {f"{workload}_failed": " ".join(client.stderr.strip().splitlines()[-1:])}
+        return dict(json.loads(client.stdout))
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        return {f"{workload}_failed": str(error)[:200]}
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
-def run_ceiling(program: Path, megabytes: int) -> dict[str, object]:
+def run_ceiling(megabytes: int) -> dict[str, object]:
     done = subprocess.run(
-        [program, str(megabytes)], capture_output=True, text=True, timeout=120, check=True
+        [CEILING, str(megabytes)], capture_output=True, text=True, timeout=120, check=True
     )
     return dict(json.loads(done.stdout))
 
@@ -219,7 +140,7 @@ def machine() -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workload", action="append", choices=WORKLOADS)
     parser.add_argument("--only", action="append", help="contenders whose name contains this")
     parser.add_argument(
@@ -229,35 +150,42 @@ def main() -> None:
         help="the Python of an environment with another build of this library, as one more",
     )
     parser.add_argument("--output", type=Path, default=RESULTS / "peers.json")
+    parser.add_argument("--small", action="store_true", help="see whether all of it runs")
     parser.add_argument("--no-ceiling", action="store_true")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and the servers end as well
 
-    libraries = contenders(arguments.only)
-    if arguments.before:
-        libraries[:0] = [
-            Contender(f"before: {c.name}", arguments.before, c.api, c.environment, c.slow)
-            for c in libraries
-            if c.python == Path(sys.executable)
-        ]
+    libraries = chosen(arguments.only, arguments.before)
+    if arguments.small:
+        for contender in libraries:
+            contender.sizes = SMALL
     workloads = arguments.workload or WORKLOADS
     bulk = [w for w in workloads if w in ("upload", "download")]
-    ceiling = build_ceiling() if bulk and not arguments.no_ceiling else None
-    runs: list[dict[str, object]] = []
+    has_ceiling = bool(bulk) and not arguments.no_ceiling and CEILING.exists()
+    runs: list[dict[str, object]] = [
+        {"contender": contender.name, f"{workload}_cannot": contender.cannot[workload]}
+        for contender in libraries
+        for workload in workloads
+        if workload in contender.cannot
+    ]
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with tempfile.TemporaryDirectory() as folder:
         pair = certificate(Path(folder))
         for round_number in range(1, arguments.rounds + 1):
             for workload in workloads:
+                able = [c for c in libraries if workload not in c.cannot]
                 samples = range(SAMPLES.get(workload, 1))
-                for contender in (c for i in samples for c in libraries if not (i and c.slow)):
+                for contender in (c for i in samples for c in able if not i or c.samples):
+                    begin = time.monotonic()
                     result = run_one(contender, workload, pair)
+                    result["seconds"] = round(time.monotonic() - begin, 1)
                     runs.append({"round": round_number, "contender": contender.name} | result)
                     shown = {k: v for k, v in result.items() if k != "version"}
-                    print(f"round {round_number}  {contender.name:24} {shown}", flush=True)
-                if ceiling and workload == bulk[0]:
-                    result = run_ceiling(ceiling, 256)
+                    print(f"round {round_number}  {contender.name:32} {shown}", flush=True)
+                if has_ceiling and workload == bulk[0]:
+                    result = run_ceiling(256)
                     runs.append({"round": round_number, "contender": report.CEILING} | result)
-                    print(f"round {round_number}  {report.CEILING:24} {result}", flush=True)
+                    print(f"round {round_number}  {report.CEILING:32} {result}", flush=True)
     data = {
         "started": started,
         "command": " ".join(["python", "benches/peers/run.py", *sys.argv[1:]]),
@@ -266,8 +194,8 @@ def main() -> None:
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(data, indent=1) + "\n")
-    is_whole = not (arguments.only or arguments.workload or arguments.before)
-    report.write(arguments.output, ROOT / "docs" if is_whole else None)
+    is_partial = arguments.only or arguments.workload or arguments.before or arguments.small
+    report.write(arguments.output, None if is_partial else ROOT / "docs")
 
 
 if __name__ == "__main__":

@@ -73,11 +73,15 @@ async def handler(session: Any) -> None:
             else:
                 counts["datagrams"] += 1
 
+    async def datagram_batches() -> None:
+        while True:
+            counts["datagrams"] += len(await session.receive_datagrams())
+
     async def streams() -> None:
         async for stream in session.incoming():
             spawn(serve_stream(stream, counts))
 
-    spawn(datagrams())
+    spawn(datagram_batches() if "BATCH" in os.environ else datagrams())
     spawn(streams())
     try:
         await session.wait_closed()

@@ -151,6 +151,7 @@ def main() -> None:
         server,
         [
             *(str(server), "peregrine_server:app", "--python-path", str(here), "--http3"),
+            "--no-uvloop",
             *("--port", str(port), "--tls-cert", request["certfile"]),
             *("--tls-key", request["keyfile"]),
         ],

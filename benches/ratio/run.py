@@ -1,0 +1,204 @@
+"""``python -m benches.ratio.run``: is this library slower beside a peer than it was?
+
+CPU time of client and server for each operation, ours divided by a peer's, both in this run and in
+turns: a busy or a slower machine moves both alike, which wall time on a busy machine would not. A
+ratio that is more than `ALLOWED` times the recorded one, in every pass, is a failure. ``--record``
+writes ``benches/results/ratios.json``. What CPU time does not show, such as a timer that is late,
+the peers benchmark does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import platform
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benches.peers import contenders
+from benches.peers import run as peers
+from benches.peers.process import cpu_ns
+
+HERE = Path(__file__).resolve().parent
+PEERS = HERE.parent / "peers"
+RECORDED = HERE.parent / "results/ratios.json"
+SUBJECT = "native, uvloop"
+REFERENCE = "PyPI 0.21.1, uvloop"
+ALLOWED = 1.15
+ELSEWHERE = 1.5
+"""Allowed on another processor or Python than the recorded: there the ratio is another one."""
+PASSES = 3
+"""What is lost is lost in each of them, or a busy machine would be told of losses."""
+ALTERNATIONS, SECONDS = 15, 25
+"""Turns of a pass; on a busy machine it ends after these seconds with fewer."""
+COUNTS = {
+    "connect": (20, 10),
+    "requests": (100, 25),
+    "requests at once": (1000, 100),
+    "upload": (32, 4),
+    "datagrams": (100, 40),
+}
+"""Operations in one turn, of ours and of the reference: some hundredths of a second of CPU each.
+Those that wait for each other are few: on a busy machine each wait is long."""
+
+Turns = dict[str, list[tuple[float, float]]]
+"""By workload: microseconds of ours and of the reference, turn by turn."""
+
+
+class Side:
+    """A server and a client of one contender, both waiting."""
+
+    def __init__(self, server: subprocess.Popen[bytes], worker: subprocess.Popen[str]) -> None:
+        self.server, self.worker = server, worker
+
+    def expect(self, wanted: str) -> None:
+        assert self.worker.stdout is not None
+        if (line := self.worker.stdout.readline().strip()) != wanted:
+            raise RuntimeError(f"the worker says {line!r} and not {wanted!r}")
+
+    def microseconds(self, workload: str, count: int) -> float:
+        """CPU time of both for each operation."""
+        assert self.worker.stdin is not None
+        pids = (self.server.pid, self.worker.pid)
+        before = sum(map(cpu_ns, pids))
+        self.worker.stdin.write(f"{workload} {count}\n")
+        self.worker.stdin.flush()
+        self.expect("done")
+        return (sum(map(cpu_ns, pids)) - before) / count / 1e3
+
+
+@contextlib.contextmanager
+def side(contender: contenders.Contender, pair: tuple[Path, Path]) -> Iterator[Side]:
+    port = random.randint(20_000, 32_000)
+    environment = peers.environment(contender, "rr") | {"PYTHONPATH": str(PEERS)}
+    python, _, api = contender.client
+    server = subprocess.Popen(
+        [*contender.server, str(port), *map(str, pair)],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    worker = None
+    try:
+        peers.wait_for_udp_port(port, server)
+        worker = subprocess.Popen(
+            [python, str(HERE / "worker.py"), api, str(port)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        both = Side(server, worker)
+        both.expect("ready")
+        yield both
+    finally:
+        for process in filter(None, (worker, server)):
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+def measure(workloads: list[str], reference: str, pair: tuple[Path, Path]) -> Turns:
+    by_name = {contender.name: contender for contender in contenders.contenders()}
+    with side(by_name[SUBJECT], pair) as ours, side(by_name[reference], pair) as theirs:
+
+        def turn(workload: str) -> tuple[float, float]:
+            counts = COUNTS[workload]
+            return ours.microseconds(workload, counts[0]), theirs.microseconds(workload, counts[1])
+
+        for workload in workloads:  # what runs for the first time does other things too
+            turn(workload)
+        turns: Turns = {workload: [] for workload in workloads}
+        end = time.monotonic() + SECONDS
+        for _ in range(ALTERNATIONS):
+            for workload, taken in turns.items():
+                taken.append(turn(workload))
+            if time.monotonic() > end:
+                break
+        return turns
+
+
+def ratios(turns: Turns) -> dict[str, float]:
+    """Of the medians: single turns disturb each other."""
+    return {
+        workload: statistics.median(our for our, _ in taken)
+        / statistics.median(their for _, their in taken)
+        for workload, taken in turns.items()
+    }
+
+
+def surroundings() -> dict[str, Any]:
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"cpu": peers.machine()["cpu"], "python": python, "reference": REFERENCE}
+
+
+def losses(
+    measured: dict[str, float], recorded: dict[str, float], allowed: float
+) -> dict[str, float]:
+    """How many times the recorded ratio each is that is above what is allowed."""
+    found = {each: ratio / recorded[each] for each, ratio in measured.items() if each in recorded}
+    return {workload: loss for workload, loss in found.items() if loss > allowed}
+
+
+def check(
+    measure_again: Callable[[list[str]], dict[str, float]],
+    recorded: dict[str, float],
+    allowed: float,
+) -> dict[str, float]:
+    """The ratio of each workload: the best of the passes for which it looked lost."""
+    best: dict[str, float] = {}
+    suspects = list(recorded)
+    for _ in range(PASSES):
+        measured = measure_again(suspects)
+        best |= {each: min(found, best.get(each, found)) for each, found in measured.items()}
+        suspects = list(losses(best, recorded, allowed))
+        if not suspects:
+            break
+    return best
+
+
+def record(measure_again: Callable[[list[str]], dict[str, float]]) -> dict[str, float]:
+    passes = [measure_again(list(COUNTS)) for _ in range(PASSES)]
+    return {each: statistics.median(one[each] for one in passes) for each in COUNTS}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--record", action="store_true", help="write what is measured as the norm")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and what was started ends as well
+    with tempfile.TemporaryDirectory() as folder:
+        pair = peers.certificate(Path(folder))
+
+        def measure_again(workloads: list[str]) -> dict[str, float]:
+            return ratios(measure(workloads, REFERENCE, pair))
+
+        if given.record:
+            data = {"surroundings": surroundings(), "ratios": record(measure_again)}
+            RECORDED.write_text(json.dumps(data, indent=1) + "\n")
+            print(RECORDED.read_text())
+            return 0
+        data = json.loads(RECORDED.read_text())
+        is_same = data["surroundings"] == surroundings()
+        allowed = ALLOWED if is_same else ELSEWHERE
+        measured = check(measure_again, data["ratios"], allowed)
+    if not is_same:
+        print(f"Recorded elsewhere, so {allowed:g} times are allowed: {data['surroundings']}")
+    lost = losses(measured, data["ratios"], allowed)
+    print(f"CPU time for each operation, {SUBJECT} / {REFERENCE}")
+    for workload, found in measured.items():
+        verdict = f"  LOST: {lost[workload]:.2f} times" if workload in lost else ""
+        print(f"  {workload:18} {found:.3f}  recorded {data['ratios'][workload]:.3f}{verdict}")
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
