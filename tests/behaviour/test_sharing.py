@@ -88,6 +88,30 @@ async def test_a_draining_connection_is_not_shared(site: MakeSite) -> None:
     assert first.connection.state == ConnectionState.CONNECTED
 
 
+async def test_finding_a_connection_looks_at_none_of_its_sessions(
+    site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or each of 10,000 sessions would cost more than the one before."""
+    running = await site(**SHARING)
+    looks = 0
+    state = WebTransportSession.state
+    assert isinstance(state, property) and state.fget is not None
+    read = state.fget
+
+    def counted(session: WebTransportSession) -> Any:
+        nonlocal looks
+        looks += 1
+        return read(session)
+
+    monkeypatch.setattr(WebTransportSession, "state", property(counted))
+    costs = []
+    for _ in range(8):
+        before = looks
+        await connect(running)
+        costs.append(looks - before)
+    assert costs[7] == costs[1]
+
+
 async def test_where_one_session_is_allowed_each_has_its_connection(
     engine: str, certificate: Certificate
 ) -> None:

@@ -8,13 +8,12 @@ from weakref import WeakValueDictionary
 
 from pywebtransport.connection.connection import WebTransportConnection
 from pywebtransport.session.base import SessionBase
-from pywebtransport.types import ConnectionState, SessionState
+from pywebtransport.types import ConnectionState
 
 __all__ = ["Origin", "SharedConnections"]
 
 Origin: TypeAlias = tuple[str, int, str | None]
 """Host, port, and the URL of the proxy in between."""
-TAKING = (SessionState.CONNECTING, SessionState.CONNECTED, SessionState.CLOSING)
 
 
 class SharedConnections:
@@ -33,12 +32,8 @@ class SharedConnections:
         connection = self._by_origin.get(origin)
         if connection is None:
             return None
-        sessions = connection._sessions.values()
-        if (
-            connection.state == ConnectionState.CONNECTED
-            and sessions
-            and all(session.state in TAKING for session in sessions)
-        ):
+        is_open = connection.state == ConnectionState.CONNECTED and connection._sessions
+        if is_open and not connection._is_drained:
             return connection
         self.retire(origin, connection)
         return None

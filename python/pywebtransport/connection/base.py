@@ -86,6 +86,8 @@ class ConnectionBase(Ending, EventEmitter):
     """Who answers requests, on a server; without it they are SESSION_REQUEST events."""
     _on_http_request: Callable[[ConnectionBase, Link, RequestHead], None] | None = None
     """Who answers ordinary HTTP requests, on a server that does."""
+    _is_drained = False
+    """Whether one of its sessions was told to end, so that none is added."""
     _on_session_end: Callable[[SessionBase], None] | None = None
     _on_end: Callable[[ConnectionBase], None] | None = None
     _registers: list[Register] | None = None
@@ -239,6 +241,9 @@ class ConnectionBase(Ending, EventEmitter):
             self._established = session
         if self._session_waiters is not None:
             wake(self._session_waiters)
+
+    def _session_drains(self) -> None:
+        self._is_drained = True
 
     def _session_ended(self, session: SessionBase) -> None:
         self._sessions.pop(session._session_id, None)

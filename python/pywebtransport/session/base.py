@@ -301,6 +301,7 @@ class SessionBase(Ending, EventEmitter):
     def _on_draining(self) -> None:
         if self._state == SessionState.CONNECTED:
             self._state = SessionState.DRAINING
+            self._connection._session_drains()
             data = {"session_id": self._session_id}
             self._tell(EventType.SESSION_DRAINING, data)
             self._connection._note(EventType.SESSION_DRAINING, data)
