@@ -116,24 +116,32 @@ def test_whoever_is_compared_takes_part() -> None:
     assert set(report.GOALS) <= {each.key for each in report.ROWS}
 
 
-@pytest.mark.parametrize(("ratio_now", "is_lost"), [(0.5, False), (0.574, False), (0.576, True)])
-def test_a_loss_of_more_than_fifteen_percent_is_told(ratio_now: float, is_lost: bool) -> None:
-    found = ratio.losses({"upload": ratio_now}, {"upload": 0.5}, ratio.ALLOWED)
-    assert bool(found) == is_lost
+@pytest.mark.parametrize(("now", "is_lost"), [(0.5, False), (0.574, False), (0.576, True)])
+def test_a_loss_of_more_than_fifteen_percent_is_told(now: float, is_lost: bool) -> None:
+    measured = {"upload": ratio.Ratio(now, now)}
+    assert bool(ratio.losses(measured, {"upload": 0.5}, ratio.ALLOWED)) == is_lost
 
 
-def test_ratios_are_of_medians_so_that_one_turn_does_not_count() -> None:
-    turns = [(2.0, 8.0), (2.0, 8.0), (50.0, 8.0)]
-    assert ratio.ratios({"upload": turns}) == {"upload": 0.25}
+def test_turns_that_agree_are_certain_and_those_far_apart_are_not() -> None:
+    calm = ratio.ratio([(2.0 + n / 100, 8.0) for n in range(9)])
+    wild = ratio.ratio([(float(n), 8.0) for n in (0.8, 1.2, 1.6, 1.9, 2.04, 2.4, 2.8, 3.2, 3.6)])
+    assert calm.middle == pytest.approx(wild.middle)
+    assert calm.least > 0.98 * calm.middle
+    assert wild.least < 0.95 * wild.middle
+
+
+def test_one_turn_does_not_count() -> None:
+    turns = [(2.0, 8.0)] * 14 + [(50.0, 8.0)]
+    assert ratio.ratio(turns) == (0.25, 0.25)
 
 
 def test_a_loss_is_told_when_every_pass_has_it_and_only_suspects_are_measured_again() -> None:
     passes = [{"a": 2.0, "b": 2.0, "c": 1.0}, {"a": 1.9, "b": 1.1}, {"a": 1.8}]
     asked: list[list[str]] = []
 
-    def measure(workloads: list[str]) -> dict[str, float]:
+    def measure(workloads: list[str]) -> dict[str, ratio.Ratio]:
         asked.append(workloads)
-        return passes.pop(0)
+        return {each: ratio.Ratio(found, found) for each, found in passes.pop(0).items()}
 
     norm = {"a": 1.0, "b": 1.0, "c": 1.0}
     best = ratio.check(measure, norm, ratio.ALLOWED)
