@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from html import escape
-from math import log10
+from math import floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,21 @@ def text(x: float, y: float, words: str, anchor: str = "start", size: int = 12) 
     return f"<text {place}>{escape(words)}</text>"
 
 
+def round_step(most: float) -> float:
+    """A quarter of an axis that reaches over ``most``: a round number."""
+    wanted = max(most, 1e-3) / 4
+    power = 10 ** floor(log10(wanted))
+    return next(each * power for each in (1, 2, 2.5, 5, 10) if each * power >= wanted)
+
+
 def panel(
     left: float, unit: str, entries: list[Entry], series: tuple[tuple[str, str, str], ...]
 ) -> list[str]:
     """Lines over a logarithmic count; the other axis begins at zero, so that level is level."""
     sizes = [entry["size"] for entry in entries]
     span = log10(sizes[-1] / sizes[0]) or 1
-    top = 1.15 * max(max(entry[key] for key, _, _ in series) for entry in entries) or 1
+    step = round_step(max(max(entry[key] for key, _, _ in series) for entry in entries))
+    top = 4 * step
 
     def x(size: float) -> float:
         return left + WIDTH * log10(size / sizes[0]) / span
@@ -55,12 +63,11 @@ def panel(
 
     bottom = TOP + HEIGHT
     parts = [text(left - 50, TOP - 14, unit)]
-    for step in range(5):
-        value = top * step / 4
+    for value in (step * count for count in range(5)):
         parts += [
             f'<line x1="{left}" x2="{left + WIDTH}" y1="{y(value):.1f}" y2="{y(value):.1f}" '
             'stroke="#d1d9e0"/>',
-            text(left - 6, y(value) + 4, f"{value:,.0f}" if top > 20 else f"{value:.1f}", "end"),
+            text(left - 6, y(value) + 4, f"{value:,g}", "end"),
         ]
     parts += [text(x(size), bottom + 18, f"{size:,.0f}", "middle") for size in sizes]
     for index, (key, label, colour) in enumerate(series):
