@@ -1,11 +1,11 @@
-"""``python -m benches.ratio.run``: is this library slower beside a peer than it was?
+"""``python -m benches.ratio.run``: is this library slower than it was?
 
-CPU time of client and server for each operation, ours divided by a peer's, both in this run and in
-turns: a busy or a slower machine moves both alike, which wall time on a busy machine would not. A
-ratio that is certainly more than `ALLOWED` times the recorded one, by how far the turns are apart,
-in every pass, is a failure: a quiet machine tells of smaller losses than a busy one. ``--record``
-writes ``benches/results/ratios.json``. What CPU time does not show, such as a timer that is late,
-the peers benchmark does.
+CPU time of client and server for an operation, divided by that of a fixed piece of work
+(yardstick.py), both in this run and in turns: a busy or a slower machine moves both alike, which
+wall time on a busy machine would not. A ratio that is certainly more than `ALLOWED` times the
+recorded one, by how far the turns are apart, in every pass, is a failure: a quiet machine tells of
+smaller losses than a busy one. ``--record`` writes ``benches/results/ratios.json``. What CPU time
+does not show, such as a timer that is late, the peers benchmark does.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from typing import Any, NamedTuple
 from benches.peers import contenders
 from benches.peers import run as peers
 from benches.peers.process import cpu_ns
+from benches.ratio.yardstick import Yardstick
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent / "peers"
 RECORDED = HERE.parent / "results/ratios.json"
 SUBJECT = "native, uvloop"
-REFERENCE = "PyPI 0.21.1, uvloop"
 ALLOWED = 1.15
 ELSEWHERE = 1.5
 """Allowed on another processor or Python than the recorded: there the ratio is another one."""
 PASSES = 3
 """What is lost is lost in each of them, or a busy machine would be told of losses."""
-ALTERNATIONS, SECONDS = 15, 25
+ALTERNATIONS, SECONDS = 21, 25
 """Turns of a pass; on a busy machine it ends after these seconds with fewer."""
 COUNTS = {
-    "connect": (20, 10),
-    "requests": (100, 25),
-    "requests at once": (1000, 100),
-    "upload": (32, 4),
-    "datagrams": (100, 40),
+    "connect": 20,
+    "requests": 100,
+    "requests at once": 1000,
+    "upload": 32,
+    "datagrams": 100,
 }
-"""Operations in one turn, of ours and of the reference: some hundredths of a second of CPU each.
-Those that wait for each other are few: on a busy machine each wait is long."""
+"""Operations in one turn: some hundredths of a second of CPU. Those that wait for each other are
+few: on a busy machine each wait is long."""
 
-Turns = dict[str, list[tuple[float, float]]]
-"""By workload: microseconds of ours and of the reference, turn by turn."""
+Turns = list[tuple[float, float]]
+"""CPU time of an operation (µs) and of the yardstick (ms), turn by turn."""
 
 
 class Side:
@@ -107,17 +107,16 @@ def side(contender: contenders.Contender, pair: tuple[Path, Path]) -> Iterator[S
             process.wait()
 
 
-def measure(workloads: list[str], reference: str, pair: tuple[Path, Path]) -> Turns:
-    by_name = {contender.name: contender for contender in contenders.contenders()}
-    with side(by_name[SUBJECT], pair) as ours, side(by_name[reference], pair) as theirs:
+def measure(workloads: list[str], pair: tuple[Path, Path]) -> dict[str, Turns]:
+    (subject,) = (each for each in contenders.contenders() if each.name == SUBJECT)
+    with side(subject, pair) as ours, Yardstick() as yardstick:
 
         def turn(workload: str) -> tuple[float, float]:
-            counts = COUNTS[workload]
-            return ours.microseconds(workload, counts[0]), theirs.microseconds(workload, counts[1])
+            return ours.microseconds(workload, COUNTS[workload]), yardstick.milliseconds()
 
         for workload in workloads:  # what runs for the first time does other things too
             turn(workload)
-        turns: Turns = {workload: [] for workload in workloads}
+        turns: dict[str, Turns] = {workload: [] for workload in workloads}
         end = time.monotonic() + SECONDS
         for _ in range(ALTERNATIONS):
             for workload, taken in turns.items():
@@ -128,7 +127,7 @@ def measure(workloads: list[str], reference: str, pair: tuple[Path, Path]) -> Tu
 
 
 class Ratio(NamedTuple):
-    """Ours by the reference."""
+    """Ours by the yardstick."""
 
     middle: float
     """Of the medians: single turns disturb each other."""
@@ -136,10 +135,10 @@ class Ratio(NamedTuple):
     """What it is at least, by how far the turns are apart: 19 of 20 such passes give more."""
 
 
-def ratio(taken: list[tuple[float, float]]) -> Ratio:
-    def of_medians(turns: list[tuple[float, float]]) -> float:
-        ours, theirs = zip(*turns, strict=True)
-        return statistics.median(ours) / statistics.median(theirs)
+def ratio(taken: Turns) -> Ratio:
+    def of_medians(turns: Turns) -> float:
+        ours, yardstick = zip(*turns, strict=True)
+        return statistics.median(ours) / statistics.median(yardstick)
 
     chance = random.Random(0)
     others = sorted(of_medians(chance.choices(taken, k=len(taken))) for _ in range(1000))
@@ -148,7 +147,7 @@ def ratio(taken: list[tuple[float, float]]) -> Ratio:
 
 def surroundings() -> dict[str, Any]:
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"cpu": peers.machine()["cpu"], "python": python, "reference": REFERENCE}
+    return {"cpu": peers.machine()["cpu"], "python": python}
 
 
 def losses(
@@ -193,7 +192,7 @@ def main() -> int:
         pair = peers.certificate(Path(folder))
 
         def measure_again(workloads: list[str]) -> dict[str, Ratio]:
-            turns = measure(workloads, REFERENCE, pair)
+            turns = measure(workloads, pair)
             return {workload: ratio(taken) for workload, taken in turns.items()}
 
         if given.record:
@@ -208,12 +207,12 @@ def main() -> int:
     if not is_same:
         print(f"Recorded elsewhere, so {allowed:g} times are allowed: {data['surroundings']}")
     lost = losses(measured, data["ratios"], allowed)
-    print(f"CPU time for each operation, {SUBJECT} / {REFERENCE}")
+    print(f"CPU time for each operation, {SUBJECT}: µs for each ms of the yardstick")
     for workload, found in measured.items():
         verdict = f"  LOST: {lost[workload]:.2f} times" if workload in lost else ""
         print(
-            f"  {workload:18} {found.middle:.3f}, at least {found.least:.3f};"
-            f"  recorded {data['ratios'][workload]:.3f}{verdict}"
+            f"  {workload:18} {found.middle:.2f}, at least {found.least:.2f};"
+            f"  recorded {data['ratios'][workload]:.2f}{verdict}"
         )
     return 1 if lost else 0
 

@@ -15,6 +15,7 @@ from benches.growth import report as growth
 from benches.peers import contenders, process, report
 from benches.peers.adapters import Chunks
 from benches.ratio import run as ratio
+from benches.ratio.yardstick import Yardstick
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benches/results"
@@ -112,7 +113,7 @@ def test_whoever_is_compared_takes_part() -> None:
     names = {*contenders.NAMES, report.CEILING}
     assert {report.SUBJECT, report.BASELINE, *report.FIELD} <= names
     assert {name for subject, baseline, _ in report.OWN for name in (subject, baseline)} <= names
-    assert {ratio.SUBJECT, ratio.REFERENCE} <= names
+    assert ratio.SUBJECT in names
     assert set(report.GOALS) <= {each.key for each in report.ROWS}
 
 
@@ -158,6 +159,13 @@ def test_the_clock_of_another_process_is_its_cpu_time() -> None:
     seen = process.cpu_ns(os.getpid())
     assert early <= seen <= time.process_time_ns()
     assert process.resident_kb(os.getpid()) > 1000
+
+
+def test_the_yardstick_counts_its_own_cpu_time() -> None:
+    with Yardstick() as yardstick:
+        begin = time.process_time_ns()
+        seen = yardstick.milliseconds()
+        assert 0 < seen * 1e6 <= time.process_time_ns() - begin
 
 
 def test_plots_are_xml() -> None:
