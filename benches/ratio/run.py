@@ -42,7 +42,6 @@ PASSES = 3
 ALTERNATIONS, SECONDS = 21, 25
 """Turns of a pass; on a busy machine it ends after these seconds with fewer."""
 COUNTS = {
-    "connect": 20,
     "requests": 100,
     "requests at once": 1000,
     "upload": 32,

@@ -16,12 +16,6 @@ import adapters
 import client
 
 
-async def connect(api: Any, port: int, session: Any, count: int) -> None:
-    async with api.client() as opener:
-        for _ in range(count):
-            await (await opener.connect(port)).close()
-
-
 async def requests(api: Any, port: int, session: Any, count: int) -> None:
     for _ in range(count):
         await client.echo(session, 64)
@@ -49,7 +43,6 @@ async def datagrams(api: Any, port: int, session: Any, count: int) -> None:
 
 
 WORKLOADS: dict[str, Callable[[Any, int, Any, int], Awaitable[None]]] = {
-    "connect": connect,
     "requests": requests,
     "requests at once": requests_at_once,
     "upload": upload,
