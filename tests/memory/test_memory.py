@@ -24,6 +24,9 @@ MEASURED = 4.0
 WINDOWS = 16 * MIB + 5 * MIB
 """Default windows of a connection: the receiver's, and the sender's own."""
 MARGIN = 24 * MIB
+IDLE = 200
+IDLE_SIZE = {"native": 32 << 10, "aioquic": 120 << 10}
+"""Of a connection with one session, its handler and no streams."""
 
 
 def client_of(engine: str, certificate: Certificate, **options: Any) -> WebTransportClient:
@@ -147,3 +150,18 @@ async def test_memory_comes_back(engine: str, certificate: Certificate) -> None:
         assert after["connections"] <= empty["connections"] + 1, (empty, after)
         assert after["tasks"] <= empty["tasks"] + 2, (empty, after)
         assert grown < 24 * MIB
+
+
+async def test_an_idle_connection_is_small(engine: str, certificate: Certificate) -> None:
+    async with (
+        server_process(engine, certificate) as server,
+        client_of(engine, certificate, max_connections=1000) as client,
+    ):
+        sessions = [await client.connect(url=f"{server.url}/silent") for _ in range(20)]
+        before = server.resident()
+        sessions += [await client.connect(url=f"{server.url}/silent") for _ in range(IDLE)]
+        size = (server.resident() - before) / IDLE
+        print(f"{engine}: {size / 1024:.1f} KB for an idle connection")
+        assert size < IDLE_SIZE[engine]
+        for session in sessions:
+            await session.close()

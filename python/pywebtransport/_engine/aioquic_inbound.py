@@ -275,7 +275,7 @@ class Inbound:
         self.requests.add(session_id)
         self._tell(
             self._sink.session_requested,
-            SessionRequest(session_id, authority, path, headers, protocols, dialect),
+            SessionRequest(session_id, authority, path, dict(headers), protocols, dialect),
         )
 
     def request_received(

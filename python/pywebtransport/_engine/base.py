@@ -73,8 +73,8 @@ class SessionRequest(NamedTuple):
     session_id: int
     authority: str
     path: str
-    headers: Mapping[str, str]
-    """Request fields, lower-case names, pseudo-header fields included."""
+    headers: dict[str, str]
+    """Request fields, lower-case names, pseudo-header fields included; whose the request is."""
     protocols: Sequence[str] = ()
     """Application protocols the client offered, in its order of preference."""
     dialect: str = ""

@@ -193,7 +193,7 @@ class ConnectionBase(Ending, EventEmitter):
             max_incoming_streams=config.max_incoming_streams,
             stream_cleanup_interval=config.stream_cleanup_interval,
             path=request.path,
-            headers=dict(request.headers),
+            headers=request.headers,
             wt_available_protocols=list(request.protocols),
         )
         session._attach(link, request.session_id)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from math import inf
+from typing import Any
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._link.link import Link
@@ -97,33 +98,32 @@ class Inbox:
             self._times.pop()
         return self._queue.pop()
 
-    async def wait(self, timeout: float | None, loop: asyncio.AbstractEventLoop) -> None:
+    def wait(
+        self, timeout: float | None, loop: asyncio.AbstractEventLoop
+    ) -> Coroutine[Any, Any, None]:
         """Until :meth:`take` gives something. ``loop`` is the one that can bring it.
 
         Raises:
             TimeoutError: Not within ``timeout`` seconds.
             DatagramError: The transport is closed, and nothing is left.
         """
-        started = loop.time()
-        if timeout is None:
-            await self._arrival(loop)
-        else:
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._arrival(loop)
-            except builtins.TimeoutError:
-                self.errors += 1
-                raise TimeoutError(
-                    f"no datagram within {timeout} s",
-                    timeout_duration=timeout,
-                    operation="receive datagram",
-                ) from None
-        waited = loop.time() - started
-        self.total_wait += waited
-        if waited > self.max_wait:
-            self.max_wait = waited
+        # No coroutine around the one that waits: each is held as long as nothing comes.
+        return self._arrival(loop) if timeout is None else self._arrival_within(timeout, loop)
+
+    async def _arrival_within(self, timeout: float, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._arrival(loop)
+        except builtins.TimeoutError:
+            self.errors += 1
+            raise TimeoutError(
+                f"no datagram within {timeout} s",
+                timeout_duration=timeout,
+                operation="receive datagram",
+            ) from None
 
     async def _arrival(self, loop: asyncio.AbstractEventLoop) -> None:
+        started = loop.time()
         while not self._queue and not (self.is_readable and self.pull(BATCH)):
             if self.is_closed:
                 raise self.ended()
@@ -138,6 +138,10 @@ class Inbox:
                     # It had been woken: the datagram is for somebody else.
                     self.wake()
                 raise
+        waited = loop.time() - started
+        self.total_wait += waited
+        if waited > self.max_wait:
+            self.max_wait = waited
 
     def put(self, datagrams: list[bytes]) -> None:
         """Queue what has arrived, oldest first, and wake a receiver."""

@@ -70,20 +70,15 @@ class IncomingStreams:
         self._waiters.append((unidirectional, future))
         return future
 
-    async def wait(self, unidirectional: bool | None) -> None:
-        """As :meth:`arrival`; cancelled, it leaves the stream to somebody else."""
-        future = self.arrival(unidirectional)
-        try:
-            await future
-        except asyncio.CancelledError:
-            if future.cancelled():
-                self._waiters.remove((unidirectional, future))
-            else:
-                # Woken and cancelled at once: the stream is for somebody else.
-                for direction in (False, True):
-                    if self._queues[direction]:
-                        self._wake(direction)
-            raise
+    def give_up(self, unidirectional: bool | None, arrival: asyncio.Future[None]) -> None:
+        """Who waited for it was cancelled: the stream is for somebody else."""
+        if arrival.cancelled():
+            self._waiters.remove((unidirectional, arrival))
+        else:
+            # Woken and cancelled at once.
+            for direction in (False, True):
+                if self._queues[direction]:
+                    self._wake(direction)
 
     def end(self) -> None:
         """Wake everybody; the session has ended."""

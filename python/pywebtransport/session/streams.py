@@ -124,5 +124,10 @@ class StreamingSession(SessionBase):
             await self.ensure_ready()
         queue = self._incoming_queue()
         while (stream := queue.take(unidirectional)) is None and not queue.is_ended:
-            await queue.wait(unidirectional)
+            arrival = queue.arrival(unidirectional)
+            try:
+                await arrival
+            except asyncio.CancelledError:
+                queue.give_up(unidirectional, arrival)
+                raise
         return stream

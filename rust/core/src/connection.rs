@@ -135,8 +135,9 @@ impl Connection {
             refuses_too_often: false,
             idle: Meter::default(),
             new_sessions: Meter::default(),
-            actions: VecDeque::new(),
-            events: VecDeque::new(),
+            // What a beginning needs: on their own they would start with four large places.
+            actions: VecDeque::with_capacity(1),
+            events: VecDeque::with_capacity(2),
             stats: Stats::default(),
         }
     }

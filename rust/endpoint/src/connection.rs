@@ -121,13 +121,15 @@ pub struct Connection {
     pub(crate) quic: pywt_quic::Connection,
     pub(crate) core: pywt_core::Connection,
     pub(crate) streams: FxHashMap<StreamId, Stream>,
-    pub(crate) sessions: FxHashMap<SessionId, Session>,
+    /// Boxed, because the table has free places.
+    pub(crate) sessions: FxHashMap<SessionId, Box<Session>>,
     /// Of ended sessions that the application has not been told of.
     pub(crate) left: FxHashMap<SessionId, Left>,
     /// Sessions with more writers than credit.
     pub(crate) sessions_in_line: Vec<SessionId>,
     pub(crate) outbox: Outbox,
     pub(crate) share: Share,
+    /// Lent by the endpoint while the connection is called.
     pub(crate) notifications: Vec<Notification>,
     pub(crate) options: Bounds,
     pub(crate) drops: DatagramDrops,

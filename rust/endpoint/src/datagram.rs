@@ -241,12 +241,12 @@ impl Outbox {
             .sum()
     }
 
-    pub(crate) fn len(&self, sessions: &FxHashMap<SessionId, Session>) -> usize {
+    pub(crate) fn len(&self, sessions: &FxHashMap<SessionId, Box<Session>>) -> usize {
         let waiting = self.turns.iter().filter_map(|id| sessions.get(id));
         self.left.len() + waiting.map(|entry| entry.outgoing.len()).sum::<usize>()
     }
 
-    fn pop(&mut self, sessions: &mut FxHashMap<SessionId, Session>) -> Option<Bytes> {
+    fn pop(&mut self, sessions: &mut FxHashMap<SessionId, Box<Session>>) -> Option<Bytes> {
         if let Some(data) = self.left.pop() {
             return Some(data);
         }

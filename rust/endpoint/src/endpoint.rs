@@ -49,6 +49,9 @@ pub struct Endpoint {
     in_line: Vec<usize>,
     deadlines: Deadlines,
     notifications: VecDeque<(ConnectionKey, Notification)>,
+    /// Lent to the connection that is called, to note its notifications in: thousands that are
+    /// idle need no list of their own.
+    noted: Vec<Notification>,
     epoch: Instant,
 }
 
@@ -75,6 +78,7 @@ impl Endpoint {
             in_line: Vec::new(),
             deadlines: Deadlines::default(),
             notifications: VecDeque::new(),
+            noted: Vec::new(),
             epoch: now,
         }
     }
@@ -392,12 +396,19 @@ impl Endpoint {
     /// Runs `call` on a connection. A panic is our defect, never the peer's gain: it ends that
     /// one connection and nothing else.
     fn guard<T>(&mut self, slot: usize, call: impl FnOnce(&mut Connection) -> T) -> Option<T> {
-        let peer = self.peer(slot)?;
-        if let Ok(result) = catch_unwind(AssertUnwindSafe(|| call(&mut peer.connection))) {
-            return Some(result);
+        let connection = &mut self.peers.get_mut(slot)?.as_deref_mut()?.connection;
+        let is_lent = connection.notifications.is_empty();
+        if is_lent {
+            connection.notifications = std::mem::take(&mut self.noted);
         }
-        self.fail(slot);
-        None
+        let result = catch_unwind(AssertUnwindSafe(|| call(connection)));
+        if is_lent && connection.notifications.is_empty() {
+            self.noted = std::mem::take(&mut connection.notifications);
+        }
+        if result.is_err() {
+            self.fail(slot);
+        }
+        result.ok()
     }
 
     /// Ends a connection whose state cannot be trusted. The peer learns of it by a stateless
@@ -464,12 +475,9 @@ impl Endpoint {
             _ => false,
         });
         if !peer.connection.notifications.is_empty() {
-            self.notifications.extend(
-                peer.connection
-                    .notifications
-                    .drain(..)
-                    .map(|notification| (key, notification)),
-            );
+            self.noted = std::mem::take(&mut peer.connection.notifications);
+            self.notifications
+                .extend(self.noted.drain(..).map(|notification| (key, notification)));
         }
         if !peer.connection.sessions_in_line.is_empty()
             && !std::mem::replace(&mut peer.in_line, true)

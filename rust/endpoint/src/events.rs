@@ -5,7 +5,6 @@ use pywt_core::{ClosedBy, Event as CoreEvent};
 
 use crate::connection::Connection;
 use crate::datagram::kept;
-use crate::session::Session;
 use crate::stream::Owner;
 use crate::Notification;
 
@@ -85,7 +84,7 @@ impl Connection {
             } => {
                 self.had_session = true;
                 self.patience_until = None;
-                self.sessions.insert(session, Session::default());
+                self.sessions.insert(session, Box::default());
                 Notification::SessionRequested {
                     session,
                     authority,

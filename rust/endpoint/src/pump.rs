@@ -1,6 +1,7 @@
 //! Between QUIC's streams and the core: what arrives until it is known whose it is, and what the core
 //! writes itself.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -147,6 +148,8 @@ impl Connection {
                 }
             }
         }
+        // Seldom used again: streams that are long quiet go without it.
+        stream.unsent = VecDeque::new();
         if stream.unsent_fin && stream.sending {
             stream.sending = false;
             self.quic.finish(id);

@@ -41,7 +41,7 @@ impl Connection {
     pub fn open_session(&mut self, request: Request, now: Instant) -> Result<SessionId, Error> {
         if matches!(self.phase, Phase::Connecting) && self.sessions.is_empty() {
             self.core.connect(FIRST_SESSION, request, self.time(now))?;
-            self.sessions.insert(FIRST_SESSION, Session::default());
+            self.sessions.insert(FIRST_SESSION, Box::default());
             return Ok(FIRST_SESSION);
         }
         self.check_alive()?;
@@ -56,7 +56,7 @@ impl Connection {
             self.streams.remove(&id);
             return Err(refused.into());
         }
-        self.sessions.insert(id, Session::default());
+        self.sessions.insert(id, Box::default());
         self.settle(now);
         Ok(id)
     }

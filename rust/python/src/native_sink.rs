@@ -1,7 +1,7 @@
 //! The facade's sink: notifications of the endpoint as calls of its methods.
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use pyo3::{intern, PyTraverseError, PyVisit};
 use pywt_core::{ClosedBy, Dir};
 use pywt_endpoint::Notification;
@@ -164,9 +164,27 @@ fn mapping<'py>(py: Python<'py>, headers: Vec<(String, String)>) -> PyResult<Bou
                 format!("{}{separator}{value}", earlier.extract::<String>()?)
             }
         };
-        dict.set_item(name, value)?;
+        dict.set_item(text(py, &name), text(py, &value))?;
     }
     Ok(dict)
+}
+
+/// One object for what every request says: sessions keep their fields as long as they live.
+fn text<'py>(py: Python<'py>, text: &str) -> Bound<'py, PyString> {
+    let shared = match text {
+        ":authority" => intern!(py, ":authority"),
+        ":method" => intern!(py, ":method"),
+        ":path" => intern!(py, ":path"),
+        ":protocol" => intern!(py, ":protocol"),
+        ":scheme" => intern!(py, ":scheme"),
+        ":status" => intern!(py, ":status"),
+        "CONNECT" => intern!(py, "CONNECT"),
+        "https" => intern!(py, "https"),
+        "origin" => intern!(py, "origin"),
+        "webtransport" => intern!(py, "webtransport"),
+        _ => return PyString::new(py, text),
+    };
+    shared.clone()
 }
 
 fn closed_by(by: ClosedBy) -> &'static str {

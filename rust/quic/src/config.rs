@@ -34,7 +34,8 @@ pub struct TransportOptions {
     /// Bytes of outgoing datagrams kept until they fit in packets.
     pub datagram_send_buffer: usize,
     /// Concurrent peer streams allowed at the start, per direction. Every allowed stream costs
-    /// memory at once, so the limit starts low and doubles with use.
+    /// memory at once, so the limit starts low and stays ahead of use; see
+    /// [`crate::Connection::accept`].
     pub initial_streams: u64,
     /// PING after this much silence.
     pub keep_alive_interval: Option<Duration>,
@@ -66,9 +67,10 @@ impl Default for TransportOptions {
             congestion: Congestion::default(),
             datagram_receive_buffer: 1024 * 1024,
             datagram_send_buffer: 256 * 1024,
-            // What quinn's hash tables hold, for both directions together, before they double; and
-            // more than the hundred streams that browsers open without waiting.
-            initial_streams: 110,
+            // What quinn's hash tables hold of both directions, beside streams of ours, before they
+            // double to 2 KB and 4 KB. A peer that opens them all at once is allowed hundreds when
+            // they arrive.
+            initial_streams: 54,
             keep_alive_interval: None,
             max_idle_timeout: Some(Duration::from_secs(30)),
             max_mtu: 1452,

@@ -124,6 +124,23 @@ fn stream_limits_grow_with_use_up_to_the_ceiling() {
 }
 
 #[test]
+fn a_peer_that_opens_all_it_may_is_soon_allowed_hundreds() {
+    let mut pair = Pair::connected();
+    let (mut opened, mut after) = (0, Vec::new());
+    for _ in 0..3 {
+        while let Some(id) = pair.client.only().open(Dir::Bi) {
+            pair.client.only().write(id, b"x");
+            opened += 1;
+        }
+        after.push(opened);
+        pair.settle();
+        while pair.server.only().accept(Dir::Bi).is_some() {}
+        pair.settle();
+    }
+    assert_eq!(after, [54, 432, 1024]);
+}
+
+#[test]
 fn reset_and_stop_carry_their_codes() {
     let mut pair = Pair::connected();
     let client = pair.client.only();

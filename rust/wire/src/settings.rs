@@ -133,6 +133,7 @@ pub fn decode(mut payload: &[u8]) -> Result<Settings, SettingsError> {
             _ => settings.0.push((id, value)),
         }
     }
+    settings.0.shrink_to_fit();
     Ok(settings)
 }
 

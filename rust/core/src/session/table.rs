@@ -14,7 +14,8 @@ const STRING: usize = std::mem::size_of::<String>();
 
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    live: IdMap<Session>,
+    /// Boxed, because the table has free places.
+    live: IdMap<Box<Session>>,
     /// Ids of sessions that ended, the latest last.
     ended: VecDeque<SessionId>,
     /// What requests keep that wait for SETTINGS or for their answer; the sum of their weights.
@@ -37,11 +38,11 @@ impl Sessions {
     }
 
     pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
-        self.live.get(&id)
+        self.live.get(&id).map(Box::as_ref)
     }
 
     pub(crate) fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
-        self.live.get_mut(&id)
+        self.live.get_mut(&id).map(Box::as_mut)
     }
 
     pub(crate) fn flow_mut(&mut self, id: SessionId) -> Option<&mut Flow> {
@@ -61,11 +62,11 @@ impl Sessions {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
-        self.live.iter().map(|(&id, session)| (id, session))
+        self.live.iter().map(|(&id, session)| (id, &**session))
     }
 
     pub(crate) fn insert(&mut self, id: SessionId, state: State) {
-        self.live.insert(id, Session::new(state));
+        self.live.insert(id, Box::new(Session::new(state)));
     }
 
     /// A session is no more; its id is remembered.
@@ -73,7 +74,7 @@ impl Sessions {
         let session = self.live.remove(&id)?;
         self.waiting_bytes -= session.weight;
         self.remember_ended(id, limits);
-        Some(session)
+        Some(*session)
     }
 
     /// Late streams and datagrams of this session belong to nothing.
