@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -35,15 +35,43 @@ pub(crate) struct Observed {
     pub(crate) clock: Option<Arc<AckClock>>,
 }
 
+/// What a connection does to its controller, and the other way round.
+#[derive(Debug, Default)]
+pub(crate) struct Valve {
+    lifted: AtomicBool,
+    held: AtomicBool,
+    /// Bytes a second; 0: as the window allows.
+    rate: AtomicU64,
+}
+
+impl Valve {
+    /// Lets nothing pass but acknowledgements and probes for lost packets.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.held.store(is_held, Ordering::Relaxed);
+    }
+
+    /// Bytes a second that the controller wants to let pass.
+    pub(crate) fn rate(&self) -> Option<u64> {
+        let rate = self.rate.load(Ordering::Relaxed);
+        (rate > 0 && !self.lifted.load(Ordering::Relaxed)).then_some(rate)
+    }
+}
+
+/// That of a connection's controller, if it is one of [`Observed`].
+pub(crate) fn valve(controller: &dyn Controller) -> Option<Arc<Valve>> {
+    observed(controller).map(|observed| observed.valve)
+}
+
+/// quinn shows of a controller no more than its clone.
+fn observed(controller: &dyn Controller) -> Option<Box<ObservedController>> {
+    controller.clone_box().into_any().downcast().ok()
+}
+
 /// Lets everything pass from now on. quinn holds a CONNECTION_CLOSE back as long as the window is
 /// full and anything else waits for room, and would do so for ever: once closed, it takes no ACKs.
 pub(crate) fn lift(controller: &dyn Controller) {
-    if let Ok(observed) = controller
-        .clone_box()
-        .into_any()
-        .downcast::<ObservedController>()
-    {
-        observed.lifted.store(true, Ordering::Relaxed);
+    if let Some(valve) = valve(controller) {
+        valve.lifted.store(true, Ordering::Relaxed);
     }
 }
 
@@ -58,10 +86,7 @@ pub(crate) struct Flight {
 
 /// What the controller of a connection was told, if it is one of [`Observed`].
 pub(crate) fn flight(controller: &dyn Controller) -> Flight {
-    controller
-        .clone_box()
-        .into_any()
-        .downcast::<ObservedController>()
+    observed(controller)
         .map(|observed| observed.flight)
         .unwrap_or_default()
 }
@@ -72,7 +97,7 @@ impl ControllerFactory for Observed {
             inner: self.factory.clone().build(now, current_mtu),
             clock: self.clock.clone(),
             flight: Flight::default(),
-            lifted: Arc::default(),
+            valve: Arc::default(),
         })
     }
 }
@@ -81,8 +106,8 @@ struct ObservedController {
     inner: Box<dyn Controller>,
     clock: Option<Arc<AckClock>>,
     flight: Flight,
-    /// Shared with clones, which is all that quinn shows of a controller.
-    lifted: Arc<AtomicBool>,
+    /// Shared with clones.
+    valve: Arc<Valve>,
 }
 
 impl fmt::Debug for Observed {
@@ -126,6 +151,9 @@ impl Controller for ObservedController {
         };
         self.inner
             .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+        if let Some(bits) = self.inner.metrics().pacing_rate {
+            self.valve.rate.store(bits / 8, Ordering::Relaxed);
+        }
     }
 
     fn on_congestion_event(
@@ -144,8 +172,11 @@ impl Controller for ObservedController {
     }
 
     fn window(&self) -> u64 {
-        if self.lifted.load(Ordering::Relaxed) {
+        if self.valve.lifted.load(Ordering::Relaxed) {
             return NO_WINDOW;
+        }
+        if self.valve.held.load(Ordering::Relaxed) {
+            return 0;
         }
         self.inner.window()
     }
@@ -159,7 +190,7 @@ impl Controller for ObservedController {
             inner: self.inner.clone_box(),
             clock: self.clock.clone(),
             flight: self.flight,
-            lifted: self.lifted.clone(),
+            valve: self.valve.clone(),
         })
     }
 

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
-use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, QlogStream, TransportConfig, VarInt};
+use quinn_proto::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
+use quinn_proto::{
+    AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, QlogStream, TransportConfig, VarInt,
+};
 
 use crate::ack_clock::{AckClock, Observed};
+use crate::bbr::BbrConfig;
 use crate::{Error, QlogDirectory};
 
 /// The congestion control algorithm of a connection.
@@ -19,6 +22,13 @@ pub enum Congestion {
     Cubic,
     /// NewReno as of RFC 9002 §7.
     NewReno,
+}
+
+impl Congestion {
+    /// Whether it says at which rate packets are to leave.
+    pub(crate) fn is_paced(self) -> bool {
+        self == Self::Bbr
+    }
 }
 
 /// Everything about a connection that is neither TLS nor application.
@@ -90,7 +100,7 @@ impl TransportOptions {
     pub(crate) fn build(&self, qlog: Option<QlogStream>) -> Result<Arc<TransportConfig>, Error> {
         let mut config = TransportConfig::default();
         let factory: Arc<dyn ControllerFactory + Send + Sync> = match self.congestion {
-            Congestion::Bbr => Arc::new(BbrConfig::default()),
+            Congestion::Bbr => Arc::new(BbrConfig),
             Congestion::Cubic => Arc::new(CubicConfig::default()),
             Congestion::NewReno => Arc::new(NewRenoConfig::default()),
         };
@@ -98,6 +108,10 @@ impl TransportOptions {
             factory,
             clock: self.ack_clock.clone(),
         }));
+        let mut ack_frequency = AckFrequencyConfig::default();
+        ack_frequency
+            .max_ack_delay(Some(MAX_ACK_DELAY))
+            .reordering_threshold(VarInt::from_u32(1));
         let idle = match self.max_idle_timeout {
             None => None,
             Some(limit) => Some(IdleTimeout::try_from(limit).map_err(|_| Error::OutOfRange {
@@ -121,6 +135,7 @@ impl TransportOptions {
                 "initial_streams",
                 self.initial_streams.min(self.max_streams_uni),
             )?)
+            .ack_frequency_config(Some(ack_frequency))
             .initial_rtt(INITIAL_RTT)
             .max_idle_timeout(idle)
             .keep_alive_interval(self.keep_alive_interval)
@@ -147,6 +162,10 @@ fn mtu_precision(upper_bound: u16) -> u16 {
 /// after three of them. RFC 9002 §6.2.2 recommends 333 ms, at which three losses in a row cost
 /// seven seconds; browsers and quic-go use this value.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// How long the peer is asked to wait at most before it acknowledges, where it can be asked
+/// (draft-ietf-quic-ack-frequency). Every probe for a lost packet waits as much longer; by default it is
+/// 25 ms (RFC 9000 §18.2), more than many round trips. Answers that ride with an ACK take less.
+const MAX_ACK_DELAY: Duration = Duration::from_millis(5);
 /// RFC 9000 §14.
 const MIN_MTU: u16 = 1200;
 

@@ -14,6 +14,7 @@ use crate::ack_clock::{flight, lift};
 use crate::admission::Place;
 use crate::crypto::Handshake;
 use crate::keep_alive::KeepAlive;
+use crate::pacer::Pacer;
 use crate::sideband::Sideband;
 use crate::stream::{number, Streams, RESET_ROOM};
 use crate::{Close, Handle, TransportOptions};
@@ -144,6 +145,8 @@ pub struct Connection {
     withheld_probe: u64,
     datagrams: DatagramCounts,
     keep_alive: KeepAlive,
+    /// Where the congestion controller wants its rate kept.
+    pacer: Option<Box<Pacer>>,
     /// How much QUIC's empty queue of outgoing datagrams takes.
     datagram_room: usize,
 }
@@ -171,6 +174,7 @@ impl Connection {
             withheld_probe: 0,
             datagrams: DatagramCounts::default(),
             keep_alive: KeepAlive::new(options.keep_alive_interval),
+            pacer: options.congestion.is_paced().then(Box::default),
         }
     }
 
@@ -183,6 +187,7 @@ impl Connection {
     /// Takes note that a deadline has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.inner.handle_timeout(now);
+        self.sideband.expect_probe();
         if self.keep_alive.take_due(now) {
             self.inner.ping();
         }
@@ -256,7 +261,7 @@ impl Connection {
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
         self.keep_alive.start(now);
-        let transmit = self.inner.poll_transmit(now, max_segments.max(1), buffer)?;
+        let transmit = self.transmit_inner(now, max_segments.max(1), buffer)?;
         // The first MTU probe stays here. quinn makes it as soon as the handshake is complete, and
         // again when later packets show that it did not arrive. A connection that does not live to
         // see that has no use for large packets, and to many of them both ends' probes are a
@@ -271,11 +276,45 @@ impl Connection {
         Some(transmit)
     }
 
+    fn transmit_inner(
+        &mut self,
+        now: Instant,
+        max_segments: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let transmit = self.transmit_paced(now, max_segments, buffer);
+        if transmit.is_some() || !self.sideband.end_probe() {
+            return transmit;
+        }
+        // There may be what needs the room that was kept for a probe.
+        self.transmit_paced(now, max_segments, buffer)
+    }
+
+    fn transmit_paced(
+        &mut self,
+        now: Instant,
+        max_segments: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let Some(pacer) = &mut self.pacer else {
+            return self.inner.poll_transmit(now, max_segments, buffer);
+        };
+        let mtu = self.inner.current_mtu();
+        let packets = pacer.begin(self.inner.congestion_state(), now, mtu, max_segments);
+        let transmit = self.inner.poll_transmit(now, packets, buffer);
+        pacer.end(transmit.as_ref().map_or(0, |transmit| transmit.size));
+        transmit
+    }
+
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        let ping = self.keep_alive.due().filter(|_| !self.inner.is_closed());
         let quic = self.inner.poll_timeout();
-        quic.into_iter().chain(ping).min()
+        if self.inner.is_closed() {
+            return quic;
+        }
+        let ping = self.keep_alive.due();
+        let room = self.pacer.as_ref().and_then(|pacer| pacer.due());
+        quic.into_iter().chain(ping).chain(room).min()
     }
 
     pub(crate) fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {

@@ -102,8 +102,8 @@ impl Prefix {
 ///
 /// `buffer` is the frames, and then `room` free bytes. They are used up: what is not needed becomes
 /// PADDING in front, because the last frame may be one that ends with the packet. Where the room
-/// does not suffice, RESET_STREAM stays.
-pub(crate) fn attach(buffer: &mut [u8], room: usize, prefixes: &[Prefix]) {
+/// does not suffice, RESET_STREAM stays. Returns how many bytes of PADDING are in front.
+pub(crate) fn attach(buffer: &mut [u8], room: usize, prefixes: &[Prefix]) -> usize {
     let size = buffer.len().saturating_sub(room);
     let mut left = room;
     let mut frames = Vec::new();
@@ -136,6 +136,47 @@ pub(crate) fn attach(buffer: &mut [u8], room: usize, prefixes: &[Prefix]) {
     buffer.copy_within(copied..size, tail);
     buffer[left..tail].copy_from_slice(&frames);
     buffer[..left].fill(PADDING as u8);
+    left
+}
+
+/// Replaces `copies` by the STREAM frames of a packet, none of which ends with it; false and as it
+/// was when there are none.
+pub(crate) fn copy_streams(payload: &[u8], copies: &mut Vec<u8>) -> bool {
+    let mut has_any = false;
+    let mut walk = Walk::default();
+    while let Some(frame) = walk.next(payload) {
+        let Body::Stream {
+            id,
+            offset,
+            len,
+            fin,
+        } = frame.body
+        else {
+            continue;
+        };
+        if !std::mem::replace(&mut has_any, true) {
+            copies.clear();
+        }
+        let kind = STREAM | HAS_OFFSET | HAS_LENGTH | if fin { HAS_FIN } else { 0 };
+        for value in [kind, id, offset, len] {
+            put_varint(copies, value);
+        }
+        copies.extend_from_slice(&payload[frame.end - len as usize..frame.end]);
+    }
+    has_any
+}
+
+/// Puts `frames` into a probe for lost packets whose first `free` bytes are PADDING; false: it is
+/// none. quinn writes its PING before any other frame.
+pub(crate) fn add_to_probe(payload: &mut [u8], free: usize, frames: &[u8]) -> bool {
+    let is_probe = payload
+        .get(free)
+        .is_some_and(|kind| [PING, IMMEDIATE_ACK].contains(&u64::from(*kind)));
+    let fits = is_probe && frames.len() <= free;
+    if fits {
+        payload[..frames.len()].copy_from_slice(frames);
+    }
+    fits
 }
 
 /// How many DATAGRAM frames there are.
@@ -180,10 +221,11 @@ struct Parts {
 #[derive(Clone, Copy)]
 enum Body {
     Ack,
-    Fin {
+    Stream {
         id: u64,
-        final_size: u64,
-        whole: bool,
+        offset: u64,
+        len: u64,
+        fin: bool,
     },
     Reset {
         id: u64,
@@ -213,11 +255,13 @@ impl Frame {
     fn end(&self) -> Option<(StreamEnd, Option<Parts>)> {
         let (id, final_size, how, parts) = match self.body {
             Body::Ack => return None,
-            Body::Fin {
-                id,
-                final_size,
-                whole,
-            } => (id, final_size, How::Fin { whole }, None),
+            Body::Stream { fin: false, .. } => return None,
+            Body::Stream {
+                id, offset, len, ..
+            } => {
+                let whole = offset == 0;
+                (id, offset + len, How::Fin { whole }, None)
+            }
             Body::Reset { id, final_size } => (id, final_size, How::Reset, None),
             Body::ResetAt {
                 id,
@@ -335,10 +379,11 @@ impl Walk {
                         (payload.len() - cursor.at) as u64
                     };
                     cursor.skip(len)?;
-                    (kind & HAS_FIN != 0).then_some(Body::Fin {
+                    Some(Body::Stream {
                         id,
-                        final_size: offset + len,
-                        whole: offset == 0,
+                        offset,
+                        len,
+                        fin: kind & HAS_FIN != 0,
                     })
                 }
                 DATAGRAM => {

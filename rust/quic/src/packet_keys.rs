@@ -25,7 +25,7 @@ impl ShownKey {
 impl PacketKey for ShownKey {
     fn encrypt(&self, packet: u64, buffer: &mut [u8], header_len: usize) {
         let end = buffer.len() - self.inner.tag_len();
-        let room = self.sideband.room();
+        let room = self.sideband.all_room();
         self.sideband
             .sending(packet, &mut buffer[header_len..end], room);
         PacketKey::encrypt(&self.inner, packet, buffer, header_len);
@@ -45,7 +45,7 @@ impl PacketKey for ShownKey {
 
     /// quinn leaves so many bytes free behind the frames: the room is among them.
     fn tag_len(&self) -> usize {
-        self.inner.tag_len() + self.sideband.room()
+        self.inner.tag_len() + self.sideband.all_room()
     }
 
     fn confidentiality_limit(&self) -> u64 {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::certificate::CertificateFault;
 use crate::frames::{self, How, Prefix, StreamEnd};
 use crate::in_flight::DatagramsInFlight;
+use crate::tail::{Tail, MAX_TAIL};
 
 /// Shared by a connection, its TLS session and its packet keys. All of it happens on one thread;
 /// the locks only say so to the compiler, and the flags keep most packets from taking them.
@@ -27,6 +28,10 @@ pub(crate) struct Sideband {
     sends_datagrams: AtomicBool,
     has_datagrams_in_flight: AtomicBool,
     datagrams: Mutex<DatagramsInFlight>,
+    has_tail: AtomicBool,
+    tail: Mutex<Tail>,
+    /// Bytes kept free in every packet for `tail`, because the next may be a probe.
+    probe_room: AtomicUsize,
     certificate_fault: Mutex<Option<CertificateFault>>,
     tls_received: AtomicU64,
 }
@@ -55,7 +60,8 @@ impl Sideband {
     /// A packet has been decrypted; returns how much of it is to be looked at.
     pub(crate) fn received(&self, payload: &mut [u8]) -> usize {
         let wants_every = self.wants_every_end.load(Ordering::Relaxed);
-        let wants_acks = self.has_datagrams_in_flight.load(Ordering::Relaxed);
+        let has_datagrams = self.has_datagrams_in_flight.load(Ordering::Relaxed);
+        let has_tail = self.has_tail.load(Ordering::Relaxed);
         let report = |end: StreamEnd| {
             // What came whole is read whole: its end is never in doubt.
             if end.how == (How::Fin { whole: true }) && !wants_every {
@@ -64,14 +70,19 @@ impl Sideband {
             lock(&self.ends).push(end);
             self.has_ends.store(true, Ordering::Relaxed);
         };
-        if !wants_acks {
+        if !has_datagrams && !has_tail {
             return frames::translate(payload, report, |_| ());
         }
         let mut datagrams = lock(&self.datagrams);
-        let useful = frames::translate(payload, report, |range| datagrams.acked(&range));
+        let mut tail = lock(&self.tail);
+        let useful = frames::translate(payload, report, |range| {
+            datagrams.acked(&range);
+            tail.acked(&range);
+        });
         datagrams.declare_lost();
         self.has_datagrams_in_flight
             .store(!datagrams.is_empty(), Ordering::Relaxed);
+        self.has_tail.store(!tail.is_empty(), Ordering::Relaxed);
         useful
     }
 
@@ -108,22 +119,65 @@ impl Sideband {
         self.wants_every_end.store(wants, Ordering::Relaxed);
     }
 
-    /// Bytes kept free in every packet.
+    /// Bytes kept free in every packet for the prefixes of resets.
     pub(crate) fn room(&self) -> usize {
         self.room.load(Ordering::Relaxed)
     }
 
-    /// A packet is about to be encrypted, whose last bytes are the room.
+    /// All bytes kept free in every packet.
+    pub(crate) fn all_room(&self) -> usize {
+        self.room() + self.probe_room.load(Ordering::Relaxed)
+    }
+
+    /// A packet is about to be encrypted, whose last `room` bytes are the room.
     pub(crate) fn sending(&self, packet: u64, payload: &mut [u8], room: usize) {
-        if room > 0 {
-            frames::attach(payload, room, &lock(&self.prefixes));
-        }
+        let free = match room {
+            0 => 0,
+            _ => frames::attach(payload, room, &lock(&self.prefixes)),
+        };
+        self.note_tail(packet, payload, free);
         if self.sends_datagrams.load(Ordering::Relaxed) {
             let count = frames::count_datagrams(payload);
             if count > 0 {
                 lock(&self.datagrams).sent(packet, count);
                 self.has_datagrams_in_flight.store(true, Ordering::Relaxed);
             }
+        }
+    }
+
+    fn note_tail(&self, packet: u64, payload: &mut [u8], free: usize) {
+        let has_tail = self.has_tail.load(Ordering::Relaxed);
+        if !has_tail && payload.len() > MAX_TAIL {
+            return;
+        }
+        let mut tail = lock(&self.tail);
+        if has_tail && frames::add_to_probe(payload, free, tail.frames()) {
+            return;
+        }
+        tail.sent(packet, &payload[free..]);
+        self.has_tail.store(!tail.is_empty(), Ordering::Relaxed);
+    }
+
+    /// The next packet may be a probe. Not while quinn builds packets, nor is [`Self::end_probe`].
+    pub(crate) fn expect_probe(&self) {
+        if self.has_tail.load(Ordering::Relaxed) {
+            let room = lock(&self.tail).frames().len();
+            self.probe_room.store(room, Ordering::Relaxed);
+        }
+    }
+
+    /// There is no probe to send, or no more; whether one was expected.
+    pub(crate) fn end_probe(&self) -> bool {
+        let expected = self.probe_room.load(Ordering::Relaxed) > 0;
+        self.probe_room.store(0, Ordering::Relaxed);
+        expected
+    }
+
+    /// A stream was reset: none of its data may be sent any more (RFC 9000 §3.1).
+    pub(crate) fn forget_tail(&self) {
+        if self.has_tail.load(Ordering::Relaxed) {
+            lock(&self.tail).forget();
+            self.has_tail.store(false, Ordering::Relaxed);
         }
     }
 

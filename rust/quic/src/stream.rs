@@ -326,7 +326,9 @@ impl Connection {
             && stream.stopped() == Ok(None)
             && self.sideband.peer_takes_reset_stream_at();
         if !is_reliable {
-            return stream.reset(wire_code).is_ok();
+            let is_reset = stream.reset(wire_code).is_ok();
+            self.sideband.forget_tail();
+            return is_reset;
         }
         self.streams.waiting_resets.push_back((wire_code, prefix));
         self.send_waiting_resets();
@@ -359,6 +361,7 @@ impl Connection {
             if stream.reset(code).is_ok() && is_reliable {
                 self.sideband.add_prefix(prefix);
             }
+            self.sideband.forget_tail();
         }
         streams.resets_in_flight = self.sideband.room() > 0;
     }

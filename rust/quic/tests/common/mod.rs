@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+pub mod link;
+
 use pywt_quic::{
     ClientOptions, ClientTls, Close, Connection, Endpoint, Event, Handle, Identity, Packet,
     Processed, ReadState, Received, ServerOptions, ServerTls, TransportOptions, Verify,
