@@ -210,8 +210,12 @@ DEFAULT_ENGINE: Final[str] = "native"
 CONGESTION_CONTROL_ALGORITHMS: Final[tuple[str, ...]] = (
     *SUPPORTED_CONGESTION_CONTROL_ALGORITHMS,
     "bbr",
+    "default",
+    "throughput",
+    "low-latency",
 )
-"""Every algorithm a configuration may name; an engine that lacks it says so."""
+"""Every algorithm a configuration may name, an engine that lacks it says so; and the W3C API's
+values of ``congestionControl``, for which each engine takes what it has."""
 
 # Defaults
 

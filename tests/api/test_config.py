@@ -146,7 +146,9 @@ def test_server_needs_a_verify_mode_and_a_client_does_not() -> None:
     assert refused(ServerConfig, verify_mode=None).config_key == "verify_mode"
 
 
-@pytest.mark.parametrize("algorithm", ["reno", "cubic", "bbr"])
+@pytest.mark.parametrize(
+    "algorithm", ["reno", "cubic", "bbr", "default", "throughput", "low-latency"]
+)
 def test_congestion_control(algorithm: str) -> None:
     config = ServerConfig(congestion_control_algorithm=algorithm)
     assert config.congestion_control_algorithm == algorithm

@@ -36,7 +36,14 @@ __all__ = [
     "server_configuration",
 ]
 
-CONGESTION_CONTROLLERS = {"cubic": "cubic", "reno": "reno", "new_reno": "reno"}
+CONGESTION_CONTROLLERS = {
+    "cubic": "cubic",
+    "reno": "reno",
+    "default": "cubic",
+    "throughput": "cubic",
+    "low-latency": "reno",  # grows slower than CUBIC does, so that queues do too
+}
+"""What aioquic has for the names that a configuration may have."""
 MAX_DATAGRAM_FRAME_SIZE = 65535
 MAX_PINNED_LIFETIME = datetime.timedelta(days=14, seconds=1)
 

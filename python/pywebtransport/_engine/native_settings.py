@@ -76,6 +76,8 @@ OF_CLIENT = attrgetter(
 """What of a configuration a connection is made from."""
 MAX_STREAM_HEADER = 16
 """A stream's window has room for its header beside the application's bytes."""
+W3C_CONGESTION_CONTROL = {"default": "cubic", "throughput": "bbr", "low-latency": "bbr"}
+"""BBR fills a link that loses packets, and lets no queue grow."""
 VERIFY_MODES = {
     ssl.CERT_NONE: "none",
     ssl.CERT_OPTIONAL: "optional",
@@ -124,7 +126,7 @@ def transport(config: BaseConfig) -> EndpointTransport:
     algorithm = config.congestion_control_algorithm
     qlog = qlog_directory(config)
     return EndpointTransport(
-        congestion_control_algorithm="reno" if algorithm == "new_reno" else algorithm,
+        congestion_control_algorithm=W3C_CONGESTION_CONTROL.get(algorithm, algorithm),
         idle_timeout=config.connection_idle_timeout,
         keep_alive_interval=keep_alive_interval(
             config.connection_keepalive_timeout if config.keep_alive else None,

@@ -387,7 +387,7 @@ impl Bbr {
         let rtt_is_old = self.note_rtt(now, rtt);
         self.note_aggregate(now);
         if is_round {
-            if self.rounds % AGGREGATE_ROUNDS == 0 {
+            if self.rounds.is_multiple_of(AGGREGATE_ROUNDS) {
                 self.aggregates.next_period();
             }
             self.end_round(batch.app_limited);
@@ -554,3 +554,23 @@ const LATE: Duration = Duration::from_secs(1);
 /// Batches that are remembered until they are acknowledged, the latest ones: 1 Gbit/s and 40 ms have
 /// 4,000 packets in flight.
 const MAX_BATCHES: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_batches_are_remembered_than_a_fast_long_path_has() {
+        let start = Instant::now();
+        let mut bbr = Bbr::new(start, 1_200);
+        let at = |number: usize| start + Duration::from_micros(number as u64);
+        for number in 0..MAX_BATCHES {
+            bbr.on_sent(at(number), 1_200, number as u64);
+        }
+        assert!(bbr.batch_of(at(0)).is_some());
+        bbr.on_sent(at(MAX_BATCHES), 1_200, MAX_BATCHES as u64);
+        assert!(bbr.batch_of(at(0)).is_none());
+        assert!(bbr.batch_of(at(1)).is_some());
+        assert_eq!(bbr.batches.len(), MAX_BATCHES);
+    }
+}

@@ -225,13 +225,11 @@ fn request_times(link: Link, requests: usize) -> Vec<Duration> {
                             answer(connection, id);
                         }
                     }
-                    Event::Readable(id) if index == client => {
-                        if read_whole(connection, id) {
-                            times.push(network.now - began);
-                            is_idle = true;
-                        }
+                    Event::Readable(id) if index != client => answer(connection, id),
+                    Event::Readable(id) if read_whole(connection, id) => {
+                        times.push(network.now - began);
+                        is_idle = true;
                     }
-                    Event::Readable(id) => answer(connection, id),
                     Event::Closed(close) => panic!("{close:?}"),
                     _ => {}
                 }

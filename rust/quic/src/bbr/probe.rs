@@ -53,11 +53,7 @@ impl Bbr {
                     self.begin_refill(now);
                 }
             }
-            Phase::Cruise => {
-                if self.wants_probe(now) {
-                    self.begin_refill(now);
-                }
-            }
+            Phase::Cruise if self.wants_probe(now) => self.begin_refill(now),
             Phase::Refill if is_round => {
                 self.enter(Phase::Up, now);
                 self.probe_growth = 1;
