@@ -174,7 +174,8 @@ fn requests_delivered(streams: &FxHashMap<StreamId, Stream>) -> bool {
 }
 
 /// How long the acknowledgement of the peer's last FIN waits, when that FIN answers our own; less
-/// than the max_ack_delay of 25 ms that QUIC promises (RFC 9000 §18.2). Chromium forgets the
+/// than the max_ack_delay of 25 ms that QUIC promises (RFC 9000 §18.2). A peer that has asked for a
+/// shorter one sends a probe meanwhile; Chromium does not ask. Chromium forgets the
 /// session when its FIN is acknowledged. Where that happens before it has told the page, the page's
 /// `closed` rejects with "Connection lost".
 const LAST_ACK_DELAY: Duration = Duration::from_millis(20);
