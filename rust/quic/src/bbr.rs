@@ -5,8 +5,8 @@
 //! - A loss means a full queue when every packet of its round trip had to wait ([`QUEUED`]), or when
 //!   losses are [`MANY_LOSSES`]. The draft takes 2 % for many, which a radio link loses without being
 //!   full; in return the queue's losses count from the first one on.
-//! - Such losses while cruising, when they are not due to a probe, take a share of [`BETA`] off until
-//!   the next probe. The draft takes off what was not delivered, which leaves a CUBIC flow on the same
+//! - Such losses while cruising, when they are not due to a probe, take all but [`YIELD`] off until the
+//!   next probe. The draft takes off what was not delivered, which leaves a CUBIC flow on the same
 //!   link a tenth.
 //! - quinn-proto tells of sent packets by the batch and of acknowledged ones by the time they were
 //!   sent, so delivery rates (§4.1) are those of batches.
@@ -307,7 +307,7 @@ impl Bbr {
             self.most_in_flight = fitting.max(self.latest_delivered);
         }
         if was_cruising && is_cruising && (has_many || (lost > 0 && self.has_queue())) {
-            let reduced = |value: u64| (value as f64 * BETA) as u64;
+            let reduced = |value: u64| (value as f64 * YIELD) as u64;
             self.short_rate = reduced(self.rate());
             self.short_in_flight = reduced(self.short_in_flight.min(self.window));
         }
@@ -542,6 +542,8 @@ const MANY_QUEUED_LOSSES: f64 = 0.02;
 const QUEUED: f64 = 1.125;
 /// What many losses leave (§2.4).
 const BETA: f64 = 0.7;
+/// What the queue's losses leave until the next probe.
+const YIELD: f64 = 0.6;
 /// Of what a probe has found to fit: the rest is for others.
 const HEADROOM: f64 = 0.85;
 /// Slightly less than measured, that a queue gets shorter.
