@@ -1,9 +1,9 @@
 """``python benches/links/run.py``: uploads and requests over long, lossy links.
 
 Between client and server is ``relay.rs``, which holds every packet for half a round trip and loses
-some, chosen by a seed. Links set these figures more than the machine does: over 20 ms a request takes
-20 ms. Writes ``benches/results/links.json`` (every raw figure) and the tables between the marks of
-``docs/howto/links.md``. Takes about seven minutes.
+some, chosen by a seed. Links set these figures more than the machine does: over 20 ms a request
+takes 20 ms. Writes ``benches/results/links.json`` (every raw figure) and the tables between the
+marks of ``docs/howto/links.md``. Takes about seven minutes.
 """
 
 from __future__ import annotations

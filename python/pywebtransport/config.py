@@ -58,9 +58,9 @@ class BaseConfig:
     close_timeout: float = c.DEFAULT_CLOSE_TIMEOUT
     """How long a close waits for the peer to have read the end of its sessions."""
     congestion_control_algorithm: str = c.DEFAULT_CONGESTION_CONTROL_ALGORITHM
-    """``"reno"``, ``"cubic"`` or, on the native engine, ``"bbr"``; or as in the W3C API ``"default"``
-    (CUBIC), ``"throughput"`` or ``"low-latency"``: BBR on the native engine, on aioquic CUBIC and
-    Reno."""
+    """``"reno"``, ``"cubic"`` or, on the native engine, ``"bbr"``; or as in the W3C API
+    ``"default"`` (CUBIC), ``"throughput"`` or ``"low-latency"``: BBR on the native engine, on
+    aioquic CUBIC and Reno."""
     connection_cleanup_interval: float = c.DEFAULT_CONNECTION_CLEANUP_INTERVAL
     """How often managers look for connections that have ended."""
     connection_idle_check_interval: float = c.DEFAULT_CONNECTION_IDLE_CHECK_INTERVAL
