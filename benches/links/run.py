@@ -34,7 +34,7 @@ OURS, PEER = "this library", "PyPI 0.21.1"
 ALGORITHMS = ("bbr", "cubic", "reno")
 LINKS = [(trip, loss) for trip in (20, 100) for loss in (0, 10, 20)]
 """Round trips in milliseconds, and packets lost of a thousand each way."""
-REQUESTS = {20: 400, 100: 120}
+REQUESTS = {20: 300, 100: 100}
 GIGABIT = (125_000_000, 5_000_000)
 """Bytes a second, and in the queue."""
 
