@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,34 +26,18 @@ PAGE = ROOT / "docs/howto/links.md"
 RELAY = ROOT / ".cache/links/relay"
 BEGIN, END = "<!-- written by benches/links/run.py -->", "<!-- end -->"
 
-sys.path.insert(0, str(HERE.parent / "peers"))
-import run as peers  # noqa: E402
+sys.path.insert(0, str(ROOT))  # also when this file is run by its path
 
-OURS, PEER = "this library", "PyPI 0.21.1"
+from benches.peers import run as peers  # noqa: E402
+from benches.peers.contenders import Contender, contenders  # noqa: E402
+
+NAMES = {"native, uvloop": "this library", "PyPI 0.21.1, uvloop": "PyPI 0.21.1"}
 ALGORITHMS = ("bbr", "cubic", "reno")
 LINKS = [(trip, loss) for trip in (20, 100) for loss in (0, 10, 20)]
 """Round trips in milliseconds, and packets lost of a thousand each way."""
 REQUESTS = {20: 300, 100: 100}
 GIGABIT = (125_000_000, 5_000_000)
 """Bytes a second, and in the queue."""
-
-
-@dataclass(frozen=True)
-class Contender:
-    name: str
-    python: Path
-    api: str
-    environment: dict[str, str] = field(default_factory=dict)
-
-
-def contenders() -> list[Contender]:
-    uvloop = {"UVLOOP": "1"}
-    found = [
-        Contender(OURS, Path(sys.executable), "api08", uvloop | {"PYWEBTRANSPORT_ENGINE": "native"})
-    ]
-    if (python := peers.peer("0.21.1", 12)) is not None:
-        found.append(Contender(PEER, python, "api21", uvloop))
-    return found
 
 
 def build_relay() -> None:
@@ -72,11 +55,9 @@ def take(
 ) -> dict[str, Any]:
     """One client's figures over a link of its own."""
     port, (trip, loss) = random.randint(20_000, 32_000), link
-    environment = peers.environment(
-        peers.Contender(contender.name, contender.python, contender.api, contender.environment),
-        workload[0],
-    ) | {"CONGESTION": algorithm}
-    endpoint = [contender.python, HERE / "endpoint.py", contender.api]
+    environment = peers.environment(contender, workload[0]) | {"CONGESTION": algorithm}
+    python, _, api = contender.client
+    endpoint = [python, str(HERE / "endpoint.py"), api]
     server = subprocess.Popen([*endpoint, "server", str(port), *files], env=environment)
     relay = None
     try:
@@ -169,7 +150,8 @@ def main() -> None:
     build_relay()
     runs: list[dict[str, Any]] = []
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    libraries = [c for c in contenders() if arguments.only is None or arguments.only in c.name]
+    only = arguments.only or ""
+    libraries = [c for c in contenders() if c.name in NAMES and only in c.name and c.is_there]
     with tempfile.TemporaryDirectory() as folder:
         files = peers.certificate(Path(folder))
 
@@ -181,7 +163,7 @@ def main() -> None:
             bottleneck: tuple[int, ...] = (),
         ) -> None:
             what = {
-                "contender": contender.name,
+                "contender": NAMES[contender.name],
                 "algorithm": algorithm,
                 "trip": link[0],
                 "loss": link[1],
