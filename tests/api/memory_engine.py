@@ -185,6 +185,7 @@ class MemoryConnection:
         self.open_now[unidirectional] += 1
         stream_id = self._new_id(unidirectional=unidirectional)
         self.streams[stream_id] = Stream(session_id, readable=not unidirectional, writable=True)
+        self.streams[stream_id].reader_waits = not unidirectional
         self.peer.streams[stream_id] = Stream(
             session_id, readable=True, writable=not unidirectional
         )
@@ -205,26 +206,25 @@ class MemoryConnection:
             del self.blocked[key]
             self.tell("streams_available", *key)
 
-    def stream_read(self, stream_id: int, max_size: int) -> bytes | None:
+    def stream_read(self, stream_id: int, max_size: int) -> tuple[bytes, bool]:
         self.calls.append("stream_read")
         stream = self.streams.get(stream_id)
         if stream is None:
-            return b""
-        if not stream.arrived:
-            if not stream.fin and not stream.is_read_ended:
-                stream.reader_waits = True
-                return None
-            stream.is_read_ended = True
-            self._forget(stream_id)
-            return b""
+            return b"", True
         size = len(stream.arrived) if max_size < 0 else max_size
         data = bytes(stream.arrived[:size])
         del stream.arrived[:size]
+        is_end = stream.is_read_ended or (stream.fin and not stream.arrived)
+        if is_end:
+            stream.is_read_ended = True
+            self._forget(stream_id)
+        else:
+            stream.reader_waits = len(data) < size or max_size < 0
         sender = self.peer.streams.get(stream_id)
-        if sender is not None and sender.writer_waits:
+        if data and sender is not None and sender.writer_waits:
             sender.writer_waits = False
             self.peer.tell("stream_writable", stream_id)
-        return data
+        return data, is_end
 
     def stream_write(self, stream_id: int, data: bytes | bytearray | memoryview, fin: bool) -> int:
         self.calls.append("stream_write")

@@ -181,7 +181,7 @@ async def test_a_reader_hears_of_a_fault_and_not_of_an_end(
     talk: Talk, echo: Echo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when it reads before it has been told."""
-    reads: list[bytes | None] = []
+    reads: list[tuple[bytes, bool]] = []
     tell = Link.request_received
 
     def received(link: Link, stream_id: int, *head: Any) -> None:
@@ -192,7 +192,7 @@ async def test_a_reader_hears_of_a_fault_and_not_of_an_end(
     head = h3.headers_frame([*POST, ("content-length", "3")])
     await talk.refuses(talk.bidi(head + data(b"ab") + data(b"cd"), fin=True), MESSAGE)
     assert await echo.error() == MESSAGE
-    assert reads == [None]
+    assert reads == [(b"", False)]
 
 
 async def test_more_than_content_length_is_known_by_the_frame(talk: Talk, echo: Echo) -> None:

@@ -57,9 +57,11 @@ class Observer:
 
     async def read(self, stream_id: int, size: int = -1) -> bytes:
         """One read that waits; b"" at the end."""
-        while (data := self.connection.stream_read(stream_id, size)) is None:
+        while True:
+            data, is_end = self.connection.stream_read(stream_id, size)
+            if data or is_end:
+                return data
             await self.next("stream_readable", stream_id)
-        return data
 
     async def read_all(self, stream_id: int) -> bytes:
         parts = []

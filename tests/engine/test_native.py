@@ -208,7 +208,7 @@ def test_loop_that_is_closed_under_it_frees_everything(lab: Lab, name: str) -> N
         runner.run(scenario())
     (client,) = kept
     # Nothing answers any more, and nothing fails.
-    assert client.stream_read(0, -1) == b""
+    assert client.stream_read(0, -1) == (b"", True)
     client.close(code=0x100, reason="")
     del client, lab.listener
     kept.clear()

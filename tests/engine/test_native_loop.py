@@ -285,7 +285,7 @@ async def test_cancelled_close_of_a_listener_tells_everybody(lab: Lab) -> None:
     near, far, session_id = await lab.session()
     stream_id = await far.open(session_id)
     assert far.connection.stream_write(stream_id, bytes(64 << 20), False) < 64 << 20
-    assert far.connection.stream_read(stream_id, -1) is None
+    assert far.connection.stream_read(stream_id, -1) == (b"", False)
     waiting = asyncio.ensure_future(far.connection.wait_closed())
     closing = asyncio.ensure_future(lab.listener.close())
     await asyncio.sleep(0)
@@ -297,7 +297,7 @@ async def test_cancelled_close_of_a_listener_tells_everybody(lab: Lab) -> None:
         await far.connection.wait_closed()
     assert (await far.closed_with()).by == "local"
     assert [each[0] for each in far.of("session_closed")] == [session_id]
-    assert far.connection.stream_read(stream_id, -1) == b""
+    assert far.connection.stream_read(stream_id, -1) == (b"", True)
     with pytest.raises(EngineClosed):
         far.connection.stream_write(stream_id, b"x", False)
     assert (await near.closed_with()).by == "remote"
@@ -318,8 +318,8 @@ class Keeping(Observer):
     ) -> None:
         for _, stream_id in self.of("stream_opened"):
             self.left[stream_id] = b""
-            while data := self.connection.stream_read(stream_id, 1000):
-                self.left[stream_id] += data
+            while (read := self.connection.stream_read(stream_id, 1000))[0]:
+                self.left[stream_id] += read[0]
         self.datagrams = self.connection.receive_datagrams(session_id, 1000)
         super().session_closed(session_id, code, reason, by, error)
 
@@ -349,7 +349,7 @@ async def test_what_came_before_the_end_can_be_read_in_it_also_by_who_listens_la
     assert not near.of("stream_reset")
     # Nothing is kept for who does not come for it then.
     assert client.receive_datagrams(session_id, 10) == []
-    assert client.stream_read(streams[0], -1) == b""
+    assert client.stream_read(streams[0], -1) == (b"", True)
 
 
 async def test_closed_connections_leave_nothing_without_the_collector(lab: Lab) -> None:

@@ -199,7 +199,7 @@ async def test_closed_connection_refuses_every_verb(connect: Connect) -> None:
     await connection.wait_closed()
     connection.close(code=0x100, reason="again")
     assert pair.client.of("session_closed") == [(session_id, 0, "", "local")]
-    assert connection.stream_read(4, -1) == b""
+    assert connection.stream_read(4, -1) == (b"", True)
     for verb in (
         lambda: connection.open_session(authority="localhost", path="/", headers={}),
         lambda: connection.open_stream(session_id, False),

@@ -68,18 +68,53 @@ async def test_reads_of_every_size_give_the_same_bytes(connect: Connect) -> None
     assert bytes(got) == data
 
 
+async def test_the_end_is_read_with_the_last_data(connect: Connect) -> None:
+    pair = await connect()
+    session_id = await pair.session()
+    stream_id = await pair.client.open(session_id)
+    await pair.client.write(stream_id, b"question", fin=True)
+    await pair.server.next("stream_opened")
+    server, client = pair.server, pair.client
+    # Too little room to see the end behind it.
+    assert await server.read(stream_id, 4) == b"ques"
+    assert server.connection.stream_read(stream_id, 5) == (b"tion", True)
+    await server.write(stream_id, b"answer", fin=True)
+    # Nobody has read yet; what this side has opened is told of all the same, once.
+    await client.next("stream_readable", stream_id)
+    assert client.connection.stream_read(stream_id, -1) == (b"answer", True)
+    assert client.connection.stream_read(stream_id, -1) == (b"", True)
+    assert client.of("stream_readable", stream_id) == [(stream_id,)]
+
+
+async def test_readable_is_told_after_a_read_of_less_than_there_was_room_for(
+    connect: Connect,
+) -> None:
+    pair = await connect()
+    session_id = await pair.session()
+    stream_id = await pair.client.open(session_id, True)
+    await pair.client.write(stream_id, b"abc")
+    await pair.server.next("stream_opened")
+    assert await pair.server.read(stream_id, 3) == b"abc"
+    await pair.client.write(stream_id, b"def")
+    assert await pair.server.read(stream_id, 100) == b"def"
+    told = len(pair.server.of("stream_readable", stream_id))
+    await pair.client.write(stream_id, b"ghi")
+    await pair.server.until(lambda: len(pair.server.of("stream_readable", stream_id)) == told + 1)
+    assert await pair.server.read(stream_id, 100) == b"ghi"
+
+
 async def test_readable_is_told_once_for_each_read_that_found_nothing(connect: Connect) -> None:
     pair = await connect()
     session_id = await pair.session()
     stream_id = await pair.client.open(session_id, True)
     await pair.server.next("stream_opened")
-    assert pair.server.connection.stream_read(stream_id, -1) is None
-    assert pair.server.connection.stream_read(stream_id, -1) is None
+    assert pair.server.connection.stream_read(stream_id, -1) == (b"", False)
+    assert pair.server.connection.stream_read(stream_id, -1) == (b"", False)
     await pair.client.write(stream_id, payload(100_000), fin=True)
     received = await pair.server.read_all(stream_id)
     assert len(received) == 100_000
     nothing_found = len(pair.server.of("stream_readable", stream_id))
-    assert pair.server.connection.stream_read(stream_id, -1) == b""
+    assert pair.server.connection.stream_read(stream_id, -1) == (b"", True)
     assert len(pair.server.of("stream_readable", stream_id)) == nothing_found
 
 
@@ -107,7 +142,7 @@ async def test_reset_carries_its_code(connect: Connect, end: str, code: int) -> 
     await receiver.next("stream_opened")
     sender.connection.stream_reset(stream_id, code)
     assert await receiver.next("stream_reset") == (stream_id, code)
-    assert receiver.connection.stream_read(stream_id, -1) == b""
+    assert receiver.connection.stream_read(stream_id, -1) == (b"", True)
     with pytest.raises(StreamFinished):
         sender.connection.stream_write(stream_id, b"more", False)
     await receiver.write(stream_id, b"the other half lives", fin=True)
@@ -127,7 +162,7 @@ async def test_stop_carries_its_code(connect: Connect, end: str, code: int) -> N
     assert await sender.next("stream_stopped") == (stream_id, code)
     with pytest.raises(StreamFinished):
         sender.connection.stream_write(stream_id, b"more", False)
-    assert receiver.connection.stream_read(stream_id, -1) == b""
+    assert receiver.connection.stream_read(stream_id, -1) == (b"", True)
 
 
 async def test_stop_wakes_a_blocked_writer(connect: Connect) -> None:
@@ -306,7 +341,7 @@ async def test_reset_right_after_opening_reaches_the_session(connect: Connect) -
         pair.client.connection.stream_reset(stream_id, code)
         assert await pair.server.next("stream_opened") == (session_id, stream_id)
         # What the reset left comes first, for those who wait for it.
-        assert pair.server.connection.stream_read(stream_id, 10) in (b"x", b"", None)
+        assert pair.server.connection.stream_read(stream_id, 10)[0] in (b"x", b"")
         assert await pair.server.next("stream_reset") == (stream_id, code)
 
 

@@ -165,26 +165,28 @@ class AioquicConnection(LoopConnection):
         self._streams[stream_id] = StreamBuffers(
             session_id, readable=not unidirectional, writable=True
         )
+        self._streams[stream_id].reader_waits = not unidirectional
         return stream_id
 
-    def stream_read(self, stream_id: int, max_size: int) -> bytes | None:
+    def stream_read(self, stream_id: int, max_size: int) -> tuple[bytes, bool]:
         self._require_here()
         stream = self._streams.get(stream_id)
         if stream is None:
-            return b""
+            return b"", True
+        is_end = stream.is_read_ended
         if not stream.size:
-            if stream.is_read_ended:
-                return b""
-            stream.reader_waits = True
-            return None
+            stream.reader_waits = not is_end
+            return b"", is_end
         data = stream.take(max_size)
+        is_end = is_end and not stream.size
+        stream.reader_waits = not is_end and (max_size < 0 or len(data) < max_size)
         if self._close_info is None:
             self._driver.stream_consumed(stream_id, len(data), self._loop.time())
             if self._quic.stream_consumed(stream_id, len(data)) or self._limits.has_session_credit:
                 self._flush_soon()
             if stream.is_read_ended:
                 self._inbound.release(stream_id, stream)
-        return data
+        return data, is_end
 
     def stream_write(self, stream_id: int, data: bytes | bytearray | memoryview, fin: bool) -> int:
         self._require_open()

@@ -9,9 +9,10 @@ The contract, once:
 * One engine endpoint belongs to one running event loop; every call and every notification
   happens on that loop's thread. No method here blocks or awaits unless it is a coroutine.
 * ``session_id`` is the id of the CONNECT stream, ``stream_id`` the QUIC stream id.
-* Reads and writes are edge-triggered. After ``stream_read`` returned ``None``, exactly one
-  ``stream_readable`` follows when there is something to read (data, end, or a reset). After
-  ``stream_write`` accepted less than it was given, exactly one ``stream_writable`` follows.
+* Reads and writes are edge-triggered. After ``stream_read`` gave less than it was asked for, and
+  not the end, and after ``open_stream``, exactly one ``stream_readable`` follows when there is
+  something to read (data, end, or a reset). After ``stream_write`` accepted less than it was
+  given, exactly one ``stream_writable`` follows.
   ``open_stream`` returning ``None`` is followed by ``streams_available``;
   ``receive_datagram`` returning ``None`` by ``datagrams_readable``.
 * A sink method may call back into the engine, must return quickly and must not raise.
@@ -260,8 +261,9 @@ class EngineConnection(Protocol):
     def open_stream(self, session_id: int, unidirectional: bool) -> int | None:
         """A new stream's id, or None while QUIC or session limits forbid one."""
 
-    def stream_read(self, stream_id: int, max_size: int) -> bytes | None:
-        """Up to ``max_size`` bytes (-1: all there is); None: nothing yet; b"": end or reset."""
+    def stream_read(self, stream_id: int, max_size: int) -> tuple[bytes, bool]:
+        """Up to ``max_size`` bytes (-1: all there is), and whether they are the last: then the end,
+        or a reset, has been read with them."""
 
     def stream_write(self, stream_id: int, data: bytes | bytearray | memoryview, fin: bool) -> int:
         """Accepted bytes, from the front of ``data``; FIN is taken only with the last byte."""

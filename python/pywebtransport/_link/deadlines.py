@@ -25,29 +25,35 @@ class Waits:
     def __init__(self, deadlines: Deadlines, timeout: float) -> None:
         self._deadlines = deadlines
         self._entries: dict[asyncio.Future[bool], float] = {}
+        """With when they were added."""
         self.timeout = timeout
 
     def add(self, future: asyncio.Future[bool], now: float) -> None:
         """Expire ``future`` in ``timeout`` seconds unless it is discarded before."""
+        self._entries[future] = now
         deadline = now + self.timeout
-        self._entries[future] = deadline
         if deadline < self._deadlines.due:
             self._deadlines.arm(deadline)
 
-    def discard(self, future: asyncio.Future[bool]) -> None:
-        """Forget a future that has been added."""
-        del self._entries[future]
+    def discard(self, future: asyncio.Future[bool]) -> float | None:
+        """Forget a future; when it was added, None if it was not or has expired."""
+        return self._entries.pop(future, None)
 
     def expire(self, now: float) -> float:
         """Wake what is due; return the next deadline, infinity when nothing waits."""
-        for future, deadline in self._entries.items():
-            if future.done():
-                # Its waiter has been woken and discards it when it runs.
-                continue
-            if deadline > now:
-                return deadline
-            future.set_result(True)
-        return inf
+        over = []
+        due = inf
+        for future, started in self._entries.items():
+            due = started + self.timeout
+            if due > now and not future.done():
+                break
+            over.append(future)
+            due = inf
+        for future in over:
+            del self._entries[future]
+            if not future.done():
+                future.set_result(True)
+        return due
 
 
 class Deadlines:

@@ -28,7 +28,7 @@ from pywebtransport.exceptions import (
 from pywebtransport.server.middleware import MiddlewareManager
 from pywebtransport.server.renewal import CertificateRenewal
 from pywebtransport.server.request import RequestHandler
-from pywebtransport.server.router import RequestRouter, SessionHandler, check_handler
+from pywebtransport.server.router import RequestRouter, SessionHandler
 from pywebtransport.server.running import (
     HURRIED,
     Import,
@@ -37,7 +37,12 @@ from pywebtransport.server.running import (
     run_until_signalled,
 )
 from pywebtransport.server.server import GOING_AWAY, WebTransportServer
-from pywebtransport.server.streams import StreamHandler, each_stream
+from pywebtransport.server.streams import (
+    DEFAULT_MESSAGE_LIMIT,
+    MessageHandler,
+    StreamHandler,
+    serve_streams,
+)
 from pywebtransport.server.workers.channel import inherited_channel
 from pywebtransport.server.workers.supervisor import check_possible, supervise
 from pywebtransport.server.workers.worker import serve_as_worker
@@ -49,6 +54,7 @@ __all__ = ["ServerApp"]
 logger = logging.getLogger("pywebtransport.server")
 
 F = TypeVar("F", bound=Callable[..., Any])
+StreamHandlerT = TypeVar("StreamHandlerT", bound=StreamHandler | MessageHandler)
 
 FORBIDDEN = 403
 NOT_FOUND = 404
@@ -77,6 +83,12 @@ class ServerApp:
             client opens, in a task of its own: a :class:`WebTransportStream`, or a
             :class:`WebTransportReceiveStream` where the client only writes. When it returns, its
             stream is ended; when it raises, its stream is aborted with code 1, and no other.
+
+            Or a plain function of two arguments, for short questions that are answered at once: it
+            is called, without a task, with the stream and all that the client has sent on it, once
+            the client has ended it; the text or bytes that it returns are written, and the stream
+            is ended. It must not block. A stream with more than 64 KiB is aborted with code 1, as
+            is one on which nothing comes for ``config.read_timeout`` (60 s).
         request_handler: Called with each ordinary HTTP request (``GET``, ``POST``, ...) as an
             :class:`~pywebtransport.server.HttpRequest`, in a task of its own. None: 404. Routes and
             middleware are for sessions.
@@ -86,7 +98,7 @@ class ServerApp:
         self,
         *,
         config: ServerConfig | None = None,
-        stream_handler: StreamHandler | None = None,
+        stream_handler: StreamHandler | MessageHandler | None = None,
         request_handler: RequestHandler | None = None,
     ) -> None:
         self._server = WebTransportServer(config=config, request_handler=request_handler)
@@ -105,8 +117,7 @@ class ServerApp:
         self._ended_by: signal.Signals | None = None
         """What ended the last :meth:`run`."""
         if stream_handler is not None:
-            check_handler(stream_handler)
-            self._router.set_default_handler(handler=each_stream(stream_handler))
+            self._router.set_default_handler(handler=serve_streams(stream_handler))
         for middleware in self._server.config.middleware:
             self.add_middleware(middleware=middleware)
 
@@ -196,13 +207,17 @@ class ServerApp:
 
         return add
 
-    def stream_route(self, path: str) -> Callable[[StreamHandler], StreamHandler]:
-        """Decorator: the stream handler of a path; as ``stream_handler``, for this path."""
+    def stream_route(
+        self, path: str, *, max_size: int = DEFAULT_MESSAGE_LIMIT
+    ) -> Callable[[StreamHandlerT], StreamHandlerT]:
+        """Decorator: the stream handler of a path; as ``stream_handler``, for this path.
 
-        def add(handler: StreamHandler) -> StreamHandler:
-            check_handler(handler)
+        ``max_size`` is the most bytes, 64 KiB, that a plain function takes of a stream.
+        """
+
+        def add(handler: StreamHandlerT) -> StreamHandlerT:
             self._router.check_free(path, handler)
-            self._router.add_route(path=path, handler=each_stream(handler))
+            self._router.add_route(path=path, handler=serve_streams(handler, max_size))
             return handler
 
         return add

@@ -167,19 +167,17 @@ class HttpRequest:
                 self._refuse()
             if self._is_readable:
                 try:
-                    data = link.engine.stream_read(self._head.stream_id, max_size)
+                    data, self._is_read = link.engine.stream_read(self._head.stream_id, max_size)
                 except (EngineClosed, SessionRefused):
                     self._lose()
                     continue
+                self._is_readable = len(data) == max_size
                 if data:
                     self._expects_continue = False
                     self._bytes_received += len(data)
                     link.budget -= len(data) >> 14
                     return data
-                if data is not None:
-                    self._is_read = True
-                    break
-                self._is_readable = False
+                continue
             if self._expects_continue and self._status is None:
                 self._send_head(CONTINUE, [], end=False)
             self._expects_continue = False

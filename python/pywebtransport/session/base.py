@@ -314,17 +314,22 @@ class SessionBase(Ending, EventEmitter):
         link = self._link
         if link is None:
             return
+        stats = self._stats
+        stats.streams_created += 1
         unidirectional = bool(stream_id & UNIDIRECTIONAL)
-        kind = WebTransportReceiveStream if unidirectional else WebTransportStream
-        stream = kind(stream_id=stream_id, session=self, is_remote=True)  # type: ignore[arg-type]
         if unidirectional:
-            self._stats.unidirectional_streams += 1
+            stats.unidirectional_streams += 1
+            stream = WebTransportReceiveStream._made(stream_id, self, link, True)
         else:
-            self._stats.bidirectional_streams += 1
-        self._stats.streams_created += 1
-        stream._attach(link)
-        self._incoming_queue().put(stream, unidirectional)
-        self._tell_stream(EventType.STREAM_OPENED, stream)
+            stats.bidirectional_streams += 1
+            stream = WebTransportStream._made(stream_id, self, link, True)
+        if self._is_heard:
+            self._tell_stream(EventType.STREAM_OPENED, stream)
+        incoming = self._incoming
+        if incoming is None:
+            incoming = self._incoming_queue()
+        # Last: whoever takes it may have ended it by now.
+        incoming.put(stream, unidirectional)
 
     def _on_datagrams_readable(self) -> None:
         if self._datagrams is not None:
@@ -433,7 +438,8 @@ class SessionBase(Ending, EventEmitter):
             self._incoming.discard(stream)  # type: ignore[arg-type]
         if stream._costs is not None:
             stats.stream_errors += stream._costs.read_errors + stream._costs.write_errors
-        self._tell_stream(EventType.STREAM_CLOSED, stream)
+        if self._is_heard:
+            self._tell_stream(EventType.STREAM_CLOSED, stream)
 
     def _incoming_queue(self) -> IncomingStreams:
         if self._incoming is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ class IncomingStreams:
     and one that its peer ends before leaves the queue.
     """
 
-    __slots__ = ("_arrivals", "_loop", "_queues", "_waiters", "is_ended")
+    __slots__ = ("_arrivals", "_loop", "_queues", "_taker", "_waiters", "is_ended")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -28,6 +29,7 @@ class IncomingStreams:
             dict[int, WebTransportReceiveStream], dict[int, WebTransportReceiveStream]
         ] = ({}, {})
         self._waiters: list[tuple[bool | None, asyncio.Future[None]]] = []
+        self._taker: Callable[[WebTransportReceiveStream], None] | None = None
         self.is_ended = False
         """The session has ended: nothing more comes. What is queued then had come whole."""
 
@@ -36,6 +38,9 @@ class IncomingStreams:
 
     def put(self, stream: WebTransportReceiveStream, unidirectional: bool) -> None:
         """Queue a stream and wake whoever waits for its direction."""
+        if self._taker is not None:
+            self._taker(stream)
+            return
         number = self._arrivals
         self._arrivals = number + 1
         stream._arrival = number
@@ -49,6 +54,12 @@ class IncomingStreams:
             queue.pop(stream._arrival, None)
         stream._arrival = -1
 
+    def give_to(self, taker: Callable[[WebTransportReceiveStream], None]) -> None:
+        """Let ``taker`` have each stream as soon as it comes, and those that wait."""
+        self._taker = taker
+        while (stream := self.take(None)) is not None:
+            taker(stream)
+
     def take(self, unidirectional: bool | None) -> WebTransportReceiveStream | None:
         """The stream of a direction (None: of any) that came first."""
         if unidirectional is None:
@@ -58,11 +69,11 @@ class IncomingStreams:
                 queue = receiving
         else:
             queue = self._queues[unidirectional]
-        if not queue:
-            return None
-        stream = queue.pop(next(iter(queue)))
-        stream._arrival = -1
-        return stream
+        for number in queue:
+            stream = queue.pop(number)
+            stream._arrival = -1
+            return stream
+        return None
 
     def arrival(self, unidirectional: bool | None) -> asyncio.Future[None]:
         """Done when there may be one to take, or the session has ended."""
@@ -83,6 +94,7 @@ class IncomingStreams:
     def end(self) -> None:
         """Wake everybody; the session has ended."""
         self.is_ended = True
+        self._taker = None
         for _, future in self._waiters:
             if not future.done():
                 future.set_result(None)

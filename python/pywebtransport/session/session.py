@@ -310,12 +310,8 @@ class WebTransportSession(StreamingSession):
         stream_id = self._open_now(False)
         if stream_id is None:
             stream_id = await self._open_later(False, timeout)
-        stream = WebTransportStream(stream_id=stream_id, session=self)
         self._stats.bidirectional_streams += 1
-        self._opened(stream)
-        if send_order:
-            stream.send_order = send_order
-        return stream
+        return self._opened(WebTransportStream, stream_id, send_order)
 
     async def create_unidirectional_stream(
         self, *, timeout: float | None = None, send_order: int = 0
@@ -324,12 +320,8 @@ class WebTransportSession(StreamingSession):
         stream_id = self._open_now(True)
         if stream_id is None:
             stream_id = await self._open_later(True, timeout)
-        stream = WebTransportSendStream(stream_id=stream_id, session=self)
         self._stats.unidirectional_streams += 1
-        self._opened(stream)
-        if send_order:
-            stream.send_order = send_order
-        return stream
+        return self._opened(WebTransportSendStream, stream_id, send_order)
 
     async def create_structured_stream(
         self,
@@ -350,19 +342,19 @@ class WebTransportSession(StreamingSession):
         Raises:
             SessionError: The session is not initialized.
         """
-        while (stream := await self._next_stream(None)) is not None:
+        while (stream := self._take_stream(None) or await self._next_stream(None)) is not None:
             yield stream
 
     async def incoming_bidirectional_streams(self) -> AsyncGenerator[WebTransportStream, None]:
         """Yield the bidirectional streams that the peer opens, until the session ends."""
-        while (stream := await self._next_stream(False)) is not None:
+        while (stream := self._take_stream(False) or await self._next_stream(False)) is not None:
             yield cast(WebTransportStream, stream)
 
     async def incoming_unidirectional_streams(
         self,
     ) -> AsyncGenerator[WebTransportReceiveStream, None]:
         """Yield the unidirectional streams that the peer opens, until the session ends."""
-        while (stream := await self._next_stream(True)) is not None:
+        while (stream := self._take_stream(True) or await self._next_stream(True)) is not None:
             yield stream
 
     async def accept_bidirectional_stream(self) -> WebTransportStream:
@@ -371,7 +363,7 @@ class WebTransportSession(StreamingSession):
         Raises:
             SessionClosedError: The session ended.
         """
-        stream = await self._next_stream(False)
+        stream = self._take_stream(False) or await self._next_stream(False)
         if stream is None:
             raise self._closed_error()
         return cast(WebTransportStream, stream)
@@ -382,7 +374,7 @@ class WebTransportSession(StreamingSession):
         Raises:
             SessionClosedError: The session ended.
         """
-        stream = await self._next_stream(True)
+        stream = self._take_stream(True) or await self._next_stream(True)
         if stream is None:
             raise self._closed_error()
         return stream

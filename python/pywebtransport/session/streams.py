@@ -11,13 +11,13 @@ from pywebtransport._link.link import Link
 from pywebtransport.exceptions import StreamError
 from pywebtransport.session.base import SessionBase
 from pywebtransport.session.opening import StreamOpeners
-from pywebtransport.stream.base import StreamBase
+from pywebtransport.stream.send import WebTransportSendStream
 from pywebtransport.stream.stream import WebTransportReceiveStream
 from pywebtransport.types import EventType, SessionState, StreamId
 
 __all__ = ["StreamingSession"]
 
-AnyStream = TypeVar("AnyStream", bound=StreamBase)
+AnyStream = TypeVar("AnyStream", bound=WebTransportSendStream)
 
 
 class StreamingSession(SessionBase):
@@ -41,7 +41,8 @@ class StreamingSession(SessionBase):
                     f" {self._session_id}; close some, or raise config.max_streams"
                 )
         link.budget -= 1
-        if link.budget < 0 or (self._openers is not None and self._openers[unidirectional]):
+        openers = self._openers
+        if link.budget < 0 or (openers is not None and openers[unidirectional]):
             return None
         try:
             stream_id = link.engine.open_stream(self._control_id, unidirectional)  # type: ignore[arg-type]
@@ -98,14 +99,16 @@ class StreamingSession(SessionBase):
             self._openers = bidirectional, receiving
         return self._openers[unidirectional]
 
-    def _opened(self, stream: AnyStream) -> AnyStream:
+    def _opened(self, kind: type[AnyStream], stream_id: StreamId, send_order: int) -> AnyStream:
         """A stream of this side, whose slot is counted already."""
         link = self._link
         assert link is not None
-        stream._link = link
-        link.streams[stream._stream_id] = stream
+        stream = kind._made(stream_id, self, link, False)
         self._stats.streams_created += 1
-        self._tell_stream(EventType.STREAM_OPENED, stream)
+        if send_order:
+            stream.send_order = send_order
+        if self._is_heard:
+            self._tell_stream(EventType.STREAM_OPENED, stream)
         return stream
 
     def _look_for_ends(self, link: Link) -> None:
@@ -113,6 +116,16 @@ class StreamingSession(SessionBase):
         for stream in list(link.streams.values()):
             if stream._session is self and isinstance(stream, WebTransportReceiveStream):
                 stream._probe()
+
+    def _take_stream(self, unidirectional: bool | None) -> WebTransportReceiveStream | None:
+        """As :meth:`_next_stream`; None when that may have to wait."""
+        link, queue = self._link, self._incoming
+        if link is None or queue is None or link.budget <= 0:
+            return None
+        stream = queue.take(unidirectional)
+        if stream is not None:
+            link.budget -= 1
+        return stream
 
     async def _next_stream(self, unidirectional: bool | None) -> WebTransportReceiveStream | None:
         """The next that the peer opens; None when the session has ended."""

@@ -1,15 +1,16 @@
 """What streams of every kind share: identity, the state of both halves, figures, the end.
 
-A half is in one of the states below and leaves ``OPEN`` once. A stream is closed when neither half
-is ``OPEN`` or ``FINISHING``; then the link forgets it and the session gets its slot back.
+A half is in one of the states below and leaves ``OPEN`` once. It has ended when its state is above
+``FINISHING``. A stream is closed when both halves have ended; then the link forgets it and the
+session gets its slot back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from typing import Any, Protocol, TypeVar, cast
+from time import time
+from typing import Any, Protocol, Self, TypeVar, cast
 
 from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
@@ -38,7 +39,8 @@ __all__ = ["StreamBase"]
 
 OPEN = 0
 FINISHING = 1
-"""Sending: the end is in the backlog, not with the engine yet."""
+"""Sending: the end is in the backlog, not with the engine yet. Receiving: the engine has told the
+end, and not all before it has been read."""
 FINISHED = 2
 """Receiving: the end was read. Sending: the engine has the end."""
 RESET = 3
@@ -86,22 +88,12 @@ class Chunk:
 class Costs:
     """What waiting and failing cost one stream; most streams have none."""
 
-    __slots__ = (
-        "max_read_time",
-        "max_write_time",
-        "read_errors",
-        "total_read_time",
-        "total_write_time",
-        "write_errors",
-    )
-
-    def __init__(self) -> None:
-        self.total_read_time = 0.0
-        self.max_read_time = 0.0
-        self.total_write_time = 0.0
-        self.max_write_time = 0.0
-        self.read_errors = 0
-        self.write_errors = 0
+    total_read_time = 0.0
+    max_read_time = 0.0
+    total_write_time = 0.0
+    max_write_time = 0.0
+    read_errors = 0
+    write_errors = 0
 
 
 AnyError = TypeVar("AnyError", bound=WebTransportError)
@@ -110,8 +102,8 @@ AnyError = TypeVar("AnyError", bound=WebTransportError)
 class Owner(Protocol):
     """What a stream asks of its session."""
 
-    _state: SessionState
     _close_error: int | None
+    _state: SessionState
 
     def _ended_well(self) -> bool: ...
     def _initialized(self) -> Link: ...
@@ -159,16 +151,32 @@ class StreamBase(Ending, EventEmitter):
     """The first state of the receiving and of the sending half."""
 
     def __init__(self, *, stream_id: StreamId, session: Session, is_remote: bool = False) -> None:
+        self._set_up(stream_id, session, None, is_remote)
+
+    @classmethod
+    def _made(cls, stream_id: StreamId, session: Any, link: Link, is_remote: bool) -> Self:
+        """A stream that its engine has just begun, with its place in the link.
+
+        Shorter than a call of the class, with its keywords, and of :meth:`initialize`.
+        """
+        stream = cls.__new__(cls)
+        stream._set_up(stream_id, session, link, is_remote)
+        link.streams[stream_id] = stream
+        return stream
+
+    def _set_up(
+        self, stream_id: StreamId, session: Session, link: Link | None, is_remote: bool
+    ) -> None:
         # EventEmitter makes what it needs when the first listener comes.
         self._stream_id = stream_id
         self._session: Owner = session  # type: ignore[assignment]
         self._is_remote = is_remote
         self._arrival = -1
         """Its number among the streams that wait to be accepted; -1: it does not."""
-        self._link: Link | None = None
+        self._link = link
         self._receiving, self._sending = self._halves
-        self._readable = True
-        """False from the engine's "nothing yet" to its notification."""
+        self._readable = link is None or is_remote
+        """False while the engine owes a notification of what comes next."""
         self._pending = b""
         """Read from the engine, not yet by the application, from ``_offset`` on."""
         self._offset = 0
@@ -180,7 +188,7 @@ class StreamBase(Ending, EventEmitter):
         """The HTTP/3 code with which the peer reset its sending half."""
         self._stop_code: int | None = None
         """The one with which it asked this side to stop."""
-        self._created_at = time.time()
+        self._created_at = time()
         self._closed_at: float | None = None
         self._reads = 0
         self._writes = 0
@@ -194,11 +202,8 @@ class StreamBase(Ending, EventEmitter):
         Raises SessionError when the session itself is not initialized.
         """
         if self._link is None:
-            self._attach(self._session._initialized())
-
-    def _attach(self, link: Link) -> None:
-        self._link = link
-        link.streams[self._stream_id] = self
+            self._link = link = self._session._initialized()
+            link.streams[self._stream_id] = self
 
     @property
     def stream_id(self) -> StreamId:
@@ -233,11 +238,11 @@ class StreamBase(Ending, EventEmitter):
         that the whole stream ended so.
         """
         receiving, sending = self._receiving, self._sending
-        if receiving == OPEN:
+        if receiving <= FINISHING:
             if sending in (OPEN, ABSENT):
                 return StreamState.OPEN
             return StreamState.HALF_CLOSED_LOCAL
-        if sending in (OPEN, FINISHING):
+        if sending <= FINISHING:
             if receiving == ABSENT:
                 return StreamState.OPEN if sending == OPEN else StreamState.HALF_CLOSED_LOCAL
             return StreamState.HALF_CLOSED_REMOTE
@@ -250,7 +255,7 @@ class StreamBase(Ending, EventEmitter):
     @property
     def is_closed(self) -> bool:
         """Whether nothing can be read or written any more."""
-        return self._receiving != OPEN and self._sending not in (OPEN, FINISHING)
+        return self._receiving > FINISHING and self._sending > FINISHING
 
     @property
     def diagnostics(self) -> StreamDiagnostics:
@@ -314,25 +319,29 @@ class StreamBase(Ending, EventEmitter):
 
     def _close_if_done(self) -> None:
         """After a half has ended."""
-        if self._receiving == OPEN or self._sending in (OPEN, FINISHING):
+        if self._receiving <= FINISHING or self._sending <= FINISHING:
             return
         if self._closed_at is not None:
             return
-        self._closed_at = time.time()
+        self._closed_at = time()
         link = self._link
         if link is not None:
             link.streams.pop(self._stream_id, None)
         self._session._stream_closed(self)
-        self._tell(
-            EventType.STREAM_CLOSED,
-            {"stream_id": self._stream_id, "state": self.state, "code": self._any_code()},
-        )
+        if self._is_heard:
+            self._tell(
+                EventType.STREAM_CLOSED,
+                {"stream_id": self._stream_id, "state": self.state, "code": self._any_code()},
+            )
+        if self._reader is not None:
+            self._wake_reader()
         if self._registers is not None:
             self._leave_all()
-        waiters, self._closed_waiters = self._closed_waiters, None
-        for future in waiters or ():
-            if not future.done():
-                future.set_result(None)
+        if self._closed_waiters is not None:
+            waiters, self._closed_waiters = self._closed_waiters, None
+            for future in waiters:
+                if not future.done():
+                    future.set_result(None)
 
     def _ended_error(self) -> StreamError:
         """The session has ended before the stream."""
@@ -389,15 +398,31 @@ class StreamBase(Ending, EventEmitter):
         self._session._tell(event_type, data)
 
     def _wake_reader(self) -> None:
+        """Something has changed for whoever waits to read."""
         reader = self._reader
-        if reader is not None and not reader.done():
-            reader.set_result(False)
+        if reader is None:
+            return
+        self._reader = None
+        link = self._link
+        assert link is not None
+        started = link.reads.discard(reader)
+        if reader.done():
+            return  # It was given up.
+        if started is not None:
+            elapsed = link.time() - started
+            costs = self._costs or self._count()
+            costs.total_read_time += elapsed
+            if elapsed > costs.max_read_time:
+                costs.max_read_time = elapsed
+        reader.set_result(False)
 
     def _lose(self) -> None:
         """The session or the connection is gone; wake whoever waits."""
         if self._receiving == OPEN:
             self._receiving = LOST
-        if self._sending in (OPEN, FINISHING):
+        elif self._receiving == FINISHING:
+            self._receiving = FINISHED
+        if self._sending <= FINISHING:
             self._sending = LOST
         self._wake_reader()
         self._drop_backlog()
@@ -405,6 +430,9 @@ class StreamBase(Ending, EventEmitter):
 
     def _take_rest(self) -> None:
         """The session is about to end: take what has arrived, and see whether that is all."""
+
+    def _probe(self) -> None:
+        """See whether the data has ended, where that would end the stream."""
 
     def _drop_backlog(self) -> None:
         backlog, self._backlog = self._backlog, None

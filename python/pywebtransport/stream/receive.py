@@ -79,7 +79,7 @@ class WebTransportReceiveStream(StreamBase):
         """Whether :meth:`read` returns rather than raises, unless the stream is closed."""
         if self._receiving == OPEN or self._pending:
             return True
-        return self._receiving == FINISHED and self._sending in (OPEN, FINISHING)
+        return self._receiving == FINISHED and self._sending <= FINISHING
 
     @property
     def can_read(self) -> bool:
@@ -113,28 +113,10 @@ class WebTransportReceiveStream(StreamBase):
                 return b""
             if size < -1:
                 raise ValueError(f"size must be -1 for everything, or not negative, it is {size}")
-        if self._pending:
-            return self._take(size)
-        while True:
-            if self._receiving != OPEN:
-                return self._ended()
-            if self._readable:
-                try:
-                    data = link.engine.stream_read(self._stream_id, size)
-                except (EngineClosed, SessionRefused):
-                    self._lose()
-                    continue
-                if data:
-                    length = len(data)
-                    self._reads += 1
-                    self._bytes_received += length
-                    link.budget -= length >> 14
-                    return data
-                if data is not None:
-                    self._end()
-                    continue
-                self._readable = False
-            await self._wait_readable(link)
+        while (data := self._read_now(size)) is None:
+            if await self._notice(link):
+                raise self._silence(link)
+        return data
 
     @first_by_position
     async def read_all(self, max_size: int | None = None) -> bytes:
@@ -156,38 +138,27 @@ class WebTransportReceiveStream(StreamBase):
         total = 0
         try:
             while True:
-                if self._pending:
-                    parts.append(self._take(-1))
-                    total += len(parts[-1])
-                if max_size is not None and total > max_size:
-                    raise self._error(
-                        f"stream {self._stream_id} carries more than max_size={max_size} bytes"
-                    )
-                if self._receiving != OPEN:
-                    if self._receiving != FINISHED:
+                if self._pending or (self._readable and self._receiving == OPEN):
+                    room = -1 if max_size is None else max_size - total + 1
+                    data = self._take(room) if self._pending else self._pull(link, room)
+                    if not data:
+                        continue
+                    parts.append(data)
+                    total += len(data)
+                    if max_size is not None and total > max_size:
+                        raise self._error(
+                            f"stream {self._stream_id} carries more than max_size={max_size} bytes"
+                        )
+                    if link.budget < 0:
+                        await link.breathe()
+                elif self._receiving != OPEN:
+                    if self._receiving == FINISHING:
+                        self._end()
+                    elif self._receiving != FINISHED:
                         self._fail()
                     return parts[0] if len(parts) == 1 else b"".join(parts)
-                if self._readable:
-                    room = -1 if max_size is None else max_size - total + 1
-                    data = link.engine.stream_read(self._stream_id, room)
-                    if data:
-                        self._reads += 1
-                        self._bytes_received += len(data)
-                        total += len(data)
-                        parts.append(data)
-                        link.budget -= 1 + (total >> 14)
-                        if link.budget < 0:
-                            await link.breathe()
-                        continue
-                    if data is not None:
-                        self._end()
-                        continue
-                    self._readable = False
-                await self._wait_readable(link)
-        except (EngineClosed, SessionRefused):
-            self._lose()
-            self._give_back(parts)
-            self._fail()
+                elif await self._notice(link):
+                    raise self._silence(link)
         except BaseException:
             self._give_back(parts)
             raise
@@ -223,20 +194,18 @@ class WebTransportReceiveStream(StreamBase):
         link.budget -= 1
         if link.budget < 0:
             await link.breathe()
+        if not self._pending and self._readable and self._receiving == OPEN:
+            self._pending = self._pull(link, max(n, READ_AHEAD))
         if len(self._pending) - self._offset >= n:
-            return self._take(n)
+            data = self._take(n)
+            if not self._pending:
+                self._probe()
+            return data
         parts: list[bytes] = []
         missing = n
         try:
             while missing:
-                if self._pending:
-                    part = self._take(missing)
-                elif missing > READ_AHEAD:
-                    part = await self._read_some(link, missing)
-                elif await self._fill(link):
-                    part = self._take(missing)
-                else:
-                    part = b""
+                part = self._take(missing) if await self._fill(link, missing) else b""
                 if not part:
                     partial = b"".join(parts)
                     parts.clear()
@@ -286,13 +255,14 @@ class WebTransportReceiveStream(StreamBase):
             size = at + len(separator) - self._offset
             if at >= 0 and (limit is None or size <= limit):
                 line = self._take(size)
-                self._probe()
+                if not self._pending:
+                    self._probe()
                 return line
         found = bytearray()
         searched = 0
         try:
             while True:
-                if self._pending or await self._fill(link):
+                if await self._fill(link):
                     # Never more than one read-ahead past the separator is put back.
                     found += self._take(READ_AHEAD)
                 else:
@@ -327,14 +297,17 @@ class WebTransportReceiveStream(StreamBase):
             ValueError: ``error_code`` does not fit into 32 bits.
         """
         check_code("error_code", error_code)
+        self._stop_now(error_code)
+
+    def _stop_now(self, code: int) -> None:
         link = self._linked()
-        if self._receiving != OPEN:
+        if self._receiving > FINISHING:
             return
         self._receiving = STOPPED
         self._pending = b""
         self._offset = 0
         try:
-            link.engine.stream_stop(self._stream_id, error_code)
+            link.engine.stream_stop(self._stream_id, code)
         except (EngineClosed, SessionRefused):
             self._receiving = LOST
         self._wake_reader()
@@ -368,43 +341,50 @@ class WebTransportReceiveStream(StreamBase):
         self._pending = b"".join((*parts, self._pending[self._offset :]))
         self._offset = 0
 
-    async def _fill(self, link: Link) -> bool:
-        """Wait until something is pending; False at the end of the data."""
+    async def _fill(self, link: Link, size: int = READ_AHEAD) -> bool:
+        """Wait until something is pending, about ``size`` bytes; False at the end of the data."""
         while not self._pending:
-            data = await self._read_some(link, READ_AHEAD)
-            if not data:
+            if self._receiving != OPEN:
+                self._ended()
                 return False
-            self._pending = data
+            if self._readable:
+                self._pending = self._pull(link, max(size, READ_AHEAD))
+            elif await self._notice(link):
+                raise self._silence(link)
         return True
-
-    async def _read_some(self, link: Link, size: int) -> bytes:
-        """Up to ``size`` bytes as soon as there are any; ``b""`` at the end of the data."""
-        while (data := self._read_now(size)) is None:
-            await self._wait_readable(link)
-        return data
 
     def _read_now(self, size: int) -> bytes | None:
         """As :meth:`read`, without waiting: None when nothing has arrived."""
         if self._pending:
-            return self._take(size)
-        if self._receiving == OPEN:
-            if not self._readable:
-                return None
-            link = self._linked()
-            try:
-                data = link.engine.stream_read(self._stream_id, size)
-            except (EngineClosed, SessionRefused):
-                self._lose()
-                return self._ended()
-            if data:
-                self._bytes_received += len(data)
-                link.budget -= len(data) >> 14
-                return data
-            if data is None:
-                self._readable = False
-                return None
+            data = self._take(size)
+        elif self._receiving != OPEN:
+            return self._ended()
+        elif not self._readable:
+            return None
+        else:
+            data = self._pull(self._link or self._linked(), size)
+            if not data:
+                return None if self._receiving == OPEN else self._ended()
+            self._reads += 1
+        if self._receiving == FINISHING and not self._pending:
             self._end()
-        return self._ended()
+        return data
+
+    def _pull(self, link: Link, size: int) -> bytes:
+        """Up to ``size`` bytes (-1: all) from the engine; ``b""``: it has none now, or at all."""
+        try:
+            data, is_end = link.engine.stream_read(self._stream_id, size)
+        except (EngineClosed, SessionRefused):
+            self._lose()
+            return b""
+        length = len(data)
+        if is_end:
+            self._receiving = FINISHING
+        elif length < size or size < 0:
+            self._readable = False
+        self._bytes_received += length
+        link.budget -= length >> 14
+        return data
 
     def _when_readable(self, tell: Callable[[asyncio.Future[bool]], object]) -> None:
         """After :meth:`_read_now` gave None: call ``tell`` once, when it would not."""
@@ -426,39 +406,36 @@ class WebTransportReceiveStream(StreamBase):
         An application that knows how much to expect does not read on to the end. Without this
         its streams would stay open, and count, until the session ends.
         """
-        if self._receiving != OPEN or self._sending in (OPEN, FINISHING) or self._pending:
+        if self._receiving > FINISHING or self._pending:
             return
-        if self._arrival >= 0:
-            return  # It counts against the peer's limit until it is accepted.
-        if self._link is not None and self._readable and self._reader is None:
-            self._look()
+        if self._receiving == FINISHING:
+            self._end()
+        elif (
+            self._readable
+            and self._sending > FINISHING
+            and self._arrival < 0  # Else it counts against the peer's limit until it is accepted.
+            and self._link is not None
+            and (self._reader is None or self._reader.done())
+        ):
+            self._look(self._link)
 
-    def _look(self) -> None:
+    def _look(self, link: Link) -> None:
         """Take what the engine has, if there is anything, to be read later."""
-        try:
-            data = self._linked().engine.stream_read(self._stream_id, READ_AHEAD)
-        except (EngineClosed, SessionRefused):
-            self._lose()
-            return
-        if data:
-            self._bytes_received += len(data)
-            self._pending = data
-        elif data is None:
-            self._readable = False
-        else:
+        self._pending = self._pull(link, READ_AHEAD)
+        if self._receiving == FINISHING and not self._pending:
             self._end()
 
     def _end(self) -> None:
-        """The engine has said that there is no more."""
-        if self._receiving == OPEN:
-            self._receiving = FINISHED
+        """There is no more, and everything has been read."""
+        self._receiving = FINISHED
+        if self._sending > FINISHING:
             self._close_if_done()
 
     def _ended(self) -> bytes:
         """What a read returns, or raises, when the engine has no more."""
-        if self._pending:
-            return self._take(-1)
-        if self._receiving != FINISHED and not self._ended_well():
+        if self._receiving == FINISHING:
+            self._end()
+        elif self._receiving != FINISHED and not self._ended_well():
             self._fail()
         return b""
 
@@ -471,16 +448,13 @@ class WebTransportReceiveStream(StreamBase):
         link = self._link
         if link is None or self._receiving != OPEN:
             return
-        parts = [self._pending[self._offset :]]
-        data: bytes | None = b""
         try:
-            while data := link.engine.stream_read(self._stream_id, -1):
-                self._bytes_received += len(data)
-                parts.append(data)
+            data, is_end = link.engine.stream_read(self._stream_id, -1)
         except (EngineClosed, SessionRefused):
-            data = None
-        self._pending, self._offset = b"".join(parts), 0
-        if data is not None:
+            return
+        self._bytes_received += len(data)
+        self._pending, self._offset = self._pending[self._offset :] + data, 0
+        if is_end:
             self._receiving = FINISHED
 
     def _fail(self) -> NoReturn:
@@ -494,47 +468,43 @@ class WebTransportReceiveStream(StreamBase):
             raise self._error(f"stream {stream_id} is send only")
         raise self._ended_error()
 
-    async def _wait_readable(self, link: Link) -> None:
-        """Until the engine notifies; the caller looks again at what there is."""
+    def _notice(self, link: Link) -> asyncio.Future[bool]:
+        """Done when there may be something to read; True: nothing came in time."""
         reader = self._reader
-        if reader is not None and not reader.done():
-            raise self._error(f"stream {self._stream_id} is being read by another task")
-        waits = link.reads
-        started = link.time()
-        self._reader = future = link.create_future()
-        try:
-            waits.add(future, started)
-            expired = await future
-        finally:
-            waits.discard(future)
-            if self._reader is future:
-                self._reader = None
-        elapsed = link.time() - started
-        costs = self._costs or self._count()
-        costs.total_read_time += elapsed
-        if elapsed > costs.max_read_time:
-            costs.max_read_time = elapsed
-        if expired:
-            costs.read_errors += 1
-            raise TimeoutError(
-                f"nothing to read on stream {self._stream_id} within"
-                f" read_timeout={waits.timeout:g} s; with read_timeout=None in the configuration a"
-                " read waits for as long as the session lives",
-                timeout_duration=waits.timeout,
-                operation="read",
-            )
+        if reader is not None:
+            if not reader.done():
+                raise self._error(f"stream {self._stream_id} is being read by another task")
+            link.reads.discard(reader)
+        self._reader = reader = link.create_future()
+        link.reads.add(reader, link.time())
+        return reader
+
+    def _silence(self, link: Link) -> TimeoutError:
+        """Nothing came in time."""
+        timeout = link.reads.timeout
+        costs = self._count()
+        costs.read_errors += 1
+        costs.total_read_time += timeout
+        costs.max_read_time = max(costs.max_read_time, timeout)
+        return TimeoutError(
+            f"nothing to read on stream {self._stream_id} within read_timeout={timeout:g} s;"
+            " with read_timeout=None in the configuration a read waits for as long as the session"
+            " lives",
+            timeout_duration=timeout,
+            operation="read",
+        )
 
     def _on_readable(self) -> None:
         self._readable = True
         reader = self._reader
         if reader is not None and not reader.done():
-            reader.set_result(False)
+            self._wake_reader()
         else:
             self._probe()
 
     def _on_reset(self, code: int) -> None:
         if self._receiving != OPEN:
-            return
+            return  # FINISHING as well: it had come whole.
         self._receiving = RESET
         self._code = code
         self._tell_cut(EventType.STREAM_RESET_RECEIVED, code)

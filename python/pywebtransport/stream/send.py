@@ -91,7 +91,7 @@ class WebTransportSendStream(StreamBase):
                 f"send_order must be in {-MAX_SEND_ORDER}..{MAX_SEND_ORDER}, it is {order}"
             )
         self._send_order = order
-        if self._sending in (OPEN, FINISHING):
+        if self._sending <= FINISHING:
             with contextlib.suppress(EngineClosed, SessionRefused):
                 self._linked().engine.set_stream_priority(self._stream_id, order)
 
@@ -133,22 +133,15 @@ class WebTransportSendStream(StreamBase):
         if self._backlog is None:
             if not size and not end_stream:
                 return
-            try:
-                accepted = link.engine.stream_write(self._stream_id, data, end_stream)
-            except StreamFinished:
-                self._on_stopped(None)
-                self._refuse()
-            except (EngineClosed, SessionRefused):
-                self._lose()
-                self._refuse()
-            self._bytes_sent += accepted
+            accepted = self._hand_over(link, data, end_stream)
             if accepted == size:
-                self._writes += 1
-                link.budget -= size >> 14
-                if end_stream:
-                    self._finish_sending()
                 return
-        await self._queue_write(link, data, accepted, end_stream, wait_flush)
+        if not wait_flush:
+            limit = link.max_stream_buffer_size
+            wait_flush = self._backlog_size() + size - accepted > limit
+        chunk = self._keep(link, data, accepted, end_stream, wait_flush)
+        if wait_flush:
+            await self._wait_accepted(link, chunk)
 
     @first_by_position
     async def write_all(
@@ -200,12 +193,15 @@ class WebTransportSendStream(StreamBase):
             ValueError: ``error_code`` does not fit into 32 bits.
         """
         check_code("error_code", error_code)
+        self._reset_now(error_code)
+
+    def _reset_now(self, code: int) -> None:
         link = self._linked()
-        if self._sending not in (OPEN, FINISHING):
+        if self._sending > FINISHING:
             return
         self._sending = RESET
         try:
-            link.engine.stream_reset(self._stream_id, error_code)
+            link.engine.stream_reset(self._stream_id, code)
         except (EngineClosed, SessionRefused, StreamFinished):
             self._sending = LOST
         self._drop_backlog()
@@ -216,22 +212,45 @@ class WebTransportSendStream(StreamBase):
         """End the stream at once, with a 32-bit application code for the peer (RESET_STREAM)."""
         await self.reset(error_code=code)
 
-    async def _queue_write(
-        self, link: Link, data: Buffer, accepted: int, fin: bool, wait: bool
-    ) -> None:
+    def _hand_over(self, link: Link, data: Buffer, fin: bool) -> int:
+        """How much the engine takes now; with the last byte also the end."""
+        try:
+            accepted = link.engine.stream_write(self._stream_id, data, fin)
+        except StreamFinished:
+            self._on_stopped(None)
+            self._refuse()
+        except (EngineClosed, SessionRefused):
+            self._lose()
+            self._refuse()
+        self._bytes_sent += accepted
+        if accepted == len(data):
+            self._writes += 1
+            link.budget -= accepted >> 14
+            if fin:
+                self._finish_sending()
+        return accepted
+
+    def _keep(self, link: Link, data: Buffer, accepted: int, fin: bool, wait: bool) -> Chunk:
         """Keep what the engine did not accept; the notification that it can take more sends it."""
         if self._backlog is None:
             self._backlog = deque()
-        if not wait:
-            limit = link.max_stream_buffer_size
-            wait = self._backlog_size() + len(data) - accepted > limit
         view = memoryview(data if wait else bytes(data))[accepted:]
         chunk = Chunk(view, fin, accepted > 0, link.create_future() if wait else None)
         self._backlog.append(chunk)
         if fin:
             self._sending = FINISHING
-        if wait:
-            await self._wait_accepted(link, chunk)
+        return chunk
+
+    def _answer(self, data: Data | Buffer) -> None:
+        """Write all of it and the end, now or when the peer gives credit, without waiting."""
+        link = self._link or self._linked()
+        if type(data) is not bytes:
+            data = _as_buffer(data)
+        if self._sending != OPEN:
+            self._refuse()
+        accepted = 0 if self._backlog is not None else self._hand_over(link, data, True)
+        if accepted < len(data) or self._sending == OPEN:
+            self._keep(link, data, accepted, True, False)
 
     async def _wait_accepted(self, link: Link, chunk: Chunk) -> None:
         waits = link.writes
@@ -289,7 +308,10 @@ class WebTransportSendStream(StreamBase):
 
     def _finish_sending(self) -> None:
         self._sending = FINISHED
-        self._close_if_done()
+        if self._receiving > FINISHING:
+            self._close_if_done()
+        elif self._readable:
+            self._probe()
 
     def _refuse(self) -> NoReturn:
         self._count().write_errors += 1
@@ -345,7 +367,7 @@ class WebTransportSendStream(StreamBase):
         self._backlog = None
 
     def _on_stopped(self, code: int | None) -> None:
-        if self._sending not in (OPEN, FINISHING):
+        if self._sending > FINISHING:
             return
         self._sending = STOPPED
         self._stop_code = code

@@ -83,15 +83,11 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
         """Whether it is as good as new: both halves open, nothing to read, nothing to send."""
         if self._receiving != OPEN or self._sending != OPEN or self._backlog is not None:
             return False
-        if self._pending or self._reader is not None:
+        if self._pending or (self._reader is not None and not self._reader.done()):
             return False
         if self._link is not None and self._readable:
-            self._look()
+            self._look(self._link)
         return self._receiving == OPEN and not self._pending
-
-    def _finish_sending(self) -> None:
-        super()._finish_sending()
-        self._probe()
 
     def diagnose_issues(
         self,

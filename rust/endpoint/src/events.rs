@@ -174,6 +174,8 @@ impl Connection {
                     }
                     entry.receiving = false;
                     entry.reset_untold = true;
+                    // This is what it was to be told of.
+                    entry.read_wanted = false;
                     entry.head = Bytes::new();
                 }
                 Notification::StreamReset { stream, code, raw }

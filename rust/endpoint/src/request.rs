@@ -90,7 +90,7 @@ impl Connection {
             }
             taken += stream.take_kept(max - taken, chunks);
             if taken >= max || is_blocked || stream.ended {
-                break stream.ended && !stream.trailers_untold;
+                break stream.ended && !stream.trailers_untold && stream.rest.is_empty();
             }
             let (_, state) = self.quic.read(id, BODY_STEP.min(max - taken), &mut raw);
             for data in raw.drain(..) {
@@ -111,21 +111,16 @@ impl Connection {
             }
             self.take_events();
         };
-        let outcome = match taken {
-            0 if is_ended => Read::End,
-            0 => Read::Nothing,
-            _ => Read::Data(taken),
-        };
         if let Some(stream) = self.streams.get_mut(&id) {
-            stream.receiving &= outcome != Read::End;
-            stream.read_wanted = outcome == Read::Nothing;
+            stream.receiving &= !is_ended;
+            stream.read_wanted = taken < max && !is_ended;
         }
-        if outcome == Read::End {
+        if is_ended {
             self.forget_if_over(id);
         }
         self.settle(now);
         self.wants_transmit |= self.quic.take_flow_control();
-        outcome
+        Read::of(taken, is_ended)
     }
 
     /// Hands the front of `data` to QUIC in DATA frames and returns how much was taken: at most one

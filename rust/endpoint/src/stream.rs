@@ -37,7 +37,7 @@ pub(crate) struct Stream {
     pub(crate) delivered: bool,
     /// STOP_SENDING is out, and how the peer's side ends is still to come.
     stopping: bool,
-    /// A read found nothing.
+    /// A read wanted more than there was, or nobody has read what this side asked for.
     pub(crate) read_wanted: bool,
     /// A write fell short.
     pub(crate) write_wanted: bool,
@@ -118,12 +118,25 @@ impl Payload<'_> {
 /// What a read found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// So many bytes.
+    /// So many bytes; fewer than there was room for: `StreamReadable` follows.
     Data(usize),
+    /// So many bytes, and they are the last.
+    Last(usize),
     /// Nothing yet; `StreamReadable` follows.
     Nothing,
     /// The end, or a reset of which the application has been told.
     End,
+}
+
+impl Read {
+    pub(crate) fn of(taken: usize, is_last: bool) -> Self {
+        match (taken, is_last) {
+            (0, true) => Self::End,
+            (0, false) => Self::Nothing,
+            (_, true) => Self::Last(taken),
+            (_, false) => Self::Data(taken),
+        }
+    }
 }
 
 impl Stream {
@@ -132,9 +145,12 @@ impl Stream {
         Self::new(Owner::Unclassified, true, bidirectional)
     }
 
-    /// A stream we opened for a session.
+    /// A stream we opened for a session; its first bytes are told of.
     pub(crate) fn opened(session: SessionId, bidirectional: bool) -> Self {
-        Self::new(Owner::Session(session), bidirectional, true)
+        Self {
+            read_wanted: bidirectional,
+            ..Self::new(Owner::Session(session), bidirectional, true)
+        }
     }
 
     /// A stream of the core.
@@ -247,23 +263,20 @@ impl Connection {
                 return Read::Nothing;
             }
         }
-        let outcome = match taken {
-            0 if stream.ended => Read::End,
-            0 => Read::Nothing,
-            _ => Read::Data(taken),
-        };
+        let is_last = stream.ended && stream.head.is_empty() && stream.rest.is_empty();
         if stream.ended {
             if let Owner::Session(session) = stream.owner {
                 if let Some(session) = self.sessions.get_mut(&session) {
-                    match outcome {
-                        Read::End => session.unended.remove(&id),
-                        _ => session.unended.insert(id),
-                    };
+                    if is_last {
+                        session.unended.remove(&id);
+                    } else {
+                        session.unended.insert(id);
+                    }
                 }
             }
         }
-        stream.receiving = outcome != Read::End;
-        stream.read_wanted = outcome == Read::Nothing;
+        stream.receiving = !is_last;
+        stream.read_wanted = taken < max && !is_last;
         let time = self.time(now);
         if fresh > 0 || fin {
             self.core.handle_stream_bytes(id, fresh as u64, fin, time);
@@ -271,15 +284,15 @@ impl Connection {
         if taken > 0 {
             self.core.stream_consumed(id, taken as u64, time);
         }
-        if outcome == Read::End {
+        if is_last {
             self.forget_if_over(id);
         }
-        if outcome != Read::Nothing {
+        if taken > 0 || is_last {
             // Credit may go back to the peer, of QUIC and of the session.
             self.settle(now);
             self.wants_transmit |= self.quic.take_flow_control();
         }
-        outcome
+        Read::of(taken, is_last)
     }
 
     /// Hands the front of `data` to QUIC and returns how much was taken. FIN is taken only

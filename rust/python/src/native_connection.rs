@@ -233,21 +233,18 @@ impl EndpointConnection {
         py: Python<'py>,
         stream_id: u64,
         max_size: isize,
-    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    ) -> PyResult<(Bound<'py, PyBytes>, bool)> {
         let max = usize::try_from(max_size).unwrap_or(usize::MAX);
         let mut chunks = Vec::new();
         let read = self.read(py, |connection, now| {
             connection.stream_read(stream_id, max, &mut chunks, now)
         })?;
-        let gone = if self.audience().is_closed() {
-            Read::End
-        } else {
-            Read::Nothing
-        };
-        match read.unwrap_or(gone) {
-            Read::Data(total) => join(py, &chunks, total).map(Some),
-            Read::Nothing => Ok(None),
-            Read::End => Ok(Some(PyBytes::new(py, b""))),
+        match read {
+            Some(Read::Data(total)) => Ok((join(py, &chunks, total)?, false)),
+            Some(Read::Last(total)) => Ok((join(py, &chunks, total)?, true)),
+            Some(Read::Nothing) => Ok((PyBytes::new(py, b""), false)),
+            Some(Read::End) => Ok((PyBytes::new(py, b""), true)),
+            None => Ok((PyBytes::new(py, b""), self.audience().is_closed())),
         }
     }
 
