@@ -23,7 +23,7 @@ from pywebtransport._engine.base import (
 )
 from pywebtransport._native import app_error_to_http
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.exceptions import datagram_too_large
+from pywebtransport.exceptions import DatagramError, datagram_too_large
 from pywebtransport.types import Address
 
 MAX_DATAGRAM_SIZE = 1200
@@ -301,6 +301,19 @@ class MemoryConnection:
             self.peer.datagram_wanted.discard(session_id)
             self.peer.tell("datagrams_readable", session_id)
         return not is_full
+
+    def send_datagrams(
+        self, session_id: int, datagrams: list[bytes | bytearray | memoryview]
+    ) -> tuple[int, int]:
+        dropped = 0
+        for count, data in enumerate(datagrams):
+            try:
+                dropped += not self.send_datagram(session_id, data)
+            except DatagramError:
+                if not count:
+                    raise
+                return count, dropped
+        return len(datagrams), dropped
 
     def receive_datagram(self, session_id: int) -> bytes | None:
         taken = self.receive_datagrams(session_id, 1)

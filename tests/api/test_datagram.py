@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import struct
 from math import inf
 from typing import Any
@@ -232,6 +233,81 @@ async def test_datagrams_of_a_session_arrive_in_order() -> None:
         assert (receiving.datagrams_received, receiving.bytes_received) == (90, 170)
         assert (sending.send_sequence, receiving.receive_sequence) == (90, 90)
         assert sending.get_send_buffer_size() == 0
+
+
+async def test_several_at_once_arrive_in_order_and_are_counted() -> None:
+    async with ends() as both:
+        sending = await both.client.create_datagram_transport()
+        receiving = await both.server.create_datagram_transport()
+        await sending.send_datagrams([b"%d" % number for number in range(60)])
+        await sending.send_datagrams(())
+        await both.client.send_datagrams(datagrams=["é", bytearray(b"xy"), memoryview(b"z")])
+        expected = [*(b"%d" % number for number in range(60)), "é".encode(), b"xy", b"z"]
+        assert await receiving.receive() == b"0"
+        assert await receiving.receive_multiple(max_count=1) == [b"1"]
+        assert await receiving.receive_multiple(max_count=7) == expected[2:9]
+        assert await receiving.receive_multiple(max_count=1000) == expected[9:]
+        stats = sending.diagnostics.stats
+        assert (stats.datagrams_sent, stats.bytes_sent) == (63, 115)
+        assert (stats.min_datagram_size, stats.max_datagram_size) == (1, 2)
+        assert (receiving.datagrams_received, receiving.bytes_received) == (63, 115)
+
+
+async def test_several_at_once_stop_at_the_first_that_cannot_be_sent() -> None:
+    async with ends() as both:
+        sending = await both.client.create_datagram_transport()
+        receiving = await both.server.create_datagram_transport()
+        with pytest.raises(DatagramError) as caught:
+            await sending.send_datagrams([b"1", b"2", bytes(1201), b"3"])
+        assert (caught.value.datagram_size, caught.value.max_size) == (1201, 1200)
+        assert await sending.send_multiple(datagrams=[b"4", bytes(1201), b"5"]) == 1
+        assert await receiving.receive_multiple(max_count=9) == [b"1", b"2", b"4"]
+        with pytest.raises(DatagramError, match="expired"):
+            await sending.send_datagrams([b"6"], ttl=0)
+        stats = sending.diagnostics.stats
+        assert (stats.datagrams_sent, stats.send_failures, stats.send_drops) == (3, 2, 1)
+        await sending.close()
+        with pytest.raises(DatagramError, match="closed"):
+            await sending.send_datagrams([b"7"])
+
+
+async def test_several_at_once_are_sent_one_by_one_where_each_is_told_or_queued() -> None:
+    async with Own() as (transport, sent):
+        await transport.send_datagrams([b"a", "b", b"c"], priority=1)
+        assert transport.get_send_buffer_size() == 3
+        await turns(1)
+        assert sent == [b"a", b"b", b"c"]
+    async with ends() as both:
+        sending = await both.client.create_datagram_transport()
+        told: list[Any] = []
+        sending.on(event_type=EventType.DATAGRAM_SENT, handler=lambda event: told.append(event))
+        await sending.send_datagrams([b"a", b"bc"])
+        await turns()
+        assert [event.data["size"] for event in told] == [1, 2]
+
+
+async def test_many_at_once_leave_the_loop_to_others_and_slow_down_when_they_drop() -> None:
+    async with ends(max_datagrams=100_000) as both:
+        sending = await both.client.create_datagram_transport()
+        loop = asyncio.get_running_loop()
+        seen: list[int] = []
+
+        def look() -> None:
+            seen.append(sending.datagrams_sent)
+            loop.call_soon(look)
+
+        look()
+        await sending.send_datagrams([b"x"] * 50_000)
+        between = [after - before for before, after in itertools.pairwise(seen)]
+        assert max(between) <= 2_048
+    async with ends(max_datagrams=10) as both:
+        sending = await both.client.create_datagram_transport()
+        receiving = await both.server.create_datagram_transport()
+        started = loop.time()
+        await sending.send_datagrams([b"%d" % number for number in range(1_000)])
+        assert loop.time() > started
+        assert sending.diagnostics.stats.send_drops == 990
+        assert await receiving.receive_multiple(max_count=2) == [b"990", b"991"]
 
 
 async def test_empty_datagram_arrives() -> None:

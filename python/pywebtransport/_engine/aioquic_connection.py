@@ -267,11 +267,25 @@ class AioquicConnection(LoopConnection):
         return max(0, self._datagram_room(session_id)[1])
 
     def send_datagram(self, session_id: int, data: bytes | bytearray | memoryview) -> bool:
+        _, dropped = self.send_datagrams(session_id, [data])
+        return not dropped
+
+    def send_datagrams(
+        self, session_id: int, datagrams: list[bytes | bytearray | memoryview]
+    ) -> tuple[int, int]:
         prefix, room = self._datagram_room(session_id)
-        size = data.nbytes if isinstance(data, memoryview) else len(data)
-        if size > room:
-            raise datagram_too_large(size=size, max_size=room) if room >= 0 else no_datagrams(size)
-        return self._quic.outgoing.push(session_id, prefix + data)
+        push = self._quic.outgoing.push
+        dropped = 0
+        for count, data in enumerate(datagrams):
+            size = data.nbytes if isinstance(data, memoryview) else len(data)
+            if size > room:
+                if count:
+                    return count, dropped
+                if room < 0:
+                    raise no_datagrams(size)
+                raise datagram_too_large(size=size, max_size=room)
+            dropped += not push(session_id, prefix + data)
+        return len(datagrams), dropped
 
     def _datagram_room(self, session_id: int) -> tuple[bytes, int]:
         """What goes before a payload, and how long that may be; -1: not even an empty one fits."""

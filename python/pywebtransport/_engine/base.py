@@ -284,6 +284,12 @@ class EngineConnection(Protocol):
     def send_datagram(self, session_id: int, data: bytes | bytearray | memoryview) -> bool:
         """Queue one datagram. False: the outgoing queue was full and its oldest was dropped."""
 
+    def send_datagrams(
+        self, session_id: int, datagrams: list[bytes | bytearray | memoryview]
+    ) -> tuple[int, int]:
+        """Queue several in order, up to the first that is refused: how many that were, and how
+        many of the oldest were dropped for them. What is raised is about the first."""
+
     def receive_datagram(self, session_id: int) -> bytes | None: ...
     def receive_datagrams(self, session_id: int, max_count: int) -> list[bytes]: ...
     def datagrams_dropped(self, session_id: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._link.link import Link
+from pywebtransport.datagram.statistics import measured
 from pywebtransport.exceptions import DatagramError, TimeoutError
 
 __all__ = ["BATCH", "Inbox"]
@@ -97,6 +98,20 @@ class Inbox:
         if self._times:
             self._times.pop()
         return self._queue.pop()
+
+    def take_several(self, count: int) -> list[bytes]:
+        """The next datagrams, up to ``count``; none when there are none."""
+        taken: list[bytes] = []
+        while left := count - len(taken):
+            if not self._queue and not (self.is_readable and self.pull(min(left, BATCH))):
+                break
+            part = self._queue[-left:]
+            del self._queue[-left:]
+            if self._times:
+                del self._times[-left:]
+            part.reverse()
+            taken += part
+        return taken
 
     def wait(
         self, timeout: float | None, loop: asyncio.AbstractEventLoop
@@ -244,10 +259,9 @@ class Inbox:
         return datagrams
 
     def _measure(self, datagrams: list[bytes]) -> None:
-        sizes = list(map(len, datagrams))
-        self._count += len(sizes)
-        self._bytes += sum(sizes)
-        smallest, largest = min(sizes), max(sizes)
+        size, smallest, largest = measured(datagrams)
+        self._count += len(datagrams)
+        self._bytes += size
         if smallest < self.smallest:
             self.smallest = smallest
         if largest > self.largest:

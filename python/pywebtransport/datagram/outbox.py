@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._link.link import Link
 from pywebtransport.datagram.queue import DatagramQueue
+from pywebtransport.datagram.statistics import measured
 from pywebtransport.exceptions import DatagramError, datagram_too_large
 from pywebtransport.types import Buffer, Data
 from pywebtransport.utils import ensure_bytes, get_logger
@@ -86,9 +87,7 @@ class Outbox:
             DatagramError: It is too large, has expired, or finds no room.
         """
         if ttl is not None and ttl <= 0:
-            self.drops += 1
-            self.expired += 1
-            raise DatagramError(f"the datagram has expired: ttl={ttl}")
+            raise self._expired(ttl)
         link = self._link
         if link is None:
             self._enqueue(ensure_bytes(data=data), priority, ttl)
@@ -101,12 +100,43 @@ class Outbox:
             self.failures += 1
             raise
         except (EngineClosed, SessionRefused) as error:
-            self.failures += 1
-            raise DatagramError(f"the datagram cannot be sent: {error}") from error
+            raise self._ended(error) from error
+        # As `_count`, which would be one call more.
+        size = len(data)
+        self.sent += 1
+        self.bytes_sent += size
+        if size > self.largest:
+            self.largest = size
+        if size < self.smallest:
+            self.smallest = size
         if not is_room:
             self.drops += 1
-        self._count(len(data))
         return is_room
+
+    def send_block(self, block: list[Data | Buffer], ttl: float | None) -> tuple[int, int]:
+        """Hand several to the engine, up to the first it refuses.
+
+        How many that were, and how many of the oldest it dropped for them.
+
+        Raises:
+            DatagramError: As of :meth:`send`, for the first.
+        """
+        if ttl is not None and ttl <= 0:
+            raise self._expired(ttl)
+        link = self._link
+        assert link is not None
+        if str in map(type, block):
+            block = [data.encode() if type(data) is str else data for data in block]
+        try:
+            count, dropped = link.engine.send_datagrams(self._control_id, block)  # type: ignore[arg-type]
+        except DatagramError:
+            self.failures += 1
+            raise
+        except (EngineClosed, SessionRefused) as error:
+            raise self._ended(error) from error
+        self.drops += dropped
+        self._count(block[:count])
+        return count, dropped
 
     def close(self) -> None:
         """Drop what waits."""
@@ -129,7 +159,7 @@ class Outbox:
         self.drops += self.queue.dropped - dropped
         if self._handle is None:
             self._handle = asyncio.get_running_loop().call_soon(self._hand_over)
-        self._count(len(data))
+        self._count([data])
 
     def _hand_over(self) -> None:
         """Give the sender what was queued in this turn of the loop."""
@@ -151,10 +181,18 @@ class Outbox:
             self.total_time += elapsed
             self.max_time = max(self.max_time, elapsed)
 
-    def _count(self, size: int) -> None:
-        self.sent += 1
+    def _count(self, datagrams: Sequence[Data | Buffer]) -> None:
+        size, smallest, largest = measured(datagrams)
+        self.sent += len(datagrams)
         self.bytes_sent += size
-        if size > self.largest:
-            self.largest = size
-        if size < self.smallest:
-            self.smallest = size
+        self.largest = max(self.largest, largest)
+        self.smallest = min(self.smallest, smallest)
+
+    def _expired(self, ttl: float) -> DatagramError:
+        self.drops += 1
+        self.expired += 1
+        return DatagramError(f"the datagram has expired: ttl={ttl}")
+
+    def _ended(self, error: Exception) -> DatagramError:
+        self.failures += 1
+        return DatagramError(f"the datagram cannot be sent: {error}")

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Sized
 from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
 from pywebtransport.types import SessionId
 
-__all__ = ["DatagramStats", "DatagramTransportDiagnostics", "WebTransportDatagramStats"]
+__all__ = [
+    "DatagramStats",
+    "DatagramTransportDiagnostics",
+    "WebTransportDatagramStats",
+    "measured",
+]
+
+
+def measured(datagrams: Sequence[Sized]) -> tuple[int, int, int]:
+    """Bytes of all of them, of the smallest and of the largest; there must be one."""
+    # Most batches have few sizes, and a set is quicker than `min` and `max` of a list.
+    sizes = set(map(len, datagrams))
+    return sum(map(len, datagrams)), min(sizes), max(sizes)
 
 
 @dataclass(kw_only=True)

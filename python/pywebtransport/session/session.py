@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Any, Self, cast
 from urllib.parse import parse_qsl
@@ -411,6 +411,12 @@ class WebTransportSession(StreamingSession):
         """Send one datagram; as ``send`` of the datagram transport."""
         transport = self._datagrams or await self.create_datagram_transport()
         await transport.send(data=data)
+
+    @first_by_position
+    async def send_datagrams(self, datagrams: Sequence[Data | Buffer]) -> None:
+        """Send several at once; as ``send_datagrams`` of the datagram transport."""
+        transport = self._datagrams or await self.create_datagram_transport()
+        await transport.send_datagrams(datagrams)
 
     # The end.
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use pywt_core::SessionId;
 use pywt_quic::Transmit;
 use rustc_hash::FxHashMap;
@@ -24,6 +24,24 @@ pub(crate) fn kept(data: Bytes) -> Bytes {
 
 /// Bytes from which on a datagram is most of its packet.
 const WORTH_SHARING: usize = 1024;
+
+/// What the buffer has been filled with since the last one was taken. The last one of a buffer
+/// needs nothing that is shared.
+pub(crate) fn frame(buffer: &mut BytesMut) -> Bytes {
+    if buffer.len() == buffer.capacity() {
+        return std::mem::take(buffer).freeze();
+    }
+    buffer.split().freeze()
+}
+
+/// What became of datagrams that were given to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queued {
+    /// How many were queued.
+    pub count: usize,
+    /// How many of the oldest in the queue were dropped for them.
+    pub dropped: u64,
+}
 
 /// A queue bounded by count and bytes.
 #[derive(Debug, Default)]
@@ -179,6 +197,9 @@ impl Connection {
 
     /// Moves waiting datagrams of about that many bytes into QUIC, sessions taking turns.
     fn give_datagrams(&mut self, bytes: usize) {
+        let Some(limit) = self.quic.max_datagram_size() else {
+            return;
+        };
         let mut given = 0;
         while given < bytes {
             let Some(data) = self.outbox.pop(&mut self.sessions) else {
@@ -187,7 +208,7 @@ impl Connection {
             given += data.len();
             // QUIC's own queue holds more than is ever due. What else it refuses has become too
             // large for the path.
-            if self.quic.send_datagram(data).is_err() {
+            if self.quic.send_datagram_within(limit, data).is_err() {
                 self.drops.unsendable += 1;
             }
         }

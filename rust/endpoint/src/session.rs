@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use pywt_core::wire::codes::error::H3_REQUEST_CANCELLED;
 use pywt_core::{Dir, OpenError, Request, Response, SessionId, StreamId};
 use rustc_hash::FxHashSet;
 
 use crate::close::Phase;
 use crate::connection::{quic_dir, Connection};
-use crate::datagram::DatagramQueue;
+use crate::datagram::{frame, DatagramQueue, Queued};
 use crate::stream::Stream;
 use crate::{Error, Notification};
 
@@ -252,9 +252,10 @@ impl Connection {
 
     /// The largest datagram payload that fits now; 0 when the peer takes none.
     pub fn max_datagram_size(&mut self, session: SessionId) -> usize {
-        let prefix = self
-            .datagram_prefix(session)
-            .map_or(0, |prefix| prefix.len());
+        let prefix = self.sessions.get_mut(&session).map_or(0, |entry| {
+            known_prefix(&mut entry.datagram_prefix, &self.core, session)
+                .map_or(0, |prefix| prefix.len())
+        });
         self.quic
             .max_datagram_size()
             .map_or(0, |limit| limit.saturating_sub(prefix))
@@ -262,48 +263,62 @@ impl Connection {
 
     /// Queues one datagram. False: the queue was full and the oldest was dropped.
     pub fn send_datagram(&mut self, session: SessionId, data: &[u8]) -> Result<bool, Error> {
+        let queued = self.send_datagrams(session, &[data])?;
+        Ok(queued.dropped == 0)
+    }
+
+    /// Queues datagrams in order, up to the first that is refused; an error is about the first of
+    /// them.
+    pub fn send_datagrams(
+        &mut self,
+        session: SessionId,
+        datagrams: &[impl AsRef<[u8]>],
+    ) -> Result<Queued, Error> {
         self.check_alive()?;
         let limit = self
             .quic
             .max_datagram_size()
             .ok_or(Error::DatagramsUnsupported)?;
-        let prefix = self.datagram_prefix(session)?;
+        let Session {
+            datagram_prefix,
+            outgoing,
+            ..
+        } = &mut **self
+            .sessions
+            .get_mut(&session)
+            .ok_or(Error::Session(session))?;
+        let prefix = known_prefix(datagram_prefix, &self.core, session)?;
         // A peer whose limit is below every prefix takes none.
         let room = limit
             .checked_sub(prefix.len())
             .ok_or(Error::DatagramsUnsupported)?;
-        if data.len() > room {
-            return Err(Error::DatagramTooLarge {
-                size: data.len(),
-                limit: room,
-            });
+        let taken = datagrams.iter().map(AsRef::as_ref);
+        let taken = taken.take_while(|data| data.len() <= room);
+        let mut queued = Queued::default();
+        let mut bytes = 0;
+        for data in taken.clone() {
+            queued.count += 1;
+            bytes += prefix.len() + data.len();
         }
-        let mut frame = Vec::with_capacity(prefix.len() + data.len());
-        frame.extend_from_slice(&prefix);
-        frame.extend_from_slice(data);
-        let Some(entry) = self.sessions.get_mut(&session) else {
-            return Err(Error::Session(session));
-        };
-        if entry.outgoing.len() == 0 {
+        if queued.count == 0 {
+            return match datagrams.first().map(|first| first.as_ref().len()) {
+                Some(size) => Err(Error::DatagramTooLarge { size, limit: room }),
+                None => Ok(queued),
+            };
+        }
+        if outgoing.len() == 0 {
             self.outbox.push(session);
         }
-        let dropped = entry
-            .outgoing
-            .push(frame.into(), self.options.outgoing_datagrams);
-        self.drops.send_queue += dropped;
-        self.wants_transmit = true;
-        Ok(dropped == 0)
-    }
-
-    fn datagram_prefix(&mut self, session: SessionId) -> Result<Bytes, Error> {
-        let entry = self
-            .sessions
-            .get_mut(&session)
-            .ok_or(Error::Session(session))?;
-        if entry.datagram_prefix.is_empty() {
-            entry.datagram_prefix = self.core.datagram_prefix(session)?;
+        // One buffer for all of them: they leave, or are dropped, in order.
+        let mut buffer = BytesMut::with_capacity(bytes);
+        for data in taken {
+            buffer.extend_from_slice(prefix);
+            buffer.extend_from_slice(data);
+            queued.dropped += outgoing.push(frame(&mut buffer), self.options.outgoing_datagrams);
         }
-        Ok(entry.datagram_prefix.clone())
+        self.drops.send_queue += queued.dropped;
+        self.wants_transmit = true;
+        Ok(queued)
     }
 
     /// How many received datagrams of a session had to go for newer ones; 0 once it has ended.
@@ -335,6 +350,18 @@ impl Connection {
         entry.datagram_wanted = taken.is_empty() && max > 0;
         taken
     }
+}
+
+/// What goes before each datagram of a session; `known` keeps it.
+fn known_prefix<'a>(
+    known: &'a mut Bytes,
+    core: &pywt_core::Connection,
+    session: SessionId,
+) -> Result<&'a Bytes, Error> {
+    if known.is_empty() {
+        *known = core.datagram_prefix(session)?;
+    }
+    Ok(known)
 }
 
 /// The first client-initiated bidirectional stream (RFC 9000 §2.1).

@@ -32,8 +32,10 @@ pub struct Telling {
 pub(crate) struct Turn {
     /// A flush was wished for and has not come.
     flush_asked: bool,
-    /// Something was sent at once since the event loop last called; what follows is gathered.
-    sent_at_once: bool,
+    /// How many whole messages were given to send since the event loop last called.
+    messages: u32,
+    /// It was more than one when there last were any.
+    is_busy: bool,
     /// The application is being told; whoever tells it asks for a flush.
     telling: bool,
     /// The budget was spent before everything was told.
@@ -59,8 +61,11 @@ pub(crate) struct Facts {
 impl Turn {
     /// The event loop calls in. False: take nothing more, tell what has come.
     pub(crate) fn begin(&mut self, now: Instant) -> bool {
-        self.sent_at_once = false;
         self.until = Some(now + TURN_BUDGET);
+        match std::mem::take(&mut self.messages) {
+            0 => {}
+            messages => self.is_busy = messages > 1,
+        }
         !self.is_behind
     }
 
@@ -119,11 +124,11 @@ impl Turn {
     }
 
     /// A whole message was given to send. The first of a turn leaves at once, so that an answer
-    /// does not wait for the turn's end; those after it share their packets and system calls.
+    /// does not wait for the turn's end; those after it share their packets and system calls. Where
+    /// there were several the last time, the first shares them, too.
     pub(crate) fn may_send_at_once(&mut self) -> bool {
-        let may = !(self.sent_at_once || self.flush_asked || self.telling);
-        self.sent_at_once |= may;
-        may
+        self.messages = self.messages.saturating_add(1);
+        self.messages == 1 && !(self.is_busy || self.flush_asked || self.telling)
     }
 
     /// How long to send what is ready at `now`: to the end of the turn, and long enough to get on
@@ -302,9 +307,9 @@ mod tests {
         let now = Instant::now();
         let mut turn = Turn::default();
         assert!(turn.may_send_at_once());
-        assert!(!turn.may_send_at_once());
         turn.begin(now);
         assert!(turn.may_send_at_once());
+        assert!(!turn.may_send_at_once());
         turn.begin(now);
         turn.flush_asked = true;
         assert!(!turn.may_send_at_once());
@@ -319,6 +324,25 @@ mod tests {
         assert_eq!(turn.may_send_until(now), now + TURN_BUDGET);
         let late = now + TURN_BUDGET;
         assert_eq!(turn.may_send_until(late), late + SENDING_BUDGET);
+    }
+
+    #[test]
+    fn where_several_messages_come_a_turn_none_leaves_ahead_of_the_others() {
+        let now = Instant::now();
+        let mut turn = Turn::default();
+        assert!(turn.may_send_at_once());
+        assert!(!turn.may_send_at_once());
+        for _ in 0..2 {
+            // Turns without any message say nothing.
+            turn.begin(now);
+            turn.begin(now);
+            assert!(!turn.may_send_at_once());
+            assert!(!turn.may_send_at_once());
+        }
+        turn.begin(now);
+        assert!(!turn.may_send_at_once());
+        turn.begin(now);
+        assert!(turn.may_send_at_once());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Pair, Setup};
 use pywt_endpoint::core::{Config, Dir};
-use pywt_endpoint::{DatagramDrops, Error, Notification, Read};
+use pywt_endpoint::{DatagramDrops, Error, Notification, Queued, Read};
 
 #[test]
 fn datagrams_go_both_ways_and_the_oldest_are_dropped() {
@@ -60,6 +60,35 @@ fn a_full_outgoing_datagram_queue_drops_the_oldest() {
             .unwrap(),
         [&[1][..], &[2]]
     );
+}
+
+#[test]
+fn several_are_taken_up_to_the_first_that_is_refused() {
+    let mut setup = Setup::default();
+    setup.client.outgoing_datagram_count = 3;
+    let mut pair = Pair::with_session(&setup);
+    let limit = pair.client.call(|c| Ok(c.max_datagram_size(0))).unwrap();
+    let large = vec![9; limit + 1];
+    let queued = |count, dropped| Ok(Queued { count, dropped });
+    let mut send = |batch: &[&[u8]]| pair.client.call(|c| c.send_datagrams(0, batch));
+    assert_eq!(send(&[]), queued(0, 0));
+    assert_eq!(send(&[&[0], &[], &large, &[7]]), queued(2, 0));
+    assert_eq!(
+        send(&[&large, &[7]]),
+        Err(Error::DatagramTooLarge {
+            size: limit + 1,
+            limit
+        })
+    );
+    // Their own first are the oldest, once those before them are gone.
+    assert_eq!(send(&[&[1], &[2], &large[1..], &[4]]), queued(4, 3));
+    assert_eq!(pair.client.drops().send_queue, 3);
+    pair.settle();
+    let received = pair
+        .server
+        .call(|c| Ok(c.receive_datagrams(0, 10)))
+        .unwrap();
+    assert_eq!(received, [&[2][..], &large[1..], &[4]]);
 }
 
 /// Both ends offer session credit, so that a connection carries two sessions.

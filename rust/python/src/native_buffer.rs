@@ -1,5 +1,7 @@
 //! Bytes between Rust and Python: one copy in, one copy out.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use pyo3::buffer::PyBuffer;
 use pyo3::ffi;
@@ -55,4 +57,16 @@ pub(crate) fn with_slice<T>(
     let slice =
         unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.item_count()) };
     call(slice)
+}
+
+/// Lends the contents of buffers, copying those that are not `bytes`.
+pub(crate) fn slices<'a>(
+    py: Python<'_>,
+    buffers: &'a [Bound<'_, PyAny>],
+) -> PyResult<Vec<Cow<'a, [u8]>>> {
+    let slice = |buffer: &'a Bound<'_, PyAny>| match buffer.cast::<PyBytes>() {
+        Ok(bytes) => Ok(Cow::Borrowed(bytes.as_bytes())),
+        Err(_) => PyBuffer::<u8>::get(buffer)?.to_vec(py).map(Cow::Owned),
+    };
+    buffers.iter().map(slice).collect()
 }

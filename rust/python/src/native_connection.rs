@@ -18,7 +18,7 @@ use pywt_endpoint::{
 
 use crate::core_connection::flow_dict;
 use crate::fields::{field_lines, fields};
-use crate::native_buffer::{join, with_slice};
+use crate::native_buffer::{join, slices, with_slice};
 use crate::native_endpoint::{address, Endpoint, State};
 use crate::native_seam::{by, kind, EndpointSeam};
 use crate::native_sink::Sink;
@@ -308,6 +308,20 @@ impl EndpointConnection {
         with_slice(py, &buffer, |slice| {
             self.send_message(py, session_id, slice)
         })
+    }
+
+    fn send_datagrams(
+        &self,
+        py: Python<'_>,
+        session_id: u64,
+        datagrams: &Bound<'_, PyList>,
+    ) -> PyResult<(usize, u64)> {
+        let datagrams: Vec<_> = datagrams.iter().collect();
+        let datagrams = slices(py, &datagrams)?;
+        let queued = self.with(py, Sending::Message, |connection, _| {
+            connection.send_datagrams(session_id, &datagrams)
+        })?;
+        Ok((queued.count, queued.dropped))
     }
 
     fn receive_datagram<'py>(

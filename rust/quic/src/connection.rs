@@ -352,7 +352,20 @@ impl Connection {
 
     /// Queues one datagram.
     pub fn send_datagram(&mut self, data: Bytes) -> Result<(), DatagramRefused> {
-        if self.max_datagram_size().is_some_and(|max| data.len() > max) {
+        let limit = self
+            .max_datagram_size()
+            .ok_or(DatagramRefused::Unsupported)?;
+        self.send_datagram_within(limit, data)
+    }
+
+    /// Queues one datagram, of several: `limit` is what [`Self::max_datagram_size`] says before
+    /// the first.
+    pub fn send_datagram_within(
+        &mut self,
+        limit: usize,
+        data: Bytes,
+    ) -> Result<(), DatagramRefused> {
+        if data.len() > limit {
             return Err(DatagramRefused::TooLarge);
         }
         let sent = self.inner.datagrams().send(data, false);
