@@ -96,10 +96,31 @@ def test_only_harmless_lines_are_remembered() -> None:
     for name in (b"cookie", b"set-cookie", b"authorization", b"proxy-authorization"):
         assert not remembered(native.section_encode([(name, b"secret")]))
     assert not remembered(b"\x00\x00" + b"\x31n\x01v")  # never indexed
-    limit, framing = 64, 3  # flags with a length, the name, a length
+    limit, framing = 192, 4  # flags with a length, the name, a length of two bytes
     for size, expected in ((limit - framing, True), (limit - framing + 1, False)):
         section = native.section_encode([(b"n", b"v" * size)], huffman=False)
         assert (len(section) - 2 <= limit, remembered(section)) == (expected, expected)
+
+
+def test_what_is_encoded_again_and_again_stays_the_same() -> None:
+    """Lines that come often are not coded anew; others at their place, and errors, do no harm."""
+    for name in (b"user-agent", b"x-unknown", b"cookie", b"authorization"):
+        for size in (31, 32, 100, 192 - len(name), 193 - len(name)):
+            fields = [(name, b"ab.1" * (size // 4) + b"c" * (size % 4))]
+            first = native.section_encode(fields)
+            plain = native.section_encode(fields, huffman=False)
+            for _ in range(3):
+                assert native.section_encode(fields) == first
+                assert native.section_encode(fields, huffman=False) == plain
+                with pytest.raises(TypeError):
+                    native.section_encode([*fields, None])  # type: ignore[list-item]
+            assert native.section_decode(first) == native.section_decode(plain) == fields
+    many = [
+        [(b"x-%d" % number, b"value of %d, again and again and again" % number)]
+        for number in range(1000)
+    ]
+    for fields in many * 3:
+        assert native.section_decode(native.section_encode(fields)) == fields
 
 
 @pytest.mark.parametrize(

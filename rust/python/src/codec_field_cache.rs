@@ -1,36 +1,31 @@
-//! Fields that were decoded before.
+//! Fields that were decoded, and lines that were encoded, before.
 //!
 //! Without a dynamic table the same bytes always mean the same field, and the clients of a server
-//! send the same `:authority`, `origin` or `:protocol` line again and again. Finding the Python
-//! tuple of last time takes a fraction of what decoding the strings and creating it anew takes.
+//! send the same `:authority`, `user-agent` or `:protocol` line again and again. Finding the Python
+//! tuple of last time takes a fraction of what decoding the strings and creating it anew takes;
+//! finding the line of last time, of what Huffman coding takes.
 //!
-//! The cache is bounded (at most [`SLOTS`] lines of [`MAX_LINE`] bytes, which decode to less than
-//! [`MAX_LINE`] * 8 / 5), and never holds what its sender marked as sensitive, credentials or
-//! cookies.
+//! Both are bounded (at most [`SLOTS`](crate::codec_recurring::SLOTS) lines of [`MAX_LINE`] bytes,
+//! which decode to less than [`MAX_LINE`] * 8 / 5), and never hold what its sender marked as
+//! sensitive, credentials or cookies.
 
 use std::sync::{Mutex, MutexGuard};
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use pywt_wire::qpack::{static_table, EncodedLine, Representation};
+use pywt_wire::qpack::{self, static_table, EncodedLine, Huffman, Representation};
 
-const SLOTS: usize = 256;
-const MAX_LINE: usize = 64;
+use crate::codec_recurring::{hash, mix, Recurring};
 
-#[derive(Default)]
-pub(crate) struct FieldCache {
-    slots: Vec<Slot>,
-}
+/// Long enough for the `user-agent` of a browser.
+const MAX_LINE: usize = 192;
+/// A shorter value is encoded as fast as it is found.
+const MIN_VALUE: usize = 32;
 
-#[derive(Default)]
-struct Slot {
-    /// The hash of the line that came by last. Only a line that comes twice in a row is kept, so
-    /// that lines which come once do not push out those that come often.
-    candidate: u64,
-    known: Option<Known>,
-}
+/// Fields by the line that they are decoded from.
+pub(crate) struct FieldCache(Recurring<KnownField>);
 
-struct Known {
+struct KnownField {
     line: Box<[u8]>,
     field: Py<PyTuple>,
     size: usize,
@@ -40,7 +35,7 @@ impl FieldCache {
     /// The cache, for as long as nobody else has it. Creating objects can run the garbage
     /// collector and so any Python code, which may decode a section itself: it goes without.
     pub(crate) fn lock() -> Option<MutexGuard<'static, Self>> {
-        static CACHE: Mutex<FieldCache> = Mutex::new(FieldCache { slots: Vec::new() });
+        static CACHE: Mutex<FieldCache> = Mutex::new(FieldCache(Recurring::new()));
         CACHE.try_lock().ok()
     }
 
@@ -51,8 +46,10 @@ impl FieldCache {
         py: Python<'py>,
         line: &EncodedLine<'_>,
     ) -> Option<(Bound<'py, PyTuple>, usize)> {
-        let slot = self.slots.get(position(hash(line.bytes)))?;
-        let known = slot.known.as_ref()?;
+        if line.bytes.len() > MAX_LINE {
+            return None;
+        }
+        let known = self.0.get(hash(line.bytes))?;
         (*known.line == *line.bytes).then(|| (known.field.bind(py).clone(), known.size))
     }
 
@@ -63,58 +60,66 @@ impl FieldCache {
         field: &Bound<'_, PyTuple>,
         size: usize,
     ) {
-        if line.bytes.len() > MAX_LINE || line.never_indexed || is_sensitive(line) {
+        if line.bytes.len() > MAX_LINE || line.never_indexed || names_secret(line) {
             return;
         }
-        if self.slots.is_empty() {
-            self.slots.resize_with(SLOTS, Slot::default);
-        }
-        let hash = hash(line.bytes);
-        let Some(slot) = self.slots.get_mut(position(hash)) else {
-            return;
-        };
-        if slot.candidate == hash {
-            let field = field.clone().unbind();
-            slot.known = Some(Known {
-                line: line.bytes.into(),
-                field,
-                size,
-            });
-        }
-        slot.candidate = hash;
+        self.0.offer(hash(line.bytes), || KnownField {
+            line: line.bytes.into(),
+            field: field.clone().unbind(),
+            size,
+        });
     }
 }
 
-/// Names of the static table that carry secrets.
-fn is_sensitive(line: &EncodedLine<'_>) -> bool {
+fn names_secret(line: &EncodedLine<'_>) -> bool {
     let Representation::NameReference { index, .. } = line.representation else {
         return false;
     };
-    static_table::get(index)
-        .is_some_and(|(name, _)| matches!(name, b"authorization" | b"cookie" | b"set-cookie"))
+    static_table::get(index).is_some_and(|(name, _)| is_secret(name))
 }
 
-/// Good enough for lines of the wire, and fast. A peer that makes lines collide slows down only
-/// the decoding of its own.
-#[inline]
-fn hash(line: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |state: u64, word: u64| (state.rotate_left(5) ^ word).wrapping_mul(FACTOR);
-    let mut state = line.len() as u64;
-    if let Some(last) = line.last_chunk() {
-        let (words, _) = line.as_chunks();
-        for word in words.iter().chain([last]) {
-            state = mix(state, u64::from_le_bytes(*word));
+/// Names of fields that carry secrets.
+fn is_secret(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"authorization" | b"cookie" | b"proxy-authorization" | b"set-cookie"
+    )
+}
+
+/// Lines by the field that they are encoded from, with Huffman where that is shorter.
+pub(crate) struct LineCache(Recurring<KnownLine>);
+
+struct KnownLine {
+    name: Box<[u8]>,
+    value: Box<[u8]>,
+    line: Box<[u8]>,
+}
+
+impl LineCache {
+    pub(crate) const fn new() -> Self {
+        Self(Recurring::new())
+    }
+
+    /// Append one field, as [`qpack::encode_field`] does.
+    #[inline]
+    pub(crate) fn encode(&mut self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        if value.len() < MIN_VALUE || name.len() + value.len() > MAX_LINE || is_secret(name) {
+            return qpack::encode_field(name, value, Huffman::WhenShorter, out);
         }
-    } else {
-        for &byte in line {
-            state = mix(state, u64::from(byte));
+        let hash = mix(hash(value), hash(name));
+        match self.0.get(hash) {
+            Some(known) if *known.value == *value && *known.name == *name => {
+                out.extend_from_slice(&known.line);
+            }
+            _ => {
+                let start = out.len();
+                qpack::encode_field(name, value, Huffman::WhenShorter, out);
+                self.0.offer(hash, || KnownLine {
+                    name: name.into(),
+                    value: value.into(),
+                    line: out.get(start..).unwrap_or_default().into(),
+                });
+            }
         }
     }
-    state
-}
-
-#[inline]
-fn position(hash: u64) -> usize {
-    (hash >> 48) as usize % SLOTS
 }

@@ -15,7 +15,7 @@ use pywt_wire::qpack::{
     Representation, Scratch,
 };
 
-use crate::codec_field_cache::FieldCache;
+use crate::codec_field_cache::{FieldCache, LineCache};
 use crate::codec_input::Input;
 use crate::errors::CodecError;
 
@@ -39,9 +39,9 @@ fn section_encode<'py>(
     } else {
         Huffman::Never
     };
-    let mut out = BUFFER.take();
+    let Memory { mut out, mut lines } = MEMORY.take();
     qpack::encode_prefix(&mut out);
-    match fields.cast_exact::<PyList>() {
+    let encoded = match fields.cast_exact::<PyList>() {
         Ok(list) => (0..list.len()).try_for_each(|index| {
             // SAFETY: the index is within the list, and the item stays in it while it is borrowed:
             // the GIL is held and encoding runs no Python code that could change the list.
@@ -49,33 +49,53 @@ fn section_encode<'py>(
                 let item = ffi::PyList_GetItem(list.as_ptr(), index as ffi::Py_ssize_t);
                 Borrowed::from_ptr(list.py(), item)
             };
-            encode_field(field, policy, &mut out)
-        })?,
-        Err(_) => fields.try_iter()?.try_for_each(|field| {
-            let field = field?;
-            encode_field(field.as_borrowed(), policy, &mut out)
-        })?,
+            encode_field(field, policy, &mut lines, &mut out)
+        }),
+        Err(_) => fields.try_iter().and_then(|mut fields| {
+            fields.try_for_each(|field| {
+                encode_field(field?.as_borrowed(), policy, &mut lines, &mut out)
+            })
+        }),
+    };
+    let section = encoded.map(|()| PyBytes::new(fields.py(), &out));
+    out.clear();
+    out.shrink_to(MAX_KEPT);
+    MEMORY.set(Memory { out, lines });
+    Ok(section?)
+}
+
+/// What is kept from call to call.
+struct Memory {
+    /// To encode into.
+    out: Vec<u8>,
+    lines: LineCache,
+}
+
+impl Memory {
+    const EMPTY: Self = Self {
+        out: Vec::new(),
+        lines: LineCache::new(),
+    };
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::EMPTY
     }
-    let section = PyBytes::new(fields.py(), &out);
-    if out.capacity() <= MAX_KEPT {
-        out.clear();
-        BUFFER.set(out);
-    }
-    Ok(section)
 }
 
 thread_local! {
-    /// Memory to encode into, kept from call to call.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static MEMORY: Cell<Memory> = const { Cell::new(Memory::EMPTY) };
 }
 
-/// Most memory that is kept.
+/// Most memory to encode into that is kept.
 const MAX_KEPT: usize = 4096;
 
 #[inline]
 fn encode_field(
     field: Borrowed<'_, '_, PyAny>,
     policy: Huffman,
+    lines: &mut LineCache,
     out: &mut Vec<u8>,
 ) -> PyResult<()> {
     let wrong = || PyTypeError::new_err("a field is a tuple of two bytes objects, (name, value)");
@@ -90,7 +110,10 @@ fn encode_field(
         .ok()
         .and_then(bytes_of)
         .ok_or_else(wrong)?;
-    qpack::encode_field(name, value, policy, out);
+    match policy {
+        Huffman::WhenShorter => lines.encode(name, value, out),
+        Huffman::Never => qpack::encode_field(name, value, policy, out),
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod codec_extras;
 mod codec_field_cache;
 mod codec_frame;
 mod codec_input;
+mod codec_recurring;
 mod codec_section;
 mod core_connection;
 mod core_error;

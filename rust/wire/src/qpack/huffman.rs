@@ -1,7 +1,7 @@
 //! The Huffman code of RFC 7541 appendix B, both ways.
 //!
 //! The code is canonical: the lengths alone determine it, and every table below is built from
-//! them at compile time. The decoder looks at 12 bits at once and usually takes two symbols per
+//! them at compile time. The decoder looks at 13 bits at once and usually takes two symbols per
 //! look; only codes longer than that (no letter, digit or common punctuation) go by length.
 
 use super::QpackError;
@@ -23,7 +23,7 @@ static LENGTHS: [u8; SYMBOLS] = [
 const SYMBOLS: usize = 257;
 const EOS: usize = 256;
 const MAX_LENGTH: usize = 30;
-const LOOK: usize = 12;
+const LOOK: usize = 13;
 /// Looks that fit the bits at hand after a refill.
 const LOOKS: usize = 56 / LOOK;
 /// Symbols in a batch.
@@ -187,20 +187,30 @@ impl Reader<'_> {
     /// Have 56 bits, ones where the input ends.
     #[inline]
     fn refill(&mut self) {
+        let Some(word) = self.input.first_chunk() else {
+            return self.refill_at_end();
+        };
+        // While the input lasts, no more is taken than is there: 0 to 63 bits are left.
+        let count = self.count as u32 % u64::BITS;
+        self.add(u64::from_be_bytes(*word), count, (63 - count) as usize / 8);
+    }
+
+    fn refill_at_end(&mut self) {
         let Ok(count @ 0..64) = u32::try_from(self.count) else {
             return;
         };
-        let (word, available) = match self.input.first_chunk() {
-            Some(word) => (u64::from_be_bytes(*word), 8),
-            None => {
-                let mut word = [u8::MAX; 8];
-                word.iter_mut()
-                    .zip(self.input)
-                    .for_each(|(to, from)| *to = *from);
-                (u64::from_be_bytes(word), self.input.len())
-            }
-        };
-        let bytes = available.min((63 - count as usize) / 8);
+        let left = self.input.len();
+        let last = self
+            .input
+            .iter()
+            .fold(u64::MAX, |word, &byte| word << 8 | u64::from(byte));
+        let word = last.rotate_right(8 * left as u32);
+        self.add(word, count, left.min((63 - count) as usize / 8));
+    }
+
+    /// Append the first `bytes` of the input, which stand at the top of `word`.
+    #[inline]
+    fn add(&mut self, word: u64, count: u32, bytes: usize) {
         self.bits |= word >> count;
         self.input = self.input.get(bytes..).unwrap_or_default();
         self.count += 8 * bytes as i32;
