@@ -12,6 +12,7 @@ import pytest
 from tests.support.certificate import Certificate, make_certificate
 
 from .site import Site
+from .web import MakeWeb, webs
 
 ENGINES = ["native", "aioquic"]
 
@@ -43,3 +44,10 @@ async def site(engine: str, certificate: Certificate) -> AsyncIterator[MakeSite]
     await asyncio.sleep(0)
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     assert not left, f"tasks outlive their site: {left}"
+
+
+@pytest.fixture
+async def web(engine: str, certificate: Certificate) -> AsyncIterator[MakeWeb]:
+    """Call it with a handler, and options, to get a server of requests."""
+    async with webs(engine, certificate) as make:
+        yield make
