@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from pywebtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient
+from pywebtransport._engine.aioquic_qlog import QlogDirectory
 from pywebtransport.exceptions import ConfigurationError, StreamError
 from tests.faults.relay import Path as Faults
 from tests.faults.relay import relay_to
@@ -235,6 +237,30 @@ async def test_a_directory_that_cannot_be_made_is_told_once_and_no_connection_su
         await ask(session, b"x")
     said = [text for text in caplog.messages if str(directory) in text]
     assert said == [f"qlog is not written: {directory}: Not a directory"]
+
+
+def test_a_file_that_exists_is_left_alone(tmp_path: Path) -> None:
+    """On the native engine: rust/quic/src/qlog.rs."""
+    logs = QlogDirectory(str(tmp_path))
+    first = logs.start_trace(is_client=False, odcid=b"twice")
+    (path,) = files(tmp_path)
+    before = path.read_bytes()
+    assert first is not None
+    assert logs.start_trace(is_client=False, odcid=b"twice") is None
+    assert path.read_bytes() == before
+
+
+def test_a_connection_that_is_let_go_gives_its_descriptor_back(tmp_path: Path) -> None:
+    """Not only at its end, and what was held back is in the file."""
+    trace = QlogDirectory(str(tmp_path)).start_trace(is_client=True, odcid=b"gone")
+    assert trace is not None
+    trace.log_event(category="transport", event="packet_received", data={"frames": []})
+    descriptor = trace._file
+    assert descriptor is not None
+    del trace
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    assert events(records(tmp_path, "client"), RECEIVED) == [{"frames": []}]
 
 
 def test_a_directory_is_a_path() -> None:

@@ -336,6 +336,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_that_exists_is_left_alone() {
+        let folder = std::env::temp_dir().join(format!("pywt-qlog-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let report = |text: String| assert_eq!(text, "", "nothing has failed");
+        let qlog = QlogDirectory::new(folder.clone(), report);
+        let id = ConnectionId::new(b"twice");
+        assert!(qlog.start(id, Side::Server).is_some());
+        let path = folder.join("7477696365_server.sqlog");
+        let before = std::fs::read(&path).unwrap();
+        assert!(qlog.start(id, Side::Server).is_none());
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
     fn a_full_disk_ends_one_file_and_is_told_once() {
         let reports = Arc::new(Mutex::new(Vec::new()));
         let reported = reports.clone();
