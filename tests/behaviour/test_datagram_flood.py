@@ -53,7 +53,7 @@ async def shares(pair: Pair) -> tuple[int, int, int]:
             flooding = asyncio.ensure_future(flood(transport))
             try:
                 beside += await received_in_a_slice(far)
-                assert not flooding.done()
+                assert not flooding.done(), flooding
             finally:
                 flooding.cancel()
                 await asyncio.wait([flooding])
