@@ -77,10 +77,10 @@ impl Default for TransportOptions {
             congestion: Congestion::default(),
             datagram_receive_buffer: 1024 * 1024,
             datagram_send_buffer: 256 * 1024,
-            // What quinn's hash tables hold of both directions, beside streams of ours, before they
-            // double to 2 KB and 4 KB. A peer that opens them all at once is allowed hundreds when
-            // they arrive.
-            initial_streams: 54,
+            // What quinn's hash tables hold, for both directions together, before they double; and
+            // more than the hundred streams that pages open without waiting: a browser does not wait
+            // for more, it fails.
+            initial_streams: 110,
             keep_alive_interval: None,
             max_idle_timeout: Some(Duration::from_secs(30)),
             max_mtu: 1452,
