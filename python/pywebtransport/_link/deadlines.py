@@ -30,10 +30,10 @@ class Waits:
 
     def add(self, future: asyncio.Future[bool], now: float) -> None:
         """Expire ``future`` in ``timeout`` seconds unless it is discarded before."""
-        self._entries[future] = now
         deadline = now + self.timeout
         if deadline < self._deadlines.due:
             self._deadlines.arm(deadline)
+        self._entries[future] = now
 
     def discard(self, future: asyncio.Future[bool]) -> float | None:
         """Forget a future; when it was added, None if it was not or has expired."""
@@ -89,8 +89,8 @@ class Deadlines:
             self._timer.cancel()
         loop = self._loop()
         assert loop is not None, "who waits has a loop"
-        self.due = deadline
         self._timer = loop.call_at(deadline, self._fire, loop)
+        self.due = deadline
 
     def _fire(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()

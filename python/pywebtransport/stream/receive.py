@@ -11,7 +11,7 @@ from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._keywords import first_by_position
 from pywebtransport._link.link import Link
 from pywebtransport.constants import DEFAULT_STREAM_LINE_LIMIT
-from pywebtransport.exceptions import TimeoutError
+from pywebtransport.exceptions import TimeoutError, wrong_loop
 from pywebtransport.stream.base import (
     ABSENT,
     FINISHED,
@@ -473,10 +473,13 @@ class WebTransportReceiveStream(StreamBase):
         reader = self._reader
         if reader is not None:
             if not reader.done():
+                if link.loop is not asyncio.get_running_loop():
+                    raise wrong_loop(link.loop.is_closed())
                 raise self._error(f"stream {self._stream_id} is being read by another task")
             link.reads.discard(reader)
-        self._reader = reader = link.create_future()
+        reader = link.create_future()
         link.reads.add(reader, link.time())
+        self._reader = reader
         return reader
 
     def _silence(self, link: Link) -> TimeoutError:
