@@ -96,6 +96,9 @@ async def test_a_flood_of_datagrams_makes_no_tasks(site: MakeSite) -> None:
     assert len(asyncio.all_tasks()) <= before
     assert arrivals.get_stats()["queued_events"] == 1000
     gate.set()
+    async with asyncio.timeout(10):
+        while arrivals.get_stats()["queued_events"]:
+            await asyncio.sleep(0)
 
 
 async def test_the_end_of_a_session_is_its_last_event(site: MakeSite) -> None:

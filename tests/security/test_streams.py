@@ -192,10 +192,10 @@ async def test_data_for_sessions_that_never_are(serve: Serve) -> None:
 @vector("unanswered requests")
 async def test_requests_that_wait_are_bounded(serve: Serve) -> None:
     """Requests before SETTINGS, each with 60 kB of fields and 12 kB behind them, are answered by
-    nobody. Memory: 32 MiB for one connection. Processor: 5 s."""
+    nobody. Memory: 32 MiB for one connection. Processor: 10 s."""
     target = await serve()
     async with (
-        target.bounded(memory=32 * MIB, cpu=5),
+        target.bounded(memory=32 * MIB, cpu=10),
         raw_client(target.port, max_streams_bidi=1_000) as peer,
     ):
         large = [(f"x-{i}", "y" * 500) for i in range(100)]
