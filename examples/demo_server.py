@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import signal
 import tempfile
 
 from pywebtransport import ServerApp, ServerConfig
@@ -94,6 +95,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=4433)
     parser.add_argument("--json", action="store_true", help="announce the server for a program")
     arguments = parser.parse_args()
+    # A shell starts what runs in the background without it, and `make demo` ends the server so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         asyncio.run(serve(arguments.port, as_json=arguments.json))
     except ServerError as error:
