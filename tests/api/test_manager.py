@@ -338,9 +338,30 @@ async def test_nothing_is_left_running(
         assert asyncio.all_tasks() == before
         async with asyncio.timeout(10):
             await began.wait()
+        began.clear()
     assert asyncio.all_tasks() == before
-    await asyncio.sleep(2 * INTERVAL)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2 * INTERVAL):
+            await began.wait()
     assert len(sweeps) == 1
+
+
+@pytest.mark.parametrize("kind", SWEPT)
+async def test_a_check_that_is_cancelled_comes_again(
+    kind: Callable[[], Kind], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = kind().manager
+    again = asyncio.Event()
+    checks = iter([asyncio.CancelledError])
+
+    async def check() -> None:
+        for cancelled in checks:
+            raise cancelled
+        again.set()
+
+    monkeypatch.setattr(manager, "cleanup_closed_resources", check)
+    async with manager, asyncio.timeout(10):
+        await again.wait()
 
 
 @pytest.mark.parametrize("kind_of", KINDS)

@@ -21,9 +21,7 @@ from pywebtransport.telemetry.metrics import METRICS
 from pywebtransport.telemetry.prometheus import MAX_SCRAPES
 from tests.support.certificate import Certificate
 
-from .test_snapshot import certificate, client_of, serving, until, url
-
-__all__ = ["certificate"]
+from .test_snapshot import client_of, serving, until, url
 
 
 async def http(address: tuple[str, int], request: bytes) -> tuple[str, str]:

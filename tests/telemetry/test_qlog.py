@@ -21,7 +21,7 @@ from pywebtransport._engine.aioquic_qlog import QlogDirectory
 from pywebtransport.exceptions import ConfigurationError, StreamError
 from tests.faults.relay import Path as Faults
 from tests.faults.relay import relay_to
-from tests.support.certificate import Certificate, make_certificate
+from tests.support.certificate import Certificate
 
 PATIENCE = 30.0
 SIDES = ["client", "server"]
@@ -32,11 +32,6 @@ METRICS, LOST = "recovery:metrics_updated", "recovery:packet_lost"
 @pytest.fixture(params=["native", "aioquic"])
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture

@@ -12,14 +12,9 @@ import pytest
 from pywebtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient
 from pywebtransport.exceptions import ClientError
 from pywebtransport.server import ServerSnapshot
-from tests.support.certificate import Certificate, make_certificate
+from tests.support.certificate import Certificate
 
 PATIENCE = 30.0
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @contextlib.asynccontextmanager

@@ -231,6 +231,8 @@ class Periodic:
             await self._action()
         except Exception:
             logger.exception("a periodic check failed: %r", self._action)
-        self._task = None
-        if not self._is_stopped:
-            self._arm()
+        finally:
+            # Also when something that the action waited for was cancelled.
+            self._task = None
+            if not self._is_stopped:
+                self._arm()
