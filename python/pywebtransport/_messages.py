@@ -18,16 +18,21 @@ FINISH_TIMEOUT = 5.0
 """Seconds in which the peer must take what is written before a stream ends."""
 
 
-async def read_chunk(stream: WebTransportStream) -> bytes:
+async def read_chunk(stream: WebTransportStream, held: int) -> bytes:
     """The next bytes of a stream, empty at its end.
 
-    The read timeout of the configuration is for exchanges, where silence is a fault.
+    ``held`` is how much of a message has come before, and waits for them. The read timeout of the
+    configuration is for exchanges, where silence is a fault.
     """
-    while True:
-        try:
-            return await stream.read(size=READ_SIZE)
-        except TimeoutError:
-            continue
+    stream._count_unfinished(0, held)
+    try:
+        while True:
+            try:
+                return await stream.read(size=READ_SIZE)
+            except TimeoutError:
+                continue
+    finally:
+        stream._count_unfinished(held, 0)
 
 
 async def finish(stream: WebTransportStream) -> None:

@@ -106,6 +106,10 @@ class BaseConfig:
     max_total_pending_events: int = c.DEFAULT_MAX_TOTAL_PENDING_EVENTS
     """Streams, and datagrams, that may wait on a connection for sessions that are not established;
     the oldest are refused."""
+    max_unfinished_message_bytes: int = c.DEFAULT_MAX_UNFINISHED_MESSAGE_BYTES
+    """Bytes of messages that have come in part, of all streams of a connection together, where the
+    library puts messages together: for plain functions of ``stream_route``, structured streams, RPC
+    and PubSub. The stream that would need more is ended."""
     mtu_discovery: bool = c.DEFAULT_MTU_DISCOVERY
     """Whether packets larger than 1200 bytes are tried (RFC 8899)."""
     pending_event_ttl: float = c.DEFAULT_PENDING_EVENT_TTL
@@ -166,6 +170,7 @@ class BaseConfig:
         "max_outgoing_datagrams",
         "max_pending_events_per_session",
         "max_total_pending_events",
+        "max_unfinished_message_bytes",
         "quic_max_concurrent_bidi_streams",
         "quic_max_concurrent_uni_streams",
         "quic_receive_window",

@@ -514,7 +514,7 @@ def test_a_decoder_gives_back_what_was_framed(payloads: list[bytes], cuts: list[
         position += size
         index += 1
     assert found == payloads
-    assert decoder.is_empty
+    assert decoder.size == 0
 
 
 # The plain holders and the exceptions.

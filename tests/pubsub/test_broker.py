@@ -363,6 +363,7 @@ async def test_closing_the_broker_ends_its_clients() -> None:
     [
         {"max_queue_size": 0},
         {"max_message_size": 0},
+        {"max_streams_per_connection": 0},
         {"max_subscriptions": 0},
         {"max_queue_bytes": 1 << 20},
         {"slow_subscriber_policy": "wait"},

@@ -38,6 +38,9 @@ class MemoryStream:
             code = self.peer.aborted if self.aborted is None else self.aborted
             raise StreamError("the stream was reset", error_code=code)
 
+    def _count_unfinished(self, before: int, after: int) -> None:
+        """There is no connection with a limit."""
+
     async def read(self, *, size: int = 8192) -> bytes:
         while not self.buffer:
             self._check()

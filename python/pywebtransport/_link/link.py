@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pywebtransport._engine.base import CloseInfo, EngineConnection, RequestHead, SessionRequest
 from pywebtransport._link.deadlines import Deadlines
 from pywebtransport._link.sides import ConnectionSide, RequestSide, SessionSide, StreamSide
+from pywebtransport._link.unfinished import UnfinishedMessages
 
 __all__ = ["BUDGET", "Link"]
 
@@ -40,6 +41,7 @@ class Link:
         "sessions",
         "streams",
         "time",
+        "unfinished",
         "writes",
     )
 
@@ -55,6 +57,7 @@ class Link:
         self.connection: ConnectionSide | None = connection
         """Until the end: a connection that its link held would wait for the collector."""
         self.max_stream_buffer_size = connection.config.max_stream_buffer_size
+        self.unfinished = UnfinishedMessages(connection.config.max_unfinished_message_bytes)
         self.engine = engine
         self.loop = loop
         self.time = loop.time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast
 
 from pywebtransport._messages import finish, read_chunk
+from pywebtransport._sparse_log import SparseLog
 from pywebtransport._words import peer_text
 from pywebtransport.constants import DEFAULT_MAX_MESSAGE_SIZE, ErrorCodes
 from pywebtransport.exceptions import WebTransportError
@@ -33,6 +35,7 @@ from pywebtransport.pubsub.topic import (
 from pywebtransport.types import Data, StreamDirection
 
 if TYPE_CHECKING:
+    from pywebtransport._link.sides import Connection
     from pywebtransport.server import ServerApp
     from pywebtransport.session import WebTransportSession
     from pywebtransport.stream import WebTransportStream
@@ -45,6 +48,8 @@ DEFAULT_MAX_QUEUE_SIZE = 1024
 """Messages that wait for one client."""
 DEFAULT_MAX_QUEUE_BYTES = 8 << 20
 """Bytes that wait for one client."""
+DEFAULT_MAX_STREAMS_PER_CONNECTION = 16
+"""Streams of one connection that are clients."""
 DEFAULT_MAX_SUBSCRIPTIONS = 1024
 """Topics and patterns of one client."""
 
@@ -114,6 +119,8 @@ class PubSubBroker:
         backplane: What connects several brokers; without one this broker is alone.
         slow_subscriber_policy: ``"drop_oldest"``, ``"drop_newest"`` or ``"disconnect"``.
         max_message_size: Bytes of a message; a larger one ends the stream of its publisher.
+        max_streams_per_connection: Streams of one connection that are clients, in whatever
+            session; one more is aborted.
         max_subscriptions: Topics and patterns of one client; one more is refused. None has more
             than 16 tokens.
         max_pattern_tokens: Tokens of all patterns with wildcards of one client together; a pattern
@@ -129,11 +136,13 @@ class PubSubBroker:
         max_queue_bytes: int = DEFAULT_MAX_QUEUE_BYTES,
         slow_subscriber_policy: SlowSubscriberPolicy | str = SlowSubscriberPolicy.DROP_OLDEST,
         max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE,
+        max_streams_per_connection: int = DEFAULT_MAX_STREAMS_PER_CONNECTION,
         max_subscriptions: int = DEFAULT_MAX_SUBSCRIPTIONS,
         max_pattern_tokens: int = DEFAULT_MAX_PATTERN_TOKENS,
         authorize: Authorize | None = None,
     ) -> None:
-        if min(max_queue_size, max_message_size, max_subscriptions, max_pattern_tokens) <= 0:
+        counts = (max_queue_size, max_streams_per_connection, max_subscriptions, max_pattern_tokens)
+        if min(max_message_size, *counts) <= 0:
             raise ValueError("the limits of a broker must be positive")
         if max_queue_bytes < max_message_size + FRAME_OVERHEAD:
             raise ValueError(
@@ -145,11 +154,15 @@ class PubSubBroker:
             max_queue_size, max_queue_bytes, SlowSubscriberPolicy(slow_subscriber_policy)
         )
         self._max_message_size = max_message_size
+        self._max_streams_per_connection = max_streams_per_connection
         self._max_subscriptions = max_subscriptions
         self._max_pattern_tokens = max_pattern_tokens
         self._authorize = authorize
         self._topics: dict[str, _Topic] = {}
         self._subscribers: dict[Subscriber, asyncio.Task[Any]] = {}
+        self._streams_of: Counter[Connection] = Counter()
+        """How many of them each connection has."""
+        self._refusals = SparseLog(logger)
         self._starting: asyncio.Future[None] | None = None
         self._is_closed = False
         self._published = self._refused = self._queued = self._dropped = self._disconnected = 0
@@ -231,16 +244,32 @@ class PubSubBroker:
     async def handle_session(self, session: WebTransportSession) -> None:
         """Serve every bidirectional stream of a session until the session ends."""
         await self.start()
+        connection = session.connection
         streams: set[asyncio.Task[None]] = set()
+
+        def served(task: asyncio.Task[None]) -> None:
+            streams.discard(task)
+            self._streams_of[connection] -= 1
+            if not self._streams_of[connection]:
+                del self._streams_of[connection]
+
         try:
             async for stream in session.incoming_streams():
                 if stream.direction is not StreamDirection.BIDIRECTIONAL:
                     await stream.abort(code=ErrorCodes.APP_INVALID_REQUEST)
                     continue
+                if self._streams_of[connection] >= self._max_streams_per_connection:
+                    self._refusals.warning(
+                        "a Pub/Sub connection has %d streams already: one more is refused",
+                        self._max_streams_per_connection,
+                    )
+                    await stream.abort(code=ErrorCodes.APP_RESOURCE_EXHAUSTED)
+                    continue
+                self._streams_of[connection] += 1
                 client = self.handle_stream(cast("WebTransportStream", stream), session=session)
                 task = asyncio.create_task(client)
                 streams.add(task)
-                task.add_done_callback(streams.discard)
+                task.add_done_callback(served)
         finally:
             for task in streams:
                 task.cancel()
@@ -259,7 +288,7 @@ class PubSubBroker:
         self._subscribers[subscriber] = task
         parser = CommandParser(max_message_size=self._max_message_size)
         try:
-            while data := await read_chunk(stream):
+            while data := await read_chunk(stream, parser.size):
                 for command in parser.feed(data):
                     await self._handle(subscriber, command)
         except PubSubError as error:

@@ -240,7 +240,7 @@ class PubSubManager:
     async def _read(self) -> None:
         reason = "the server ended the Pub/Sub stream"
         try:
-            while data := await read_chunk(self._stream):
+            while data := await read_chunk(self._stream, self._parser.size):
                 for command in self._parser.feed(data):
                     self._receive(command)
         except WebTransportError as error:

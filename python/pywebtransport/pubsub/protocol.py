@@ -65,6 +65,11 @@ class CommandParser:
         self._pending: tuple[str, str, int] | None = None
         """Verb, topic and size of the payload that comes next."""
 
+    @property
+    def size(self) -> int:
+        """How many bytes of a command wait for the rest."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> Iterator[Command]:
         """The commands that are complete with these bytes.
 

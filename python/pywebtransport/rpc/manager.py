@@ -318,10 +318,10 @@ class RpcManager:
         reason = "the other side ended the stream"
         abort = False
         try:
-            while data := await read_chunk(self._stream):
+            while data := await read_chunk(self._stream, decoder.size):
                 for payload in decoder.feed(data):
                     await self._receive(payload)
-            if not decoder.is_empty:
+            if decoder.size:
                 reason = "the stream ended inside a frame"
         except RpcError as error:
             logger.warning("session %s: %s", self._session_id, error.message)

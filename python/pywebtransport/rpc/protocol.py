@@ -96,9 +96,9 @@ class FrameDecoder:
         self._max_size = max_size
 
     @property
-    def is_empty(self) -> bool:
-        """Whether no part of a frame waits for the rest."""
-        return not self._buffer
+    def size(self) -> int:
+        """How many bytes of a frame wait for the rest."""
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The frames that are complete with these bytes.

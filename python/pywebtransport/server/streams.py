@@ -138,11 +138,16 @@ class MessageReader:
     ) -> None:
         try:
             link = stream._linked()
+            size = sum(map(len, parts))
+            if size:
+                link.unfinished.change(size, 0)
             if news is not None and news.result():
                 raise stream._silence(link)
-            room = self._max_size + 1 - sum(map(len, parts))
+            room = self._max_size + 1 - size
             while stream._receiving != FINISHED and (data := stream._read_now(room)) != b"":
                 if data is None:
+                    if parts:
+                        stream._count_unfinished(0, self._max_size + 1 - room)
                     stream._notice(link).add_done_callback(
                         functools.partial(self._read, stream, parts)
                     )

@@ -10,7 +10,7 @@ from typing import NoReturn, Self
 from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._keywords import first_by_position
 from pywebtransport._link.link import Link
-from pywebtransport.constants import DEFAULT_STREAM_LINE_LIMIT
+from pywebtransport.constants import DEFAULT_STREAM_LINE_LIMIT, ErrorCodes
 from pywebtransport.exceptions import TimeoutError, wrong_loop
 from pywebtransport.stream.base import (
     ABSENT,
@@ -194,15 +194,31 @@ class WebTransportReceiveStream(StreamBase):
         link.budget -= 1
         if link.budget < 0:
             await link.breathe()
+        data = self._exactly_now(link, n)
+        return await self._gather(link, n) if data is None else data
+
+    async def _read_message(self, n: int) -> bytes:
+        """As :meth:`readexactly`, for a message whose size the peer has named."""
+        link = self._linked()
+        data = self._exactly_now(link, n) if n else b""
+        return await self._gather(link, n, is_message=True) if data is None else data
+
+    def _exactly_now(self, link: Link, n: int) -> bytes | None:
+        """As :meth:`readexactly`, without waiting: None when not all of it has arrived."""
         if not self._pending and self._readable and self._receiving == OPEN:
             self._pending = self._pull(link, max(n, READ_AHEAD))
-        if len(self._pending) - self._offset >= n:
-            data = self._take(n)
-            if not self._pending:
-                self._probe()
-            return data
+        if len(self._pending) - self._offset < n:
+            return None
+        data = self._take(n)
+        if not self._pending:
+            self._probe()
+        return data
+
+    async def _gather(self, link: Link, n: int, *, is_message: bool = False) -> bytes:
+        """As :meth:`readexactly`; what has come of a message is counted."""
         parts: list[bytes] = []
         missing = n
+        counted = 0
         try:
             while missing:
                 part = self._take(missing) if await self._fill(link, missing) else b""
@@ -212,9 +228,15 @@ class WebTransportReceiveStream(StreamBase):
                     raise asyncio.IncompleteReadError(partial, n)
                 parts.append(part)
                 missing -= len(part)
+                if is_message and missing:
+                    self._count_unfinished(counted, n - missing)
+                    counted = n - missing
         except BaseException:
             self._give_back(parts)
             raise
+        finally:
+            if counted:
+                link.unfinished.change(counted, 0)
         self._probe()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -333,6 +355,21 @@ class WebTransportReceiveStream(StreamBase):
             return pending[offset:] if offset else pending
         self._offset = end
         return pending[offset:end]
+
+    def _count_unfinished(self, before: int, after: int) -> None:
+        """Count ``after`` bytes of a message that is not whole, instead of ``before``.
+
+        Raises:
+            StreamError: The connection has too many; the peer is asked to stop.
+        """
+        unfinished = self._linked().unfinished
+        if not unfinished.change(before, after):
+            self._stop_now(ErrorCodes.INTERNAL_ERROR)
+            raise self._error(
+                f"with {after} bytes of a message on stream {self._stream_id} there would be more"
+                f" than max_unfinished_message_bytes={unfinished.limit} of all messages of the"
+                " connection that have come in part"
+            )
 
     def _give_back(self, parts: list[bytes]) -> None:
         """An operation that cannot complete leaves the data to the next one."""

@@ -124,7 +124,7 @@ class StructuredStream:
             if cls is None:
                 self._header = None
                 raise SerializationError(f"type id {type_id} is not in the registry")
-            payload = await stream.readexactly(n=size)
+            payload = await stream._read_message(size)
             self._header = None
         except asyncio.IncompleteReadError as error:
             is_whole = not error.partial and self._header is None
