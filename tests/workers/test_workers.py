@@ -250,6 +250,27 @@ async def test_tickets_of_one_worker_are_good_for_the_other(start: Start) -> Non
         assert first > max(others) + 300
 
 
+async def test_each_connection_has_its_own_qlog_whichever_worker_serves_it(
+    start: Start, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "logs"
+    monkeypatch.setenv("QLOGDIR", str(folder))
+    async with start() as server, client_of() as client:
+        clients = await connect_to_both(client, server.url())
+        await all_of(clients, Client.exchange)
+        names = {side: {*folder.glob(f"*_{side}.sqlog")} for side in ("client", "server")}
+        # Both ends name a connection alike, so each file of a worker has one of a client.
+        ids = [{path.name.split("_")[0] for path in paths} for paths in names.values()]
+        assert ids[0] == ids[1]
+        assert len(ids[0]) == len(clients)
+        for path in names["server"]:
+            header, *records = path.read_text().split("\x1e")[1:]
+            assert path.name.split("_")[0] in header
+            # One connection's handshake, and what was exchanged on it.
+            assert sum('"frame_type":"handshake_done"' in record for record in records) == 1
+            assert sum('"name":"transport:packet_received"' in record for record in records) > 3
+
+
 async def test_topics_are_the_same_in_all_workers_over_a_broker(start: Start) -> None:
     async with RedisServer() as redis, start(redis=redis.url) as server, client_of() as client:
         managers: list[PubSubManager] = []

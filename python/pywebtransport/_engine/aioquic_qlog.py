@@ -80,6 +80,8 @@ class Trace(QuicLoggerTrace):
         )
 
     def log_event(self, *, category: str, event: str, data: dict[str, Any]) -> None:
+        if event == "spin_bit_updated":
+            return  # once a packet, and for observers between the ends (RFC 9000 §17.4)
         if event == "packet_lost":
             header = {"packet_type": data["type"], "packet_number": data["packet_number"]}
             data = {"header": header}
