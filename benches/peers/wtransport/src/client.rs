@@ -39,8 +39,8 @@ impl Bench {
             "handshake" => self.handshake().await,
             "rr" => self.rr().await,
             "rr32" => self.rr32().await,
-            "upload" => self.upload().await,
-            "download" => self.download().await,
+            "upload" => self.transfer("upload_MBs", upload).await,
+            "download" => self.transfer("download_MBs", download).await,
             "streams1000" => self.streams1000().await,
             "datagram_rtt" => self.datagram_rtt().await,
             "datagram_rate" => self.datagram_rate().await,
@@ -102,22 +102,17 @@ impl Bench {
         Ok(vec![("rr32_s", total as f64 / start.elapsed().as_secs_f64())])
     }
 
-    async fn upload(&self) -> Result<Figures> {
+    async fn transfer(
+        &self,
+        figure: &'static str,
+        transfer: impl AsyncFn(&Connection, usize) -> Result<()>,
+    ) -> Result<Figures> {
         let session = self.connect().await?;
-        upload(&session, 1 << 20).await?;
+        transfer(&session, 1 << 20).await?;
         let start = Instant::now();
         let megabytes = setting("MB", 256);
-        upload(&session, megabytes << 20).await?;
-        Ok(vec![("upload_MBs", megabytes as f64 / start.elapsed().as_secs_f64())])
-    }
-
-    async fn download(&self) -> Result<Figures> {
-        let session = self.connect().await?;
-        download(&session, 1 << 20).await?;
-        let start = Instant::now();
-        let megabytes = setting("MB", 256);
-        download(&session, megabytes << 20).await?;
-        Ok(vec![("download_MBs", megabytes as f64 / start.elapsed().as_secs_f64())])
+        transfer(&session, megabytes << 20).await?;
+        Ok(vec![(figure, megabytes as f64 / start.elapsed().as_secs_f64())])
     }
 
     async fn streams1000(&self) -> Result<Figures> {
@@ -197,8 +192,7 @@ impl Bench {
                     write(&mut send, CHUNK).await?;
                 }
                 send.finish().await?;
-                let mut size = [0; 8];
-                receive.read_exact(&mut size).await?;
+                number(&mut receive).await?;
                 Ok::<(), Error>(())
             }
         });
@@ -302,9 +296,7 @@ async fn upload(session: &Connection, size: usize) -> Result<()> {
     let (mut send, mut receive) = operation(session, b'U', 0).await?;
     write(&mut send, size).await?;
     send.finish().await?;
-    let mut received = [0; 8];
-    receive.read_exact(&mut received).await?;
-    expect(u64::from_be_bytes(received), size as u64)
+    expect(number(&mut receive).await?, size as u64)
 }
 
 async fn download(session: &Connection, size: usize) -> Result<()> {
@@ -316,9 +308,13 @@ async fn download(session: &Connection, size: usize) -> Result<()> {
 async fn datagram_count(session: &Connection) -> Result<u64> {
     let (mut send, mut receive) = operation(session, b'C', 0).await?;
     send.finish().await?;
-    let mut received = [0; 8];
-    receive.read_exact(&mut received).await?;
-    Ok(u64::from_be_bytes(received))
+    number(&mut receive).await
+}
+
+async fn number(receive: &mut RecvStream) -> Result<u64> {
+    let mut number = [0; 8];
+    receive.read_exact(&mut number).await?;
+    Ok(u64::from_be_bytes(number))
 }
 
 /// The times of a thousand requests, or of eight seconds of them.
