@@ -191,7 +191,7 @@ docs: $(VENV)/.dev build ## the site in target/docs; what is written from the co
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test lint types test-rust test-fuzz test-python test-uvloop test-browser test-interop interop-table fuzz soak bench-codec bench-growth bench-peers bench-ratio
+.PHONY: test audit lint types test-rust test-fuzz test-python test-uvloop test-browser test-interop interop-table fuzz soak bench-codec bench-growth bench-peers bench-ratio
 test: lint test-rust test-fuzz types test-python test-uvloop bench-ratio ## everything
 
 lint: $(VENV)/.dev ## formatting and lints, Rust and Python
@@ -205,6 +205,18 @@ test-rust: $(VENV)/.dev ## Rust tests
 
 test-fuzz: ## the corpus of the fuzz targets, and some seconds more of each
 	rust/fuzz/run 5
+
+# Needs the network, so it is no part of `test`. What could not be looked up is a failure, not a pass.
+AUDIT := .cache/audit
+$(AUDIT)/bin/pip-audit:
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python $(PIP) install pip-audit==2.10.1
+
+audit: $(VENV)/.dev $(AUDIT)/bin/pip-audit ## advisories, licences and origins of what this depends on
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is needed: cargo install cargo-deny --locked" >&2; exit 1; }
+	cargo deny --locked check
+	$(BIN)/python $(PIP) freeze --exclude-editable > $(AUDIT)/packages.txt
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --requirement $(AUDIT)/packages.txt
 
 fuzz: ## ten minutes of fuzzing: parsers, protocol, endpoint
 	rust/fuzz/run 200
