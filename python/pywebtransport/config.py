@@ -98,7 +98,7 @@ class BaseConfig:
     """No effect: ``quic_max_concurrent_bidi_streams`` and ``quic_max_concurrent_uni_streams`` bound
     what the peer may open, accepted or not."""
     max_outgoing_datagrams: int = c.DEFAULT_MAX_OUTGOING_DATAGRAMS
-    """Datagrams of a session that wait for room in a packet; the oldest are dropped."""
+    """Datagrams of a session that wait for room in a packet; senders wait for theirs here."""
     max_pending_events_per_session: int = c.DEFAULT_MAX_PENDING_EVENTS_PER_SESSION
     """Streams that may wait for one session that is not established; the oldest are refused."""
     max_stream_buffer_size: int = c.MAX_BUFFER_SIZE

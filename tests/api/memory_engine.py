@@ -65,6 +65,7 @@ class MemoryConnection:
         self.requests: dict[int, SessionRequest] = {}
         self.datagrams: dict[int, deque[bytes]] = {}
         self.datagram_wanted: set[int] = set()
+        self.datagram_room_wanted: set[int] = set()
         self.dropped = 0
         self.received = 0
         self.opened = {False: 0, True: 0}
@@ -302,18 +303,25 @@ class MemoryConnection:
             self.peer.tell("datagrams_readable", session_id)
         return not is_full
 
-    def send_datagrams(
+    def offer_datagram(self, session_id: int, data: bytes | bytearray | memoryview) -> bool:
+        self._require(session_id)
+        if len(self.peer.datagrams[session_id]) >= self.max_datagrams:
+            self.datagram_room_wanted.add(session_id)
+            return False
+        return self.send_datagram(session_id, data)
+
+    def offer_datagrams(
         self, session_id: int, datagrams: list[bytes | bytearray | memoryview]
-    ) -> tuple[int, int]:
-        dropped = 0
+    ) -> int:
         for count, data in enumerate(datagrams):
             try:
-                dropped += not self.send_datagram(session_id, data)
+                if not self.offer_datagram(session_id, data):
+                    return count
             except DatagramError:
                 if not count:
                     raise
-                return count, dropped
-        return len(datagrams), dropped
+                return count
+        return len(datagrams)
 
     def receive_datagram(self, session_id: int) -> bytes | None:
         taken = self.receive_datagrams(session_id, 1)
@@ -324,6 +332,9 @@ class MemoryConnection:
         taken = [queue.popleft() for _ in range(min(max_count, len(queue)))]
         if not taken:
             self.datagram_wanted.add(session_id)
+        elif session_id in self.peer.datagram_room_wanted:
+            self.peer.datagram_room_wanted.discard(session_id)
+            self.peer.tell("datagrams_writable", session_id)
         return taken
 
     def datagrams_dropped(self, session_id: int) -> int:

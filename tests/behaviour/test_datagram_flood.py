@@ -75,3 +75,26 @@ async def test_a_flood_leaves_streams_a_third(site: MakeSite, engine: str) -> No
         if beside * 3 >= alone and datagrams > 100:
             return
     raise AssertionError(f"stream bytes alone, beside a flood, and its datagrams: {tried}")
+
+
+async def test_a_reader_who_keeps_reading_loses_nothing(site: MakeSite, engine: str) -> None:
+    """However fast they are sent: senders wait, and the network is read as fast as the reader."""
+    pair = await (await site()).pair()
+    transport = await pair.client.create_datagram_transport()
+    receiver = await pair.server.create_datagram_transport()
+    block = [bytes(64)] * 128
+    total = len(block) * (400 if engine == "native" else 80)
+
+    async def read() -> None:
+        for _ in range(total):
+            await receiver.receive(timeout=5)
+
+    reading = asyncio.ensure_future(read())
+    for _ in range(total // len(block)):
+        await transport.send_datagrams(block)
+        await asyncio.sleep(0)
+    await asyncio.wait([reading])
+    lost = total - receiver.datagrams_received
+    places = transport.diagnostics.stats.send_drops, receiver.diagnostics.stats.receive_drops
+    print(f"{engine}: {lost} of {total} lost, dropped by sender and receiver: {places}")
+    assert lost * 100 < total

@@ -132,6 +132,9 @@ class Observer:
     def stream_stopped(self, stream_id: int, code: int) -> None:
         self._tell("stream_stopped", stream_id, http_to_app_error(code))
 
+    def datagrams_writable(self, session_id: int) -> None:
+        self._tell("datagrams_writable", session_id)
+
     def datagrams_readable(self, session_id: int) -> None:
         self._tell("datagrams_readable", session_id)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from pywebtransport.exceptions import DatagramError
@@ -47,31 +49,37 @@ async def test_several_are_taken_up_to_the_first_that_is_refused(connect: Connec
     connection = pair.client.connection
     largest = connection.max_datagram_size(session_id)
     kinds = [b"a", bytearray(b"b"), memoryview(b"xcx")[1:2], b"", bytes(largest)]
-    assert connection.send_datagrams(session_id, []) == (0, 0)
-    assert connection.send_datagrams(session_id, [*kinds, bytes(largest + 1), b"z"]) == (5, 0)
+    assert connection.offer_datagrams(session_id, []) == 0
+    assert connection.offer_datagrams(session_id, [*kinds, bytes(largest + 1), b"z"]) == 5
     with pytest.raises(DatagramError) as caught:
-        connection.send_datagrams(session_id, [bytes(largest + 1), b"z"])
+        connection.offer_datagrams(session_id, [bytes(largest + 1), b"z"])
     assert (caught.value.datagram_size, caught.value.max_size) == (largest + 1, largest)
-    assert connection.send_datagrams(session_id, [b"end"]) == (1, 0)
+    assert connection.offer_datagram(session_id, b"end")
     for data in (*kinds, b"end"):
         assert await pair.server.datagram(session_id) == bytes(data)
 
 
-async def test_several_at_once_drop_the_oldest_and_count(connect: Connect) -> None:
+async def test_what_finds_no_room_waits_and_none_is_lost(connect: Connect) -> None:
     pair = await connect()
     session_id = await pair.session()
-    count = 20_000
-    numbers: list[bytes | bytearray | memoryview] = [n.to_bytes(4, "big") for n in range(count)]
-    taken, dropped = pair.client.connection.send_datagrams(session_id, numbers)
-    assert taken == count
-    assert 0 < dropped < count
-    assert pair.client.connection.stats().datagrams_dropped == dropped
-    # Each is sent, waits or was dropped: nothing is lost between the places.
-    figures = pair.client.connection.stats().extra
-    places = ("datagrams_sent", "datagrams_waiting", "datagrams_dropped_outgoing")
-    assert sum(figures[place] for place in places) == count
-    first = int.from_bytes(await pair.server.datagram(session_id), "big")
-    assert first == dropped
+    client, count, offered = pair.client.connection, 20_000, 0
+    numbers: list[bytes | bytearray | memoryview] = [n.to_bytes(64, "big") for n in range(count)]
+    offered = client.offer_datagrams(session_id, numbers)
+    assert 0 < offered < count
+    assert not client.offer_datagram(session_id, numbers[offered])
+    # Each is sent, or waits: nothing is lost between the places.
+    figures = client.stats().extra
+    assert figures["datagrams_sent"] + figures["datagrams_waiting"] == offered
+    assert pair.client.of("datagrams_writable") == []
+    received: list[bytes] = []
+    while len(received) < count:
+        received += pair.server.connection.receive_datagrams(session_id, count)
+        if offered < count and pair.client.of("datagrams_writable"):
+            await pair.client.next("datagrams_writable", session_id)
+            offered += client.offer_datagrams(session_id, numbers[offered:])
+        await asyncio.sleep(0)
+    assert received == numbers
+    assert client.stats().datagrams_dropped == 0
 
 
 async def test_full_outgoing_queue_drops_the_oldest_and_counts(connect: Connect) -> None:

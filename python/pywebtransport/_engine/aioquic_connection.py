@@ -267,25 +267,36 @@ class AioquicConnection(LoopConnection):
         return max(0, self._datagram_room(session_id)[1])
 
     def send_datagram(self, session_id: int, data: bytes | bytearray | memoryview) -> bool:
-        _, dropped = self.send_datagrams(session_id, [data])
-        return not dropped
+        queued = self._queue_datagrams(session_id, [data], self._quic.outgoing.push)
+        return queued == 1
 
-    def send_datagrams(
+    def offer_datagram(self, session_id: int, data: bytes | bytearray | memoryview) -> bool:
+        return self.offer_datagrams(session_id, [data]) == 1
+
+    def offer_datagrams(
         self, session_id: int, datagrams: list[bytes | bytearray | memoryview]
-    ) -> tuple[int, int]:
+    ) -> int:
+        return self._queue_datagrams(session_id, datagrams, self._quic.outgoing.offer)
+
+    def _queue_datagrams(
+        self,
+        session_id: int,
+        datagrams: list[bytes | bytearray | memoryview],
+        queue: Callable[[int, bytes], bool],
+    ) -> int:
+        """Up to the first that is too large, or of which ``queue`` says False: how many."""
         prefix, room = self._datagram_room(session_id)
-        push = self._quic.outgoing.push
-        dropped = 0
         for count, data in enumerate(datagrams):
             size = data.nbytes if isinstance(data, memoryview) else len(data)
             if size > room:
                 if count:
-                    return count, dropped
+                    return count
                 if room < 0:
                     raise no_datagrams(size)
                 raise datagram_too_large(size=size, max_size=room)
-            dropped += not push(session_id, prefix + data)
-        return len(datagrams), dropped
+            if not queue(session_id, prefix + data):
+                return count
+        return len(datagrams)
 
     def _datagram_room(self, session_id: int) -> tuple[bytes, int]:
         """What goes before a payload, and how long that may be; -1: not even an empty one fits."""

@@ -16,6 +16,8 @@ class OutgoingDatagrams:
         self._count = 0
         self._queues: dict[int, deque[bytes]] = {}
         """In the order in which the sessions are served."""
+        self._waiting: set[int] = set()
+        """Sessions for which there was no room."""
         self.dropped = 0
         """That were pushed out, had become too large, or whose session ended first."""
 
@@ -38,6 +40,24 @@ class OutgoingDatagrams:
         self.dropped += 1
         return False
 
+    def offer(self, session_id: int, data: bytes) -> bool:
+        """Queue one that pushes out none, or none of a session that sends no more than this one.
+        False: there is no room; :meth:`take_writable` says when there is."""
+        queue = self._queues.get(session_id)
+        share = self._max_count // max(len(self._queues), 1)
+        if self._count >= self._max_count and (queue is not None and len(queue) >= share):
+            self._waiting.add(session_id)
+            return False
+        self.push(session_id, data)
+        return True
+
+    def take_writable(self) -> set[int]:
+        """Sessions for which there is room again."""
+        if not self._waiting or self._count > self._max_count // 2:
+            return set()
+        writable, self._waiting = self._waiting, set()
+        return writable
+
     def first(self) -> bytes:
         """What goes next; there must be something."""
         return self._queues[next(iter(self._queues))][0]
@@ -58,6 +78,7 @@ class OutgoingDatagrams:
 
     def end_session(self, session_id: int) -> None:
         """Nothing of it is to be sent any more."""
+        self._waiting.discard(session_id)
         queue = self._queues.pop(session_id, None)
         if queue is not None:
             self._count -= len(queue)

@@ -163,6 +163,8 @@ class Inbound:
             stream_id, stream = next(iter(self._writers.items()))
             room -= min(stream.wanted, buffer)
             self._tell_writable(stream_id, stream)
+        for session_id in quic.outgoing.take_writable():
+            self._tell(self._sink.datagrams_writable, session_id)
 
     def tell_streams_granted(self) -> None:
         self._quic.streams_granted.clear()

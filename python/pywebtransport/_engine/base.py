@@ -199,6 +199,9 @@ class ConnectionSink(Protocol):
     def datagrams_readable(self, session_id: int) -> None:
         """receive_datagram will return something."""
 
+    def datagrams_writable(self, session_id: int) -> None:
+        """offer_datagram will take something."""
+
     def closed(self, info: CloseInfo) -> None:
         """The QUIC connection is gone; sessions and streams have been told before."""
 
@@ -284,11 +287,14 @@ class EngineConnection(Protocol):
     def send_datagram(self, session_id: int, data: bytes | bytearray | memoryview) -> bool:
         """Queue one datagram. False: the outgoing queue was full and its oldest was dropped."""
 
-    def send_datagrams(
+    def offer_datagram(self, session_id: int, data: bytes | bytearray | memoryview) -> bool:
+        """Queue one datagram if there is room. False: there is none, datagrams_writable follows."""
+
+    def offer_datagrams(
         self, session_id: int, datagrams: list[bytes | bytearray | memoryview]
-    ) -> tuple[int, int]:
-        """Queue several in order, up to the first that is refused: how many that were, and how
-        many of the oldest were dropped for them. What is raised is about the first."""
+    ) -> int:
+        """Queue several in order, up to the first that is too large or finds no room: how many that
+        were. datagrams_writable follows if it was room. What is raised is about the first."""
 
     def receive_datagram(self, session_id: int) -> bytes | None: ...
     def receive_datagrams(self, session_id: int, max_count: int) -> list[bytes]: ...

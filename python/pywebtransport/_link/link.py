@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from time import perf_counter
 
 from pywebtransport._engine.base import CloseInfo, EngineConnection, RequestHead, SessionRequest
 from pywebtransport._link.deadlines import Deadlines
@@ -23,11 +24,16 @@ Sixteen KiB of stream data count as one more, so that a busy stream leaves the l
 about a millisecond.
 """
 
+READING_SLICE = 0.0005
+"""Seconds for which one who reads datagrams may hold the loop when they keep coming: about as long
+as the engine takes to bring them, so that neither gets ahead of the other."""
+
 
 class Link:
     """Implements ``ConnectionSink`` for a connection."""
 
     __slots__ = (
+        "breathed_at",
         "budget",
         "connection",
         "create_future",
@@ -63,6 +69,8 @@ class Link:
         self.time = loop.time
         self.create_future = loop.create_future
         self.budget = BUDGET
+        self.breathed_at = 0.0
+        """When the loop last ran in :meth:`breathe_in_time`."""
         deadlines = Deadlines.of(loop)
         self.reads = deadlines.waits(read_timeout)
         self.writes = deadlines.waits(write_timeout)
@@ -79,6 +87,13 @@ class Link:
         """Let the loop run once. Called when the budget is spent, before anything is taken."""
         self.budget = BUDGET
         await asyncio.sleep(0)
+
+    async def breathe_in_time(self) -> None:
+        """As :meth:`breathe`, but only when :data:`READING_SLICE` is over."""
+        self.budget = BUDGET
+        if perf_counter() - self.breathed_at >= READING_SLICE:
+            await asyncio.sleep(0)
+            self.breathed_at = perf_counter()
 
     @property
     def is_done(self) -> bool:
@@ -180,6 +195,11 @@ class Link:
         session = self.sessions.get(session_id)
         if session is not None:
             session._on_datagrams_readable()
+
+    def datagrams_writable(self, session_id: int) -> None:
+        session = self.sessions.get(session_id)
+        if session is not None:
+            session._on_datagrams_writable()
 
     def closed(self, info: CloseInfo) -> None:
         if self.connection is not None:

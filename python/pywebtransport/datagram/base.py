@@ -83,14 +83,12 @@ class DatagramTransportBase(EventEmitter):
             raise self._inbox.ended()
         return loop
 
-    def _send(self, data: Data | Buffer, priority: int, ttl: float | None) -> bool:
-        """False: it went, and the oldest that waited was dropped for it."""
-        if self._is_closed or self._loop is None:
-            self._open()
-        is_room = self._outbox.send(data, priority, ttl)
+    def _send(self, data: Data | Buffer, priority: int, ttl: float | None) -> None:
+        """Without waiting: where there is no room, the oldest makes some."""
+        self._open()
+        self._outbox.push(data, priority, ttl)
         if self._is_heard:
             self._tell_sent(len(data), priority)
-        return is_room
 
     def _tell_sent(self, size: int, priority: int) -> None:
         if self._has_listeners(EventType.DATAGRAM_SENT):
@@ -129,6 +127,10 @@ class DatagramTransportBase(EventEmitter):
             self._tell_arrivals()
         else:
             self._inbox.wake()
+
+    def _on_writable(self) -> None:
+        """The engine has room for datagrams."""
+        self._outbox.wake()
 
     def _give_to(self, claim: Callable[[bytes], bool] | None) -> None:
         """Let something above take its datagrams before they are queued."""

@@ -32,6 +32,7 @@ class Outbox:
         "_link",
         "_queue",
         "_sender",
+        "_senders",
         "bytes_sent",
         "drops",
         "expired",
@@ -59,6 +60,8 @@ class Outbox:
         self._control_id = control_id
         self._handle: asyncio.Handle | None = None
         self._queue: DatagramQueue | None = None
+        self._senders: list[asyncio.Future[None]] = []
+        """Who waits for room in the engine."""
         self.limit = limit
         self.max_size = max_size
         self.sent = 0
@@ -81,7 +84,7 @@ class Outbox:
         return self._queue
 
     def send(self, data: Data | Buffer, priority: int, ttl: float | None) -> bool:
-        """Hand over or queue one datagram; False: for that the engine dropped its oldest.
+        """Hand over or queue one datagram; False: the engine has no room, :meth:`wait` for it.
 
         Raises:
             DatagramError: It is too large, has expired, or finds no room.
@@ -95,7 +98,8 @@ class Outbox:
         if type(data) is str:
             data = data.encode()
         try:
-            is_room = link.engine.send_datagram(self._control_id, data)  # type: ignore[arg-type]
+            if not link.engine.offer_datagram(self._control_id, data):  # type: ignore[arg-type]
+                return False
         except DatagramError:
             self.failures += 1
             raise
@@ -109,14 +113,29 @@ class Outbox:
             self.largest = size
         if size < self.smallest:
             self.smallest = size
-        if not is_room:
-            self.drops += 1
-        return is_room
+        return True
 
-    def send_block(self, block: list[Data | Buffer], ttl: float | None) -> tuple[int, int]:
-        """Hand several to the engine, up to the first it refuses.
+    def push(self, data: Data | Buffer, priority: int, ttl: float | None) -> None:
+        """As :meth:`send`, but where the engine has no room, its oldest makes some."""
+        if self._link is None:
+            self.send(data, priority, ttl)
+            return
+        if ttl is not None and ttl <= 0:
+            raise self._expired(ttl)
+        if type(data) is str:
+            data = data.encode()
+        try:
+            is_room = self._link.engine.send_datagram(self._control_id, data)  # type: ignore[arg-type]
+        except DatagramError:
+            self.failures += 1
+            raise
+        except (EngineClosed, SessionRefused) as error:
+            raise self._ended(error) from error
+        self.drops += not is_room
+        self._count([data])
 
-        How many that were, and how many of the oldest it dropped for them.
+    def send_block(self, block: list[Data | Buffer], ttl: float | None) -> int:
+        """Hand several to the engine, as far as it takes them; how many. 0: :meth:`wait`.
 
         Raises:
             DatagramError: As of :meth:`send`, for the first.
@@ -128,18 +147,44 @@ class Outbox:
         if str in map(type, block):
             block = [data.encode() if type(data) is str else data for data in block]
         try:
-            count, dropped = link.engine.send_datagrams(self._control_id, block)  # type: ignore[arg-type]
+            count = link.engine.offer_datagrams(self._control_id, block)  # type: ignore[arg-type]
         except DatagramError:
             self.failures += 1
             raise
         except (EngineClosed, SessionRefused) as error:
             raise self._ended(error) from error
-        self.drops += dropped
-        self._count(block[:count])
-        return count, dropped
+        if count:
+            self._count(block[:count])
+        return count
+
+    async def wait(self, loop: asyncio.AbstractEventLoop, ttl: float | None) -> None:
+        """Until the engine has room, or the transport is closed.
+
+        Raises:
+            DatagramError: Not within ``ttl`` seconds.
+        """
+        future: asyncio.Future[None] = loop.create_future()
+        self._senders.append(future)
+        try:
+            async with asyncio.timeout(ttl):
+                await future
+        except TimeoutError:
+            assert ttl is not None
+            raise self._expired(ttl) from None
+        finally:
+            if future in self._senders:
+                self._senders.remove(future)
+
+    def wake(self) -> None:
+        """Let those who wait try again."""
+        senders, self._senders = self._senders, []
+        for future in senders:
+            if not future.done():
+                future.set_result(None)
 
     def close(self) -> None:
         """Drop what waits."""
+        self.wake()
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

@@ -44,8 +44,6 @@ __all__ = [
 
 logger = get_logger(name=__name__)
 
-CONGESTION_PAUSE = 0.001
-"""Seconds that ``send`` leaves to the network when the engine's queue is full."""
 SEND_BLOCK = 512
 """Datagrams given to the engine in one call."""
 DATAGRAMS_PER_OPERATION = 32
@@ -57,8 +55,9 @@ class WebTransportDatagramTransport(DatagramTransportBase):
     """Sends and receives datagrams, which may be lost and may overtake each other.
 
     ``session.create_datagram_transport()`` gives a session's transport. Its datagrams go to the
-    engine at once, in the order of the calls; the engine keeps bounded queues in both directions
-    and drops the oldest from a full one. A transport made with a sender of its own queues up to
+    engine at once, in the order of the calls; the engine keeps bounded queues in both directions.
+    Where the outgoing one is full, ``send`` waits, and ``try_send`` drops the oldest; where the
+    incoming one is, the oldest is dropped. A transport made with a sender of its own queues up to
     ``high_water_mark`` datagrams until the end of the event loop's turn and hands them over by
     priority.
 
@@ -231,7 +230,7 @@ class WebTransportDatagramTransport(DatagramTransportBase):
     async def send(
         self, data: Data | Buffer, *, priority: int = 0, ttl: float | None = None
     ) -> None:
-        """Send one datagram; text as UTF-8.
+        """Send one datagram; text as UTF-8. Waits while the session's outgoing queue is full.
 
         Args:
             data: The payload, up to ``max_datagram_size`` bytes.
@@ -247,20 +246,22 @@ class WebTransportDatagramTransport(DatagramTransportBase):
             link.budget -= 1
             if link.budget < 0:
                 await link.breathe()
-        # As `_send`, which would be one call more.
-        if self._is_closed or self._loop is None:
-            self._open()
-        is_room = self._outbox.send(data, priority, ttl)
+        loop = self._loop
+        if self._is_closed or loop is None:
+            loop = self._open()
+        while not self._outbox.send(data, priority, ttl):
+            await self._outbox.wait(loop, ttl)
+            if self._is_closed:
+                self._open()
         if self._is_heard:
             self._tell_sent(len(data), priority)
-        if not is_room:
-            await asyncio.sleep(CONGESTION_PAUSE)
 
     @first_by_position
     async def try_send(
         self, data: Data | Buffer, *, priority: int = 0, ttl: float | None = None
     ) -> bool:
-        """As :meth:`send`, without waiting; False instead of its exceptions.
+        """As :meth:`send`, without waiting: a full queue drops its oldest. False instead of
+        exceptions.
 
         Raises:
             DatagramError: The transport is not initialized.
@@ -389,7 +390,7 @@ class WebTransportDatagramTransport(DatagramTransportBase):
         if link is not None:
             link.budget -= 1
             if link.budget < 0:
-                await link.breathe()
+                await link.breathe_in_time()
         loop = self._loop or self._initialized()
         data = inbox.take()
         while data is None:
@@ -538,7 +539,7 @@ class WebTransportDatagramTransport(DatagramTransportBase):
         priority: int,
         ttl: float | None,
     ) -> int:
-        """Send some more of them, at least one; how many."""
+        """Send some more of them, or wait until that may be; how many were sent."""
         link = self._link
         if link is None or self._is_heard:
             await self.send(datagrams[sent], priority=priority, ttl=ttl)
@@ -549,7 +550,7 @@ class WebTransportDatagramTransport(DatagramTransportBase):
             await link.breathe()
         if self._is_closed:
             self._open()
-        count, dropped = self._outbox.send_block(block, ttl)
-        if dropped:
-            await asyncio.sleep(CONGESTION_PAUSE)
+        count = self._outbox.send_block(block, ttl)
+        if not count:
+            await self._outbox.wait(link.loop, ttl)
         return count

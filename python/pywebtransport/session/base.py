@@ -335,6 +335,10 @@ class SessionBase(Ending, EventEmitter):
         if self._datagrams is not None:
             self._datagrams._on_readable()
 
+    def _on_datagrams_writable(self) -> None:
+        if self._datagrams is not None:
+            self._datagrams._on_writable()
+
     def _on_closed(self, code: int, reason: str, by: str, error: int | None = None) -> None:
         """The session has ended, once; wake whoever waits in it."""
         if self._state == SessionState.CLOSED:

@@ -8,7 +8,7 @@ use pywt_quic::{CloseBy, CloseKind, Event, Side, Transmit};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::close::Phase;
-use crate::datagram::{DatagramDrops, DatagramLimits, Outbox, Share};
+use crate::datagram::{Arrivals, DatagramDrops, DatagramLimits, Outbox, Share};
 use crate::leaving::Left;
 use crate::session::Session;
 use crate::stream::{Owner, Stream};
@@ -133,6 +133,8 @@ pub struct Connection {
     pub(crate) notifications: Vec<Notification>,
     pub(crate) options: Bounds,
     pub(crate) drops: DatagramDrops,
+    /// What came since the endpoint last looked.
+    pub(crate) arrivals: Arrivals,
     /// A packet may be worth sending.
     pub(crate) wants_transmit: bool,
     /// Most bytes of the core that waited for credit of the peer on one stream, since the core was
@@ -192,6 +194,7 @@ impl Connection {
                 first_session_timeout: options.first_session_timeout,
             },
             drops: DatagramDrops::default(),
+            arrivals: Arrivals::None,
             wants_transmit: true,
             most_unsent: 0,
             phase: Phase::Connecting,

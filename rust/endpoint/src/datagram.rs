@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::connection::Connection;
 use crate::session::Session;
+use crate::Notification;
 
 /// What is worth keeping of a received datagram: a small one would keep its whole packet, and what
 /// counts for the bound is its length.
@@ -34,13 +35,22 @@ pub(crate) fn frame(buffer: &mut BytesMut) -> Bytes {
     buffer.split().freeze()
 }
 
+/// What a datagram to send does that finds the queue full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// It takes the place of the oldest.
+    DropOldest,
+    /// It is not taken; its sender is told when there is room.
+    Wait,
+}
+
 /// What became of datagrams that were given to be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Queued {
+pub(crate) struct Queued {
     /// How many were queued.
-    pub count: usize,
+    pub(crate) count: usize,
     /// How many of the oldest in the queue were dropped for them.
-    pub dropped: u64,
+    pub(crate) dropped: u64,
 }
 
 /// A queue bounded by count and bytes.
@@ -61,7 +71,7 @@ impl DatagramQueue {
     /// Appends and returns how many of the oldest had to go for it. One datagram always fits.
     pub(crate) fn push(&mut self, data: Bytes, limits: DatagramLimits) -> u64 {
         let mut dropped = 0;
-        while self.is_full_for(data.len(), limits) && self.pop().is_some() {
+        while !self.has_room(1, data.len(), limits) && self.pop().is_some() {
             dropped += 1;
         }
         self.bytes += data.len();
@@ -69,9 +79,24 @@ impl DatagramQueue {
         dropped
     }
 
-    fn is_full_for(&self, len: usize, limits: DatagramLimits) -> bool {
-        self.items.len() >= limits.count.max(1)
-            || (!self.items.is_empty() && self.bytes + len > limits.bytes)
+    /// Whether so many more datagrams, of so many bytes together, push none out.
+    pub(crate) fn has_room(&self, count: usize, bytes: usize, limits: DatagramLimits) -> bool {
+        let all = self.items.len() + count;
+        all <= limits.count.max(1) && (all <= 1 || self.bytes + bytes <= limits.bytes)
+    }
+
+    /// Whether a sender that found no room should try again: half of it is free.
+    fn is_roomy(&self, limits: DatagramLimits) -> bool {
+        self.items.len() <= limits.count / 2 && self.bytes <= limits.bytes / 2
+    }
+
+    /// What the datagrams that have come to this queue are.
+    pub(crate) fn arrivals(&self, limits: DatagramLimits) -> Arrivals {
+        if self.items.len() > limits.count / CROWDED || self.bytes > limits.bytes / CROWDED {
+            Arrivals::Crowd
+        } else {
+            Arrivals::Some
+        }
     }
 
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
@@ -91,6 +116,22 @@ impl DatagramQueue {
     pub(crate) fn len(&self) -> usize {
         self.items.len()
     }
+}
+
+/// The part of a queue's limits from which on it is crowded: a quarter, since as much again comes
+/// with the next few packets that the socket has put together.
+const CROWDED: usize = 4;
+
+/// What came for applications that read datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Arrivals {
+    /// No datagram.
+    #[default]
+    None,
+    /// Datagrams, for which there is room.
+    Some,
+    /// So many datagrams that the application should have a turn before more are taken.
+    Crowd,
 }
 
 /// Where datagrams were dropped, each counted once.
@@ -195,16 +236,34 @@ impl Connection {
         }
     }
 
+    fn tell_of_room(&mut self, session: SessionId) {
+        let Some(entry) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        if entry.datagram_room_wanted && entry.outgoing.is_roomy(self.options.outgoing_datagrams) {
+            entry.datagram_room_wanted = false;
+            self.notifications
+                .push(Notification::DatagramsWritable(session));
+        }
+    }
+
     /// Moves waiting datagrams of about that many bytes into QUIC, sessions taking turns.
     fn give_datagrams(&mut self, bytes: usize) {
         let Some(limit) = self.quic.max_datagram_size() else {
             return;
         };
+        // What waits anyway waits here, where the newest can be kept, and not in the network.
+        if bytes == 0 || self.quic.has_queue_ahead() {
+            return;
+        }
         let mut given = 0;
         while given < bytes {
-            let Some(data) = self.outbox.pop(&mut self.sessions) else {
+            let Some((session, data)) = self.outbox.pop(&mut self.sessions) else {
                 return;
             };
+            if let Some(session) = session {
+                self.tell_of_room(session);
+            }
             given += data.len();
             // QUIC's own queue holds more than is ever due. What else it refuses has become too
             // large for the path.
@@ -267,17 +326,21 @@ impl Outbox {
         self.left.len() + waiting.map(|entry| entry.outgoing.len()).sum::<usize>()
     }
 
-    fn pop(&mut self, sessions: &mut FxHashMap<SessionId, Box<Session>>) -> Option<Bytes> {
+    /// The next to be sent, and whose it is unless its session has ended.
+    fn pop(
+        &mut self,
+        sessions: &mut FxHashMap<SessionId, Box<Session>>,
+    ) -> Option<(Option<SessionId>, Bytes)> {
         if let Some(data) = self.left.pop() {
-            return Some(data);
+            return Some((None, data));
         }
         let session = self.turns.pop_front()?;
         let queue = &mut sessions.get_mut(&session)?.outgoing;
-        let data = queue.pop();
+        let data = queue.pop()?;
         if queue.len() > 0 {
             self.turns.push_back(session);
         }
-        data
+        Some((Some(session), data))
     }
 }
 

@@ -11,7 +11,7 @@ use pywt_quic::{
     ServerTls, Transmit, TransportOptions, Worker,
 };
 
-use crate::{Connection, ConnectionOptions, Error, Notification};
+use crate::{Arrivals, Connection, ConnectionOptions, Error, Notification};
 
 /// Names one connection, also after it is gone: a place is used again, a serial is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +47,8 @@ pub struct Endpoint {
     prompt: VecDeque<usize>,
     /// Connections with writers to wake in the next turn.
     in_line: Vec<usize>,
+    /// See [`Self::take_arrivals`].
+    arrivals: Arrivals,
     deadlines: Deadlines,
     notifications: VecDeque<(ConnectionKey, Notification)>,
     /// Lent to the connection that is called, to note its notifications in: thousands that are
@@ -76,6 +78,7 @@ impl Endpoint {
             sending: VecDeque::new(),
             prompt: VecDeque::new(),
             in_line: Vec::new(),
+            arrivals: Arrivals::None,
             deadlines: Deadlines::default(),
             notifications: VecDeque::new(),
             noted: Vec::new(),
@@ -173,10 +176,19 @@ impl Endpoint {
             if let Some(peer) = self.peer(slot) {
                 peer.touched = false;
             }
-            self.guard(slot, |connection| connection.drive(now));
+            let arrivals = self.guard(slot, |connection| {
+                connection.drive(now);
+                std::mem::take(&mut connection.arrivals)
+            });
+            self.arrivals = self.arrivals.max(arrivals.unwrap_or_default());
             self.after(slot);
         }
         self.touched = touched;
+    }
+
+    /// What came since the last call, of all connections the most.
+    pub fn take_arrivals(&mut self) -> Arrivals {
+        std::mem::take(&mut self.arrivals)
     }
 
     /// Whoever was told that a write will be accepted has had time for it: wakes others, where

@@ -24,11 +24,15 @@ impl Connection {
                 let Some(entry) = self.sessions.get_mut(&session) else {
                     return;
                 };
-                let dropped = entry
-                    .datagrams
-                    .push(kept(data), self.options.incoming_datagrams);
+                let limits = self.options.incoming_datagrams;
+                let dropped = entry.datagrams.push(kept(data), limits);
                 entry.datagrams_dropped += dropped;
                 self.drops.receive_queue += dropped;
+                // Who takes none at all is not waited for.
+                entry.datagrams_untouched = entry.datagrams_untouched.saturating_add(1);
+                if entry.datagrams_untouched <= limits.count {
+                    self.arrivals = self.arrivals.max(entry.datagrams.arrivals(limits));
+                }
                 if !std::mem::take(&mut entry.datagram_wanted) {
                     return;
                 }

@@ -32,7 +32,7 @@ mod turn;
 
 pub use audience::Audience;
 pub use connection::{Connection, ConnectionOptions, ConnectionStats, Kept};
-pub use datagram::{DatagramDrops, Queued};
+pub use datagram::{Arrivals, DatagramDrops};
 pub use endpoint::{ConnectionKey, Endpoint, ServerSetup};
 pub use error::Error;
 #[cfg(unix)]

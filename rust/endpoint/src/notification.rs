@@ -29,6 +29,8 @@ pub enum Notification {
     Connected,
     /// `receive_datagram` will return something.
     DatagramsReadable(SessionId),
+    /// `offer_datagrams` that found no room will find some.
+    DatagramsWritable(SessionId),
     /// Server: a request is over, because of the client, or of a close.
     RequestAborted {
         /// Its stream.

@@ -4,12 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use pywt_quic::{Batch, Packet, Socket, Transmit, Worker};
+use pywt_quic::{Batch, Packet, Socket, Transmit, Worker, RECEIVE_BATCH};
 
 use crate::turn::{Facts, Turn, TURN_BUDGET};
 #[cfg(unix)]
 use crate::Fellows;
-use crate::{Connection, ConnectionKey, Endpoint, Error, Notification, Telling, Wishes};
+use crate::{Arrivals, Connection, ConnectionKey, Endpoint, Error, Notification, Telling, Wishes};
 
 /// An endpoint, its socket, and its place in an event loop.
 ///
@@ -22,6 +22,8 @@ pub struct Reactor {
     #[cfg(unix)]
     fellows: Option<Fellows>,
     buffer: Vec<u8>,
+    /// How much to take from the socket at a time, in units of [`Socket::receive_up_to`].
+    appetite: usize,
     /// What the socket had no room for.
     unsent: Option<Transmit>,
     erred: bool,
@@ -72,6 +74,7 @@ impl Reactor {
             #[cfg(unix)]
             fellows: None,
             buffer: Vec::new(),
+            appetite: RECEIVE_BATCH,
             unsent: None,
             erred: false,
             turn: Turn::default(),
@@ -94,7 +97,8 @@ impl Reactor {
     }
 
     /// The socket is readable: takes what has arrived, for about half of the turn's budget; the
-    /// socket stays readable when there is more. Sends at once when nobody has to be told.
+    /// socket stays readable when there is more, also when an application should read datagrams
+    /// first. Sends at once when nobody has to be told.
     pub fn on_readable(&mut self) {
         let now = Instant::now();
         if self.turn.begin(now) {
@@ -120,9 +124,19 @@ impl Reactor {
                 }
                 endpoint.receive(packet);
             };
-            match self.socket.receive(deliver) {
-                // Digested batch by batch, so that queues inside QUIC stay small.
-                Ok(Batch::Full) => self.endpoint.drive(now),
+            let batch = self.socket.receive_up_to(self.appetite, deliver);
+            // Digested batch by batch, so that queues inside QUIC stay small.
+            self.endpoint.drive(now);
+            match self.endpoint.take_arrivals() {
+                Arrivals::None => self.appetite = (2 * self.appetite).min(RECEIVE_BATCH),
+                Arrivals::Some => self.appetite = (2 * self.appetite).min(DATAGRAM_BATCH),
+                Arrivals::Crowd => {
+                    self.appetite = 1;
+                    break;
+                }
+            }
+            match batch {
+                Ok(Batch::Full) => {}
                 Ok(Batch::Last) => break,
                 Ok(Batch::Empty) => {
                     if is_first {
@@ -137,7 +151,6 @@ impl Reactor {
             is_first = false;
             now = Instant::now();
         }
-        self.endpoint.drive(now);
     }
 
     /// Another worker has handed something on.
@@ -338,5 +351,8 @@ fn is_unreachable(error: io::ErrorKind) -> bool {
 
 /// The part of [`TURN_BUDGET`] for packets; what is left of it is for the application.
 const RECEIVING_BUDGET: Duration = Duration::from_micros(500);
+/// What the socket may bring at once where datagrams come: about as many small ones as a session's
+/// queue has room for by default.
+const DATAGRAM_BATCH: usize = 4;
 /// Errors taken at a time.
 const MAX_ERRORS: usize = 64;

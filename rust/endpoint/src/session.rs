@@ -10,7 +10,7 @@ use rustc_hash::FxHashSet;
 
 use crate::close::Phase;
 use crate::connection::{quic_dir, Connection};
-use crate::datagram::{frame, DatagramQueue, Queued};
+use crate::datagram::{frame, DatagramQueue, Queued, WhenFull};
 use crate::stream::Stream;
 use crate::{Error, Notification};
 
@@ -23,6 +23,8 @@ pub(crate) struct Session {
     pub(crate) datagrams_dropped: u64,
     /// A receive found nothing.
     pub(crate) datagram_wanted: bool,
+    /// How many came since the application last took some.
+    pub(crate) datagrams_untouched: usize,
     /// An open failed, by `Dir as usize`.
     pub(crate) stream_wanted: [bool; 2],
     /// Streams whose end has been seen here and not read: the core has done with them.
@@ -31,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) writers: VecDeque<StreamId>,
     /// Datagrams to send.
     pub(crate) outgoing: DatagramQueue,
+    /// One was not taken for lack of room.
+    pub(crate) datagram_room_wanted: bool,
     /// What goes before each datagram; empty until the first is sent.
     pub(crate) datagram_prefix: Bytes,
 }
@@ -263,16 +267,27 @@ impl Connection {
 
     /// Queues one datagram. False: the queue was full and the oldest was dropped.
     pub fn send_datagram(&mut self, session: SessionId, data: &[u8]) -> Result<bool, Error> {
-        let queued = self.send_datagrams(session, &[data])?;
+        let queued = self.queue_datagrams(session, &[data], WhenFull::DropOldest)?;
         Ok(queued.dropped == 0)
     }
 
-    /// Queues datagrams in order, up to the first that is refused; an error is about the first of
-    /// them.
-    pub fn send_datagrams(
+    /// Queues datagrams in order, and returns how many: up to the first that is too large, or for
+    /// which there is no room, after which `DatagramsWritable` follows. An error is about the
+    /// first of them.
+    pub fn offer_datagrams(
         &mut self,
         session: SessionId,
         datagrams: &[impl AsRef<[u8]>],
+    ) -> Result<usize, Error> {
+        let queued = self.queue_datagrams(session, datagrams, WhenFull::Wait)?;
+        Ok(queued.count)
+    }
+
+    fn queue_datagrams(
+        &mut self,
+        session: SessionId,
+        datagrams: &[impl AsRef<[u8]>],
+        when_full: WhenFull,
     ) -> Result<Queued, Error> {
         self.check_alive()?;
         let limit = self
@@ -281,6 +296,7 @@ impl Connection {
             .ok_or(Error::DatagramsUnsupported)?;
         let Session {
             datagram_prefix,
+            datagram_room_wanted,
             outgoing,
             ..
         } = &mut **self
@@ -292,29 +308,36 @@ impl Connection {
         let room = limit
             .checked_sub(prefix.len())
             .ok_or(Error::DatagramsUnsupported)?;
-        let taken = datagrams.iter().map(AsRef::as_ref);
-        let taken = taken.take_while(|data| data.len() <= room);
+        let limits = self.options.outgoing_datagrams;
         let mut queued = Queued::default();
         let mut bytes = 0;
-        for data in taken.clone() {
+        for size in datagrams.iter().map(|data| data.as_ref().len()) {
+            if size > room {
+                if queued.count == 0 {
+                    return Err(Error::DatagramTooLarge { size, limit: room });
+                }
+                break;
+            }
+            let more = bytes + prefix.len() + size;
+            if when_full == WhenFull::Wait && !outgoing.has_room(queued.count + 1, more, limits) {
+                *datagram_room_wanted = true;
+                break;
+            }
             queued.count += 1;
-            bytes += prefix.len() + data.len();
+            bytes = more;
         }
         if queued.count == 0 {
-            return match datagrams.first().map(|first| first.as_ref().len()) {
-                Some(size) => Err(Error::DatagramTooLarge { size, limit: room }),
-                None => Ok(queued),
-            };
+            return Ok(queued);
         }
         if outgoing.len() == 0 {
             self.outbox.push(session);
         }
         // One buffer for all of them: they leave, or are dropped, in order.
         let mut buffer = BytesMut::with_capacity(bytes);
-        for data in taken {
+        for data in datagrams.iter().take(queued.count) {
             buffer.extend_from_slice(prefix);
-            buffer.extend_from_slice(data);
-            queued.dropped += outgoing.push(frame(&mut buffer), self.options.outgoing_datagrams);
+            buffer.extend_from_slice(data.as_ref());
+            queued.dropped += outgoing.push(frame(&mut buffer), limits);
         }
         self.drops.send_queue += queued.dropped;
         self.wants_transmit = true;
@@ -336,6 +359,7 @@ impl Connection {
         };
         let data = entry.datagrams.pop();
         entry.datagram_wanted = data.is_none();
+        entry.datagrams_untouched = 0;
         data
     }
 
@@ -348,6 +372,7 @@ impl Connection {
         };
         let taken = entry.datagrams.take(max);
         entry.datagram_wanted = taken.is_empty() && max > 0;
+        entry.datagrams_untouched = 0;
         taken
     }
 }

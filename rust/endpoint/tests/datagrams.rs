@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Pair, Setup};
 use pywt_endpoint::core::{Config, Dir};
-use pywt_endpoint::{DatagramDrops, Error, Notification, Queued, Read};
+use pywt_endpoint::{DatagramDrops, Error, Notification, Read};
 
 #[test]
 fn datagrams_go_both_ways_and_the_oldest_are_dropped() {
@@ -63,32 +63,53 @@ fn a_full_outgoing_datagram_queue_drops_the_oldest() {
 }
 
 #[test]
-fn several_are_taken_up_to_the_first_that_is_refused() {
-    let mut setup = Setup::default();
-    setup.client.outgoing_datagram_count = 3;
-    let mut pair = Pair::with_session(&setup);
+fn several_are_taken_up_to_the_first_that_is_too_large() {
+    let mut pair = Pair::with_session(&Setup::default());
     let limit = pair.client.call(|c| Ok(c.max_datagram_size(0))).unwrap();
     let large = vec![9; limit + 1];
-    let queued = |count, dropped| Ok(Queued { count, dropped });
-    let mut send = |batch: &[&[u8]]| pair.client.call(|c| c.send_datagrams(0, batch));
-    assert_eq!(send(&[]), queued(0, 0));
-    assert_eq!(send(&[&[0], &[], &large, &[7]]), queued(2, 0));
+    let mut offer = |batch: &[&[u8]]| pair.client.call(|c| c.offer_datagrams(0, batch));
+    assert_eq!(offer(&[]), Ok(0));
+    assert_eq!(offer(&[&[0], &[], &large, &[7]]), Ok(2));
     assert_eq!(
-        send(&[&large, &[7]]),
+        offer(&[&large, &[7]]),
         Err(Error::DatagramTooLarge {
             size: limit + 1,
             limit
         })
     );
-    // Their own first are the oldest, once those before them are gone.
-    assert_eq!(send(&[&[1], &[2], &large[1..], &[4]]), queued(4, 3));
-    assert_eq!(pair.client.drops().send_queue, 3);
+    assert_eq!(offer(&[&large[1..]]), Ok(1));
     pair.settle();
     let received = pair
         .server
         .call(|c| Ok(c.receive_datagrams(0, 10)))
         .unwrap();
-    assert_eq!(received, [&[2][..], &large[1..], &[4]]);
+    assert_eq!(received, [&[0][..], &[], &large[1..]]);
+}
+
+#[test]
+fn what_finds_no_room_is_not_taken_and_its_sender_told_when_there_is() {
+    let mut setup = Setup::default();
+    setup.client.outgoing_datagram_count = 4;
+    let mut pair = Pair::with_session(&setup);
+    let mut offer = |batch: &[&[u8]]| pair.client.call(|c| c.offer_datagrams(0, batch));
+    assert_eq!(offer(&[&[0], &[1], &[2], &[3]]), Ok(4));
+    assert_eq!(offer(&[&[4]]), Ok(0));
+    assert_eq!(pair.client.take(), []);
+    pair.settle();
+    assert_eq!(pair.client.take(), [Notification::DatagramsWritable(0)]);
+    let mut offer = |batch: &[&[u8]]| pair.client.call(|c| c.offer_datagrams(0, batch));
+    assert_eq!(offer(&[&[4], &[5], &[6], &[7], &[8]]), Ok(4));
+    // Whoever does not wait takes the oldest's place.
+    let pushed = pair.client.call(|c| c.send_datagram(0, &[8]));
+    assert_eq!(pushed, Ok(false));
+    pair.settle();
+    assert_eq!(pair.client.take(), [Notification::DatagramsWritable(0)]);
+    let received = pair
+        .server
+        .call(|c| Ok(c.receive_datagrams(0, 10)))
+        .unwrap();
+    assert_eq!(received.concat(), [0, 1, 2, 3, 5, 6, 7, 8]);
+    assert_eq!(pair.client.drops().send_queue, 1);
 }
 
 /// Both ends offer session credit, so that a connection carries two sessions.

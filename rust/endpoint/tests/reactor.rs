@@ -160,6 +160,36 @@ fn megabytes_cross_sockets_unchanged() {
     assert!(stats.mtu > 1_400, "{stats:?}");
 }
 
+/// A sender that always has more, and a reader that takes `appetite` datagrams in each turn: how
+/// many were sent, and how many of them were not delivered.
+fn flood(appetite: usize) -> (u64, u64) {
+    let (mut client, mut server) = session();
+    let block = vec![[7; 64]; 512];
+    let mut received = 0;
+    let mut turns = 0;
+    run(&mut client, &mut server, |client, server| {
+        while client.call(|c| c.offer_datagrams(0, &block)) == block.len() {}
+        received += server.call(|c| Ok(c.receive_datagrams(0, appetite).len()));
+        turns += 1;
+        turns > 300
+    });
+    // Nothing more is sent, and whatever is on its way arrives.
+    run(&mut client, &mut server, |client, server| {
+        let taken = server.call(|c| Ok(c.receive_datagrams(0, appetite).len()));
+        received += taken;
+        taken == 0 && client.call(|c| Ok(c.stats())).datagrams_waiting == 0
+    });
+    let sent = client.call(|c| Ok(c.stats().quic.datagrams_sent));
+    (sent, sent - received as u64)
+}
+
+#[test]
+fn a_reader_who_keeps_reading_loses_no_datagrams() {
+    let (sent, lost) = flood(1_500);
+    assert!(sent > 100_000, "{sent}");
+    assert!(lost * 100 < sent, "{lost} of {sent} lost");
+}
+
 #[test]
 fn a_port_where_nobody_listens_is_refused_at_once() {
     let setup = Setup::default();

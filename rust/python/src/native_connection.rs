@@ -302,26 +302,36 @@ impl EndpointConnection {
     ) -> PyResult<bool> {
         if let Ok(bytes) = data.cast::<PyBytes>() {
             let slice = bytes.as_bytes();
-            return self.send_message(py, session_id, slice);
+            return self.push(py, session_id, slice);
+        }
+        let buffer = PyBuffer::<u8>::get(data)?;
+        with_slice(py, &buffer, |slice| self.push(py, session_id, slice))
+    }
+
+    fn offer_datagram(
+        &self,
+        py: Python<'_>,
+        session_id: u64,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        if let Ok(bytes) = data.cast::<PyBytes>() {
+            let slice = bytes.as_bytes();
+            return Ok(self.offer(py, session_id, &[slice])? == 1);
         }
         let buffer = PyBuffer::<u8>::get(data)?;
         with_slice(py, &buffer, |slice| {
-            self.send_message(py, session_id, slice)
+            Ok(self.offer(py, session_id, &[slice])? == 1)
         })
     }
 
-    fn send_datagrams(
+    fn offer_datagrams(
         &self,
         py: Python<'_>,
         session_id: u64,
         datagrams: &Bound<'_, PyList>,
-    ) -> PyResult<(usize, u64)> {
+    ) -> PyResult<usize> {
         let datagrams: Vec<_> = datagrams.iter().collect();
-        let datagrams = slices(py, &datagrams)?;
-        let queued = self.with(py, Sending::Message, |connection, _| {
-            connection.send_datagrams(session_id, &datagrams)
-        })?;
-        Ok((queued.count, queued.dropped))
+        self.offer(py, session_id, &slices(py, &datagrams)?)
     }
 
     fn receive_datagram<'py>(
@@ -582,9 +592,20 @@ impl EndpointConnection {
             .map_err(|error| self.exception(py, &error))
     }
 
-    fn send_message(&self, py: Python<'_>, session_id: u64, data: &[u8]) -> PyResult<bool> {
+    fn push(&self, py: Python<'_>, session_id: u64, data: &[u8]) -> PyResult<bool> {
         self.with(py, Sending::Message, |connection, _| {
             connection.send_datagram(session_id, data)
+        })
+    }
+
+    fn offer(
+        &self,
+        py: Python<'_>,
+        session_id: u64,
+        datagrams: &[impl AsRef<[u8]>],
+    ) -> PyResult<usize> {
+        self.with(py, Sending::Message, |connection, _| {
+            connection.offer_datagrams(session_id, datagrams)
         })
     }
 

@@ -51,6 +51,9 @@ impl Sink {
             Notification::DatagramsReadable(session) => {
                 self.datagrams_readable.call1(py, (session,))?;
             }
+            Notification::DatagramsWritable(session) => {
+                object.call_method1(intern!(py, "datagrams_writable"), (session,))?;
+            }
             Notification::StreamOpened { session, stream } => {
                 self.stream_opened.call1(py, (session, stream))?;
             }

@@ -399,6 +399,16 @@ impl Connection {
         self.inner.stats().path.lost_packets
     }
 
+    /// Whether so many packets of ours wait for each other on the way that more of them would only
+    /// wait longer, or find no room: at a slow link, or in the socket of a peer that is busy.
+    pub fn has_queue_ahead(&self) -> bool {
+        if self.inner.rtt() <= 2 * self.inner.min_rtt() + QUEUE_DELAY {
+            return false;
+        }
+        let flight = flight(self.inner.congestion_state());
+        flight.after_ack + flight.since > QUEUE_SIZE
+    }
+
     /// Takes the oldest received datagram.
     pub fn receive_datagram(&mut self) -> Option<Bytes> {
         let datagram = self.inner.datagrams().recv()?;
@@ -533,6 +543,12 @@ impl Connection {
         }
     }
 }
+
+/// How much longer than twice the path's own a round trip takes when packets wait on the way; what
+/// an end takes that is busy with others is less.
+const QUEUE_DELAY: Duration = Duration::from_millis(5);
+/// Bytes that may be on the way however long they take. A socket has as much room by default.
+const QUEUE_SIZE: u64 = 256 * 1024;
 
 fn handshake(inner: &quinn_proto::Connection) -> Option<Box<Handshake>> {
     inner.crypto_session().handshake_data()?.downcast().ok()

@@ -57,7 +57,7 @@ pub use key_log::FileKeyLog;
 pub use qlog::QlogDirectory;
 pub use quinn_proto::{ConnectionEvent, Dir, EcnCodepoint, Side, Transmit};
 pub use rustls::KeyLog;
-pub use socket::{max_segments, Batch, Socket, Unreachable};
+pub use socket::{max_segments, Batch, Socket, Unreachable, RECEIVE_BATCH};
 pub use standalone::{ConnectError, Misuse, Standalone, StandaloneEvent, MAX_QUEUED_DATAGRAMS};
 pub use stream::{ReadState, Reset, Stopped, WriteState};
 pub use timer::Deadlines;

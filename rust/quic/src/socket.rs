@@ -85,17 +85,29 @@ impl Socket {
         })
     }
 
-    /// Takes one batch of packets from the kernel.
-    pub fn receive(&mut self, mut sink: impl FnMut(Packet)) -> io::Result<Batch> {
+    /// Takes one batch of packets from the kernel, up to [`RECEIVE_BATCH`] times what it may have
+    /// put together.
+    pub fn receive(&mut self, sink: impl FnMut(Packet)) -> io::Result<Batch> {
+        self.receive_up_to(RECEIVE_BATCH, sink)
+    }
+
+    /// As [`Self::receive`], with fewer buffers, but one at least.
+    pub fn receive_up_to(
+        &mut self,
+        buffers: usize,
+        mut sink: impl FnMut(Packet),
+    ) -> io::Result<Batch> {
+        let buffers = buffers.clamp(1, RECEIVE_BATCH);
         let mut metas = [RecvMeta::default(); RECEIVE_BATCH];
         let mut slices = self.buffers.chunks_exact_mut(BATCH);
         let mut slices: [IoSliceMut<'_>; RECEIVE_BATCH] =
             std::array::from_fn(|_| IoSliceMut::new(slices.next().unwrap_or_default()));
         let received = loop {
-            match self
-                .state
-                .recv(UdpSockRef::from(&self.io), &mut slices, &mut metas)
-            {
+            match self.state.recv(
+                UdpSockRef::from(&self.io),
+                &mut slices[..buffers],
+                &mut metas[..buffers],
+            ) {
                 Ok(received) => break received,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Batch::Empty),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -121,7 +133,7 @@ impl Socket {
                 });
             });
         }
-        Ok(if received < RECEIVE_BATCH {
+        Ok(if received < buffers {
             Batch::Last
         } else {
             Batch::Full
@@ -258,7 +270,7 @@ const MSG_ERRQUEUE: i32 = 0x2000;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const MSG_DONTWAIT: i32 = 0x40;
 /// Buffers per receive call; measured, more gains nothing.
-const RECEIVE_BATCH: usize = 8;
+pub const RECEIVE_BATCH: usize = 8;
 /// Packets per send call; measured, more does not fit at usual MTUs.
 const MAX_SEGMENTS: usize = 44;
 /// Largest UDP payload over IPv4.
