@@ -8,6 +8,9 @@
 //! - Such losses while cruising, when they are not due to a probe, take all but [`YIELD`] off until the
 //!   next probe. The draft takes off what was not delivered, which leaves a CUBIC flow on the same
 //!   link a tenth.
+//! - Where a probe or a cruise has met a full queue, the next probe waits until a CUBIC flow that lost
+//!   packets there as well has grown back. The draft waits no more than 63 round trips, which keep that
+//!   flow small where the path has room for many packets.
 //! - quinn-proto tells of sent packets by the batch and of acknowledged ones by the time they were
 //!   sent, so delivery rates (§4.1) are those of batches.
 
@@ -145,6 +148,8 @@ struct Bbr {
     probe_wait: Duration,
     rounds_since_probe: u64,
     probe_growth: u64,
+    /// Losses have come with a queue since the last probe began.
+    has_overflowed: bool,
 
     aggregate_began: Instant,
     aggregate: u64,
@@ -198,6 +203,7 @@ impl Bbr {
             probe_wait: Duration::ZERO,
             rounds_since_probe: 0,
             probe_growth: 0,
+            has_overflowed: false,
             aggregate_began: now,
             aggregate: 0,
             aggregates: Recent::default(),
@@ -307,6 +313,9 @@ impl Bbr {
             self.most_in_flight = fitting.max(self.latest_delivered);
         }
         if was_cruising && is_cruising && (has_many || (lost > 0 && self.has_queue())) {
+            self.has_overflowed |= self.has_queue();
+            // What the next round loses was sent before this one's losses were answered.
+            self.was_cruising = false;
             let reduced = |value: u64| (value as f64 * YIELD) as u64;
             self.short_rate = reduced(self.rate());
             self.short_in_flight = reduced(self.short_in_flight.min(self.window));
@@ -318,7 +327,6 @@ impl Bbr {
         self.round_delivered = self.delivered;
         self.losses_in_round = 0;
         self.is_marked = false;
-        self.round_rtt = Duration::MAX;
     }
 
     /// §5.3.1.2.
@@ -391,6 +399,7 @@ impl Bbr {
                 self.aggregates.next_period();
             }
             self.end_round(batch.app_limited);
+            self.round_rtt = rtt;
         }
         if self.phase == Phase::Startup && self.is_full {
             self.enter(Phase::Drain, now);
@@ -544,10 +553,19 @@ const QUEUED: f64 = 1.125;
 const BETA: f64 = 0.7;
 /// What the queue's losses leave until the next probe.
 const YIELD: f64 = 0.6;
-/// Of what a probe has found to fit: the rest is for others.
+/// Of what a probe has found to fit, and of what was in flight when it found a full queue: the rest is
+/// for others.
 const HEADROOM: f64 = 0.85;
 /// Slightly less than measured, that a queue gets shorter.
 const PACING_MARGIN: f64 = 0.99;
+/// By how many packets a CUBIC flow grows in a round trip where it grows as NewReno does (RFC 9438 §4.3).
+const CUBIC_GROWTH: f64 = 3.0 * (1.0 - CUBIC_BETA) / (1.0 + CUBIC_BETA);
+/// How steeply it grows where it does not (RFC 9438 §5).
+const CUBIC_C: f64 = 0.4;
+/// What it keeps after a loss (RFC 9438 §4.6).
+const CUBIC_BETA: f64 = 0.7;
+/// After so much of the time that it takes to its old window it has all but 2 % of it.
+const CUBIC_NEARLY: f64 = 0.6;
 const MIN_RTT_LASTS: Duration = Duration::from_secs(10);
 const RTT_PROBE_EVERY: Duration = Duration::from_secs(5);
 const AGGREGATE_ROUNDS: u64 = 5;

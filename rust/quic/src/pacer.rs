@@ -15,6 +15,8 @@ pub(crate) struct Pacer {
     counted: Option<Instant>,
     due: Option<Instant>,
     is_held: bool,
+    /// The last time, more might have left than there was, or than the window let pass.
+    is_idle: bool,
     /// Where the controller was when its valve was looked for: a new path has another one.
     controller: usize,
     valve: Option<Arc<Valve>>,
@@ -46,7 +48,12 @@ impl Pacer {
         };
         let (rate, mtu) = (rate as f64, f64::from(mtu));
         let time = now.saturating_duration_since(self.counted.unwrap_or(now));
-        let room = (rate * BURST.as_secs_f64()).max(LEAST_PACKETS * mtu);
+        let burst = if std::mem::take(&mut self.is_idle) {
+            Duration::ZERO
+        } else {
+            BURST
+        };
+        let room = (rate * burst.as_secs_f64()).max(LEAST_PACKETS * mtu);
         self.bytes = (self.bytes + rate * time.as_secs_f64()).min(room);
         self.counted = Some(now);
         if self.bytes > 0.0 {
@@ -63,6 +70,7 @@ impl Pacer {
             self.hold(false);
         } else {
             self.bytes -= bytes as f64;
+            self.is_idle = bytes == 0;
         }
     }
 
@@ -74,8 +82,9 @@ impl Pacer {
     }
 }
 
-/// What may leave at once after a pause: timers fire late, and later where others use the machine. What
-/// is not caught up with would pass for the speed of the path.
+/// What may leave at once when the pacer is asked late: timers fire late, and later where others use the
+/// machine. What is not caught up with would pass for the speed of the path. Nothing is to be caught up
+/// with after a pause that was not the pacer's: that burst would be a queue.
 const BURST: Duration = Duration::from_millis(10);
-/// So many always may.
+/// So many packets always may.
 const LEAST_PACKETS: f64 = 10.0;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Batch, Bbr, Phase, BETA, HEADROOM};
+use super::{Batch, Bbr, Phase, BETA, CUBIC_BETA, CUBIC_C, CUBIC_GROWTH, CUBIC_NEARLY, HEADROOM};
 
 impl Bbr {
     pub(super) fn begin_down(&mut self, now: Instant) {
@@ -20,16 +20,24 @@ impl Bbr {
         self.enter(Phase::Refill, now);
         self.short_rate = u64::MAX;
         self.short_in_flight = u64::MAX;
+        self.has_overflowed = false;
         self.round_ends_at = self.delivered + self.in_flight;
         self.is_probing = true;
     }
 
     /// Whether a probe is due: after a while, or after as many round trips as a Reno flow with this
-    /// window would take to grow by it (§5.3.3.5.1).
-    pub(super) fn wants_probe(&self, now: Instant) -> bool {
-        let rounds = (self.fitting(self.bandwidth.max(), 1.0) / self.mtu).clamp(1, 63);
-        now.saturating_duration_since(self.phase_began) >= self.probe_wait
-            || self.rounds_since_probe >= rounds
+    /// window would take to grow by it (§5.3.3.5.1). After a full queue: when a CUBIC flow with this window
+    /// has grown back.
+    fn wants_probe(&self, now: Instant) -> bool {
+        let packets = self.fitting(self.bandwidth.max(), 1.0) / self.mtu;
+        let (time, rounds) = if self.has_overflowed {
+            let lost = packets as f64 * (1.0 - CUBIC_BETA);
+            let time = Duration::from_secs_f64((lost / CUBIC_C).cbrt() * CUBIC_NEARLY);
+            (time, ((lost / CUBIC_GROWTH) as u64).max(1))
+        } else {
+            (self.probe_wait, packets.clamp(1, 63))
+        };
+        now.saturating_duration_since(self.phase_began) >= time || self.rounds_since_probe >= rounds
     }
 
     /// §5.3.3.
@@ -82,10 +90,17 @@ impl Bbr {
     pub(super) fn take_probe_back(&mut self, now: Instant, batch: &Batch) {
         self.is_probing = false;
         if !batch.app_limited {
-            let target = self.fitting(self.bandwidth.max(), 1.0).min(self.window);
-            self.most_in_flight = batch.in_flight.max((target as f64 * BETA) as u64);
+            let fitting = self.fitting(self.bandwidth.max(), 1.0) as f64;
+            let target = fitting.min(self.window as f64);
+            let mut most = (batch.in_flight as f64).max(target * BETA);
+            if self.has_queue() {
+                self.has_overflowed = true;
+                // Of the queue's room only: cruising still has what keeps the path busy.
+                most = most.min((most * HEADROOM).max(fitting / HEADROOM));
+            }
+            self.most_in_flight = most as u64;
         }
-        if self.phase == Phase::Up {
+        if matches!(self.phase, Phase::Refill | Phase::Up) {
             self.begin_down(now);
         }
     }
@@ -112,6 +127,7 @@ impl Bbr {
                 self.window = self.window.max(self.window_before);
                 self.short_rate = u64::MAX;
                 self.short_in_flight = u64::MAX;
+                self.has_overflowed = false;
                 if self.is_full {
                     self.begin_down(now);
                     self.phase = Phase::Cruise;
