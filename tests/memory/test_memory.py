@@ -25,7 +25,7 @@ WINDOWS = 16 * MIB + 5 * MIB
 """Default windows of a connection: the receiver's, and the sender's own."""
 MARGIN = 24 * MIB
 IDLE = 200
-IDLE_SIZE = {"native": 38 << 10, "aioquic": 120 << 10}
+IDLE_SIZE = {"native": 29 << 10, "aioquic": 120 << 10}
 """Of a connection with one session, its handler and no streams."""
 
 

@@ -59,18 +59,20 @@ impl ConnectionOptions {
             first_session_timeout: Duration::from_secs(10),
         }
     }
-}
 
-/// Bounds in the form the queues want.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    pub(crate) incoming_datagrams: DatagramLimits,
-    pub(crate) outgoing_datagrams: DatagramLimits,
-    pub(crate) linger: Duration,
-    pub(crate) request_linger: Duration,
-    pub(crate) close_timeout: Duration,
-    handshake_timeout: Duration,
-    pub(crate) first_session_timeout: Duration,
+    pub(crate) fn incoming_datagrams(&self) -> DatagramLimits {
+        DatagramLimits {
+            count: self.incoming_datagram_count,
+            bytes: self.incoming_datagram_bytes,
+        }
+    }
+
+    pub(crate) fn outgoing_datagrams(&self) -> DatagramLimits {
+        DatagramLimits {
+            count: self.outgoing_datagram_count,
+            bytes: self.outgoing_datagram_bytes,
+        }
+    }
 }
 
 /// Counters of a connection.
@@ -131,7 +133,7 @@ pub struct Connection {
     pub(crate) share: Share,
     /// Lent by the endpoint while the connection is called.
     pub(crate) notifications: Vec<Notification>,
-    pub(crate) options: Bounds,
+    pub(crate) options: Arc<ConnectionOptions>,
     pub(crate) drops: DatagramDrops,
     /// What came since the endpoint last looked.
     pub(crate) arrivals: Arrivals,
@@ -165,7 +167,7 @@ pub struct Connection {
 impl Connection {
     pub(crate) fn new(
         quic: pywt_quic::Connection,
-        options: &ConnectionOptions,
+        options: Arc<ConnectionOptions>,
         epoch: Instant,
     ) -> Self {
         Self {
@@ -178,21 +180,7 @@ impl Connection {
             outbox: Outbox::default(),
             share: Share::default(),
             notifications: Vec::new(),
-            options: Bounds {
-                incoming_datagrams: DatagramLimits {
-                    count: options.incoming_datagram_count,
-                    bytes: options.incoming_datagram_bytes,
-                },
-                outgoing_datagrams: DatagramLimits {
-                    count: options.outgoing_datagram_count,
-                    bytes: options.outgoing_datagram_bytes,
-                },
-                linger: options.linger,
-                request_linger: options.request_linger,
-                close_timeout: options.close_timeout,
-                handshake_timeout: options.handshake_timeout,
-                first_session_timeout: options.first_session_timeout,
-            },
+            options,
             drops: DatagramDrops::default(),
             arrivals: Arrivals::None,
             wants_transmit: true,

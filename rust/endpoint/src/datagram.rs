@@ -240,7 +240,8 @@ impl Connection {
         let Some(entry) = self.sessions.get_mut(&session) else {
             return;
         };
-        if entry.datagram_room_wanted && entry.outgoing.is_roomy(self.options.outgoing_datagrams) {
+        let limits = self.options.outgoing_datagrams();
+        if entry.datagram_room_wanted && entry.outgoing.is_roomy(limits) {
             entry.datagram_room_wanted = false;
             self.notifications
                 .push(Notification::DatagramsWritable(session));

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Arc;
 use std::time::Instant;
 
 use pywt_core::wire::codes::error::H3_NO_ERROR;
@@ -36,7 +37,7 @@ pub struct ServerSetup {
 /// All connections of one socket.
 pub struct Endpoint {
     quic: pywt_quic::Endpoint,
-    accepted: Option<ConnectionOptions>,
+    accepted: Option<Arc<ConnectionOptions>>,
     peers: Vec<Option<Box<Peer>>>,
     next_serial: u64,
     /// Connections that got packets since the last [`Self::drive`].
@@ -90,7 +91,7 @@ impl Endpoint {
     pub fn serve(&mut self, setup: ServerSetup) -> Result<(), pywt_quic::Error> {
         self.quic
             .serve(&setup.tls, setup.transport, setup.options)?;
-        self.accepted = Some(setup.connection);
+        self.accepted = Some(Arc::new(setup.connection));
         Ok(())
     }
 
@@ -114,7 +115,7 @@ impl Endpoint {
         now: Instant,
     ) -> Result<ConnectionKey, pywt_quic::Error> {
         let quic = self.quic.connect(now, client, remote, server_name)?;
-        let key = self.insert(quic, options);
+        let key = self.insert(quic, Arc::new(options.clone()));
         self.touch(key.slot);
         self.drive(now);
         Ok(key)
@@ -123,7 +124,7 @@ impl Endpoint {
     fn insert(
         &mut self,
         quic: pywt_quic::Connection,
-        options: &ConnectionOptions,
+        options: Arc<ConnectionOptions>,
     ) -> ConnectionKey {
         let slot = quic.handle();
         let key = ConnectionKey {
@@ -153,19 +154,22 @@ impl Endpoint {
 
     /// Takes one UDP payload. [`Self::drive`] follows after a batch of them.
     pub fn receive(&mut self, packet: Packet) {
-        match self.quic.receive(packet) {
-            Received::Routed(slot, event) => {
-                self.guard(slot, |connection| connection.quic.handle_event(event));
-                self.touch(slot);
-            }
-            Received::Opened(quic) => {
-                if let Some(options) = self.accepted.take() {
-                    let key = self.insert(quic, &options);
-                    self.accepted = Some(options);
-                    self.touch(key.slot);
+        let mut next = Some(packet);
+        while let Some(packet) = next.take() {
+            match self.quic.receive(packet) {
+                Received::Routed(slot, routed) => {
+                    let handle = |connection: &mut Connection| connection.quic.handle_event(routed);
+                    next = self.guard(slot, handle).flatten();
+                    self.touch(slot);
                 }
+                Received::Opened(quic) => {
+                    if let Some(options) = self.accepted.clone() {
+                        let key = self.insert(quic, options);
+                        self.touch(key.slot);
+                    }
+                }
+                Received::Handled => {}
             }
-            Received::Handled => {}
         }
     }
 

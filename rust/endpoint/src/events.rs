@@ -24,7 +24,7 @@ impl Connection {
                 let Some(entry) = self.sessions.get_mut(&session) else {
                     return;
                 };
-                let limits = self.options.incoming_datagrams;
+                let limits = self.options.incoming_datagrams();
                 let dropped = entry.datagrams.push(kept(data), limits);
                 entry.datagrams_dropped += dropped;
                 self.drops.receive_queue += dropped;

@@ -187,7 +187,7 @@ impl Connection {
             for id in entry.unended {
                 self.leave(id);
             }
-            let limits = self.options.outgoing_datagrams;
+            let limits = self.options.outgoing_datagrams();
             self.drops.send_queue += self.outbox.inherit(session, entry.outgoing, limits);
         }
     }
@@ -308,7 +308,7 @@ impl Connection {
         let room = limit
             .checked_sub(prefix.len())
             .ok_or(Error::DatagramsUnsupported)?;
-        let limits = self.options.outgoing_datagrams;
+        let limits = self.options.outgoing_datagrams();
         let mut queued = Queued::default();
         let mut bytes = 0;
         for size in datagrams.iter().map(|data| data.as_ref().len()) {

@@ -160,10 +160,11 @@ impl Raw {
                 self.server.drive(self.now);
             }
             for data in down {
-                if let Received::Routed(_, event) =
-                    self.client.receive(packet(self.now, SERVER, data))
-                {
-                    self.quic.handle_event(event);
+                let mut next = Some(packet(self.now, SERVER, data));
+                while let Some(packet) = next.take() {
+                    if let Received::Routed(_, routed) = self.client.receive(packet) {
+                        next = self.quic.handle_event(routed);
+                    }
                 }
             }
             self.timers();

@@ -9,6 +9,7 @@ use quinn_proto::{
 };
 
 use crate::ack_clock::{AckClock, Observed};
+use crate::allowance::at_first;
 use crate::bbr::BbrConfig;
 use crate::{Error, QlogDirectory};
 
@@ -43,8 +44,8 @@ pub struct TransportOptions {
     pub datagram_receive_buffer: usize,
     /// Bytes of outgoing datagrams kept until they fit in packets.
     pub datagram_send_buffer: usize,
-    /// Concurrent peer streams allowed at the start, per direction. Every allowed stream costs
-    /// memory at once, so the limit starts low and stays ahead of use; see
+    /// Concurrent peer streams allowed at the start, per direction. Once a few have been opened, every
+    /// allowed stream costs memory, so the limit starts low and stays ahead of use; see
     /// [`crate::Connection::accept`].
     pub initial_streams: u64,
     /// PING after this much silence.
@@ -96,6 +97,11 @@ impl Default for TransportOptions {
 }
 
 impl TransportOptions {
+    /// Streams that the peer may open at first, by `Dir as usize`.
+    pub(crate) fn announced_streams(&self) -> [u64; 2] {
+        [self.max_streams_bidi, self.max_streams_uni].map(|most| most.min(self.initial_streams))
+    }
+
     /// For all connections, or for the one whose log is given.
     pub(crate) fn build(&self, qlog: Option<QlogStream>) -> Result<Arc<TransportConfig>, Error> {
         let mut config = TransportConfig::default();
@@ -126,15 +132,10 @@ impl TransportOptions {
                 .minimum_change(mtu_precision(self.max_mtu));
             discovery
         });
+        let [bidi, uni] = self.announced_streams();
         config
-            .max_concurrent_bidi_streams(varint(
-                "initial_streams",
-                self.initial_streams.min(self.max_streams_bidi),
-            )?)
-            .max_concurrent_uni_streams(varint(
-                "initial_streams",
-                self.initial_streams.min(self.max_streams_uni),
-            )?)
+            .max_concurrent_bidi_streams(varint("initial_streams", at_first(bidi))?)
+            .max_concurrent_uni_streams(varint("initial_streams", at_first(uni))?)
             .ack_frequency_config(Some(ack_frequency))
             .initial_rtt(INITIAL_RTT)
             .max_idle_timeout(idle)

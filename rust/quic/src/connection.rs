@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn_proto::{
-    ConnectionEvent, Dir, EndpointEvent, SendDatagramError, Side, StreamEvent, Transmit, VarInt,
-};
+use quinn_proto::{Dir, EndpointEvent, SendDatagramError, Side, StreamEvent, Transmit, VarInt};
 
 use crate::ack_clock::{flight, lift};
 use crate::admission::Place;
@@ -17,7 +15,7 @@ use crate::keep_alive::KeepAlive;
 use crate::pacer::Pacer;
 use crate::sideband::Sideband;
 use crate::stream::{number, Streams, RESET_ROOM};
-use crate::{Close, Handle, TransportOptions};
+use crate::{Close, Handle, Packet, Routed, TransportOptions};
 
 /// What happened on a connection.
 #[derive(Debug)]
@@ -131,8 +129,10 @@ pub struct Connection {
     pub(crate) sideband: Arc<Sideband>,
     pub(crate) streams: Streams,
     handle: Handle,
+    /// Streams that the peer was told it may open at first, by `Dir as usize`.
+    announced_streams: [u64; 2],
     /// What the concurrent stream limits may grow to, by `Dir as usize`.
-    pub(crate) max_streams: [u64; 2],
+    max_streams: [u64; 2],
     /// What it takes of the server that accepted it.
     place: Option<Place>,
     /// The endpoint has yet to hear that the handshake is over.
@@ -166,6 +166,7 @@ impl Connection {
             sideband,
             streams: Streams::default(),
             handle,
+            announced_streams: options.announced_streams(),
             max_streams: [options.max_streams_bidi, options.max_streams_uni],
             in_handshake: true,
             place,
@@ -178,10 +179,51 @@ impl Connection {
         }
     }
 
-    /// Takes a packet that [`crate::Endpoint::receive`] routed here.
-    pub fn handle_event(&mut self, event: ConnectionEvent) {
+    /// Takes a packet that [`crate::Endpoint::receive`] routed here. One that is returned is to be
+    /// received again: for what is in it the connection had to be prepared.
+    pub fn handle_event(&mut self, routed: Routed) -> Option<Packet> {
+        let Routed { event, envelope } = routed;
         self.inner.handle_event(event);
         self.note_ends();
+        let data = self.sideband.allowance.take_back()?;
+        self.complete_allowance();
+        Some(Packet { data, ..envelope })
+    }
+
+    /// Tells quinn of all the streams that were announced.
+    fn complete_allowance(&mut self) {
+        self.sideband.allowance.complete();
+        for dir in [Dir::Bi, Dir::Uni] {
+            self.set_max_concurrent_streams(dir, self.announced_streams[dir as usize]);
+        }
+    }
+
+    fn set_max_concurrent_streams(&mut self, dir: Dir, count: u64) {
+        if let Ok(count) = VarInt::from_u64(count) {
+            self.inner.set_max_concurrent_streams(dir, count);
+        }
+    }
+
+    /// How many streams the peer may have open at once.
+    fn max_concurrent_streams(&self, dir: Dir) -> u64 {
+        if self.sideband.allowance.is_short() {
+            self.announced_streams[dir as usize]
+        } else {
+            self.inner.max_concurrent_streams(dir)
+        }
+    }
+
+    /// The peer makes use of its streams: it may have twice as many, up to the configured maximum,
+    /// when a quarter of them are open.
+    pub(crate) fn grow_allowance(&mut self, dir: Dir) {
+        let limit = self.max_concurrent_streams(dir);
+        let ceiling = self.max_streams[dir as usize];
+        if limit < ceiling && self.inner.streams().remote_open_streams(dir) * 4 >= limit {
+            if self.sideband.allowance.is_short() {
+                self.complete_allowance();
+            }
+            self.set_max_concurrent_streams(dir, (limit * 2).min(ceiling));
+        }
     }
 
     /// Takes note that a deadline has passed.

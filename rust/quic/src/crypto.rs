@@ -20,12 +20,13 @@ use rustls::quic::{
     ClientConnection, Connection, KeyChange, Secrets, ServerConnection, Suite, Version,
 };
 
+use crate::allowance::SharedHeaderKey;
 use crate::certificate::CertificateFault;
 use crate::exporter::{Exporter, ExporterTap};
 use crate::frames::{put_varint, take_varint};
-use crate::packet_keys::{ShownKey, UnpaddingKey};
+use crate::packet_keys::{LaterKey, ShownKey, UnpaddingKey};
 use crate::sideband::Sideband;
-use crate::QlogDirectory;
+use crate::{QlogDirectory, TransportOptions};
 
 /// What the connection asks its session for.
 pub(crate) struct Handshake {
@@ -38,18 +39,21 @@ pub(crate) struct ClientCrypto {
     tls: Arc<rustls::ClientConfig>,
     initial: Suite,
     qlog: Option<QlogDirectory>,
+    /// Streams that the peer may open at first, by `Dir as usize`.
+    announced: [u64; 2],
 }
 
 impl ClientCrypto {
     pub(crate) fn new(
         tls: rustls::ClientConfig,
-        qlog: Option<QlogDirectory>,
+        transport: &TransportOptions,
     ) -> Result<Self, rustls::Error> {
         let initial = initial_suite(tls.crypto_provider())?;
         Ok(Self {
             tls: Arc::new(tls),
             initial,
-            qlog,
+            qlog: transport.qlog.clone(),
+            announced: transport.announced_streams(),
         })
     }
 }
@@ -66,13 +70,19 @@ impl crypto::ClientConfig for ClientCrypto {
         }
         let invalid = || ConnectError::InvalidServerName(server_name.to_owned());
         let name = ServerName::try_from(server_name.to_owned()).map_err(|_| invalid())?;
-        let tls = ClientConnection::new(self.tls.clone(), Version::V1, name, encode(params))
-            .map_err(|_| invalid())?;
+        let tls = ClientConnection::new(
+            self.tls.clone(),
+            Version::V1,
+            name,
+            encode(params, self.announced),
+        )
+        .map_err(|_| invalid())?;
         Ok(Box::new(Session::new(
             Connection::Client(tls),
             self.initial,
             None,
             self.qlog.clone(),
+            Sideband::new(Side::Server, self.announced),
         )))
     }
 }
@@ -84,12 +94,14 @@ pub(crate) struct ServerCrypto {
     /// For what needs no session.
     quinn: QuicServerConfig,
     qlog: Option<QlogDirectory>,
+    /// As a client's.
+    announced: [u64; 2],
 }
 
 impl ServerCrypto {
     pub(crate) fn new(
         tls: rustls::ServerConfig,
-        qlog: Option<QlogDirectory>,
+        transport: &TransportOptions,
     ) -> Result<Self, rustls::Error> {
         let initial = initial_suite(tls.crypto_provider())?;
         let quinn = QuicServerConfig::with_initial(Arc::new(tls.clone()), initial)
@@ -98,7 +110,8 @@ impl ServerCrypto {
             tls,
             initial,
             quinn,
-            qlog,
+            qlog: transport.qlog.clone(),
+            announced: transport.announced_streams(),
         })
     }
 }
@@ -135,13 +148,18 @@ impl crypto::ServerConfig for ServerCrypto {
         let exporter = Arc::new(ExporterTap::new(self.tls.key_log.clone()));
         let mut config = self.tls.clone();
         config.key_log = exporter.clone();
-        let tls = ServerConnection::new(Arc::new(config), Version::V1, encode(params))
-            .expect("a TLS configuration fit for QUIC");
+        let tls = ServerConnection::new(
+            Arc::new(config),
+            Version::V1,
+            encode(params, self.announced),
+        )
+        .expect("a TLS configuration fit for QUIC");
         Box::new(Session::new(
             Connection::Server(tls),
             self.initial,
             Some(exporter),
             self.qlog.clone(),
+            Sideband::new(Side::Client, self.announced),
         ))
     }
 }
@@ -175,6 +193,7 @@ impl Session {
         initial: Suite,
         exporter: Option<Arc<ExporterTap>>,
         qlog: Option<QlogDirectory>,
+        sideband: Sideband,
     ) -> Self {
         Self {
             tls: Tls::Live(Box::new(tls)),
@@ -182,7 +201,7 @@ impl Session {
             next_secrets: None,
             told_handshake_data: false,
             exporter,
-            sideband: Arc::default(),
+            sideband: Arc::new(sideband),
             qlog,
         }
     }
@@ -293,7 +312,7 @@ impl crypto::Session for Session {
             Connection::Client(_) => Side::Client,
             Connection::Server(_) => Side::Server,
         };
-        let params = TransportParameters::read(side, &mut Cursor::new(encoded))?;
+        let params = TransportParameters::read(side, &mut Cursor::new(with_few_ids(encoded)))?;
         let announced = Announced::read(encoded)
             .map_err(|reason| error(TransportErrorCode::TRANSPORT_PARAMETER_ERROR, reason))?;
         self.sideband
@@ -319,17 +338,34 @@ impl crypto::Session for Session {
             }
             Some(KeyChange::OneRtt { keys, next }) => {
                 self.next_secrets = Some(next);
+                let remote = SharedHeaderKey::new(keys.remote.header);
+                self.sideband.allowance.set_header_key(&remote);
                 Some(Keys {
-                    header: header_keys(keys.local.header, keys.remote.header),
-                    packet: self.shown(keys.local.packet, keys.remote.packet),
+                    header: KeyPair {
+                        local: Box::new(keys.local.header),
+                        remote: Box::new(remote),
+                    },
+                    packet: KeyPair {
+                        local: self.shown(keys.local.packet),
+                        remote: self.shown(keys.remote.packet),
+                    },
                 })
             }
         }
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
-        let keys = self.next_secrets.as_mut()?.next_packet_keys();
-        Some(self.shown(keys.local, keys.remote))
+        let secrets = self.next_secrets.as_mut()?;
+        let (before, qlog, sideband) = (secrets.clone(), self.qlog.clone(), self.sideband.clone());
+        let derive = move || {
+            let local = before.clone().next_packet_keys().local;
+            ShownKey::new(watched(local, qlog.as_ref()), sideband.clone())
+        };
+        let remote = secrets.next_packet_keys().remote;
+        Some(KeyPair {
+            local: Box::new(LaterKey::new(derive)),
+            remote: self.shown(remote),
+        })
     }
 
     fn is_valid_retry(&self, orig_dst_cid: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
@@ -367,19 +403,9 @@ impl crypto::Session for Session {
 }
 
 impl Session {
-    fn shown(
-        &self,
-        local: Box<dyn rustls::quic::PacketKey>,
-        remote: Box<dyn rustls::quic::PacketKey>,
-    ) -> KeyPair<Box<dyn PacketKey>> {
-        let shown = |inner| {
-            let inner = watched(inner, self.qlog.as_ref());
-            Box::new(ShownKey::new(inner, self.sideband.clone()))
-        };
-        KeyPair {
-            local: shown(local),
-            remote: shown(remote),
-        }
+    fn shown(&self, key: Box<dyn rustls::quic::PacketKey>) -> Box<dyn PacketKey> {
+        let key = watched(key, self.qlog.as_ref());
+        Box::new(ShownKey::new(key, self.sideband.clone()))
     }
 }
 
@@ -391,7 +417,10 @@ fn quic_keys(
 ) -> Keys {
     let remote = unpad(watched(keys.remote.packet, qlog));
     Keys {
-        header: header_keys(keys.local.header, keys.remote.header),
+        header: KeyPair {
+            local: Box::new(keys.local.header),
+            remote: Box::new(keys.remote.header),
+        },
         packet: KeyPair {
             local: Box::new(watched(keys.local.packet, qlog)),
             remote: Box::new(remote),
@@ -406,16 +435,6 @@ fn watched(
     match qlog {
         Some(qlog) => qlog.watch(key),
         None => key,
-    }
-}
-
-fn header_keys(
-    local: Box<dyn rustls::quic::HeaderProtectionKey>,
-    remote: Box<dyn rustls::quic::HeaderProtectionKey>,
-) -> KeyPair<Box<dyn HeaderKey>> {
-    KeyPair {
-        local: Box::new(local),
-        remote: Box::new(remote),
     }
 }
 
@@ -442,15 +461,57 @@ fn error(code: TransportErrorCode, reason: impl Into<String>) -> TransportError 
     }
 }
 
-/// quinn's transport parameters, and ours: both identifiers that RESET_STREAM_AT has had.
-fn encode(params: &TransportParameters) -> Vec<u8> {
-    let mut encoded = Vec::new();
-    params.write(&mut encoded);
+/// quinn's transport parameters with the streams that are really allowed, by `Dir as usize`, and ours:
+/// both identifiers that RESET_STREAM_AT has had.
+fn encode(params: &TransportParameters, streams: [u64; 2]) -> Vec<u8> {
+    let mut of_quinn = Vec::new();
+    params.write(&mut of_quinn);
+    let mut encoded = replace(&of_quinn, |id, _| {
+        let dir = STREAMS_PARAMETERS.iter().position(|at| *at == id)?;
+        streams.get(dir).copied()
+    });
     for id in RESET_STREAM_AT_PARAMETERS {
         put_varint(&mut encoded, id);
         encoded.push(0);
     }
     encoded
+}
+
+/// The peer's transport parameters as quinn is to see them: for every connection ID that the peer is
+/// ready to keep, it would make one at once.
+fn with_few_ids(encoded: &[u8]) -> Vec<u8> {
+    replace(encoded, |id, mut value| {
+        let limit = (id == CONNECTION_IDS_PARAMETER).then(|| take_varint(&mut value))??;
+        Some(limit.min(FEW_CONNECTION_IDS))
+    })
+}
+
+/// Transport parameters, those with the numbers that `number_of` gives for an identifier and a value. From
+/// where they are cut short they stay as they are.
+fn replace(mut encoded: &[u8], number_of: impl Fn(u64, &[u8]) -> Option<u64>) -> Vec<u8> {
+    let mut replaced = Vec::with_capacity(encoded.len());
+    while let Some((id, value)) = take_parameter(&mut encoded) {
+        let mut number = Vec::new();
+        if let Some(own) = number_of(id, value) {
+            put_varint(&mut number, own);
+        }
+        let value = if number.is_empty() { value } else { &number };
+        put_varint(&mut replaced, id);
+        put_varint(&mut replaced, value.len() as u64);
+        replaced.extend_from_slice(value);
+    }
+    replaced.extend_from_slice(encoded);
+    replaced
+}
+
+/// Takes one off the front; `None` where it is cut short.
+fn take_parameter<'a>(encoded: &mut &'a [u8]) -> Option<(u64, &'a [u8])> {
+    let mut rest = *encoded;
+    let id = take_varint(&mut rest)?;
+    let len = usize::try_from(take_varint(&mut rest)?).ok()?;
+    let (value, rest) = rest.split_at_checked(len)?;
+    *encoded = rest;
+    Some((id, value))
 }
 
 /// What of the peer's transport parameters quinn does not tell.
@@ -468,20 +529,14 @@ impl Announced {
         let mut seen = [false; RESET_STREAM_AT_PARAMETERS.len()];
         let mut idle_timeout = 0;
         while !encoded.is_empty() {
-            let (id, len) = take_varint(&mut encoded)
-                .zip(take_varint(&mut encoded))
-                .ok_or(CUT)?;
-            let (mut value, rest) = usize::try_from(len)
-                .ok()
-                .and_then(|len| encoded.split_at_checked(len))
-                .ok_or(CUT)?;
-            encoded = rest;
+            let (id, mut value) = take_parameter(&mut encoded).ok_or(CUT)?;
+            let is_empty = value.is_empty();
             if id == MAX_IDLE_TIMEOUT_PARAMETER {
                 idle_timeout = take_varint(&mut value).ok_or(CUT)?;
             }
             let known = RESET_STREAM_AT_PARAMETERS.iter().position(|at| *at == id);
             if let Some(seen) = known.and_then(|at| seen.get_mut(at)) {
-                if len > 0 {
+                if !is_empty {
                     return Err("reset_stream_at is not empty");
                 }
                 if std::mem::replace(seen, true) {
@@ -500,6 +555,12 @@ impl Announced {
 pub(crate) const QUIC_V1: u32 = 1;
 /// RFC 9000 §18.2.
 const MAX_IDLE_TIMEOUT_PARAMETER: u64 = 0x01;
+/// active_connection_id_limit (RFC 9000 §18.2).
+const CONNECTION_IDS_PARAMETER: u64 = 0x0e;
+/// Connection IDs that a peer has at a time: one that it uses and two for other paths (RFC 9000 §5.1.1).
+const FEW_CONNECTION_IDS: u64 = 3;
+/// initial_max_streams_bidi and initial_max_streams_uni (RFC 9000 §18.2).
+const STREAMS_PARAMETERS: [u64; 2] = [0x08, 0x09];
 /// Of the published draft, and of earlier ones, which webtransport-go still looks for.
 const RESET_STREAM_AT_PARAMETERS: [u64; 2] = [0x1d, 0x17_f758_6d2c_b571];
 /// RFC 9001 §5.8.
@@ -563,9 +624,37 @@ mod tests {
     #[test]
     fn our_parameters_announce_it_and_quinn_reads_them() {
         let quinn = TransportParameters::read(Side::Client, &mut Cursor::new([])).unwrap();
-        let encoded = encode(&quinn);
+        let encoded = encode(&quinn, [0; 2]);
         assert!(Announced::read(&encoded).unwrap().reset_stream_at);
         let read = TransportParameters::read(Side::Client, &mut Cursor::new(encoded));
         assert_eq!(read.unwrap(), quinn);
+    }
+
+    #[test]
+    fn quinn_sees_a_peer_that_keeps_three_connection_ids_at_most() {
+        const OTHER: (u64, &[u8]) = (0x04, &[0x40, 0x80]);
+        let seen = |limit: &[u8]| with_few_ids(&parameters(&[OTHER, (0x0e, limit), OTHER]));
+        let expected = |limit: &[u8]| parameters(&[OTHER, (0x0e, limit), OTHER]);
+        assert_eq!(seen(b"\x40\x64"), expected(b"\x03"));
+        assert_eq!(seen(b"\x03"), expected(b"\x03"));
+        assert_eq!(seen(b"\x02"), expected(b"\x02"));
+        // What is wrong stays so, for quinn to complain of.
+        assert_eq!(seen(b"\x01"), expected(b"\x01"));
+        assert_eq!(seen(b""), expected(b""));
+        let whole = parameters(&[OTHER, (0x0e, b"\x02")]);
+        for len in 0..whole.len() {
+            assert_eq!(with_few_ids(&whole[..len]), whole[..len]);
+        }
+    }
+
+    #[test]
+    fn the_streams_that_are_announced_take_the_place_of_those_that_quinn_knows() {
+        let quinn = parameters(&[(0x08, b"\x07"), (0x04, b"\x40\x80"), (0x09, b"\x07")]);
+        let quinn = TransportParameters::read(Side::Client, &mut Cursor::new(quinn)).unwrap();
+        let expected = parameters(&[(0x08, b"\x40\x6e"), (0x04, b"\x40\x80"), (0x09, b"\x09")]);
+        let expected = TransportParameters::read(Side::Client, &mut Cursor::new(expected)).unwrap();
+        let encoded = encode(&quinn, [110, 9]);
+        let read = TransportParameters::read(Side::Client, &mut Cursor::new(encoded));
+        assert_eq!(read.unwrap(), expected);
     }
 }

@@ -36,10 +36,17 @@ pub struct Packet {
     pub data: BytesMut,
 }
 
+/// A packet for [`Connection::handle_event`].
+pub struct Routed {
+    pub(crate) event: ConnectionEvent,
+    /// The packet without its contents.
+    pub(crate) envelope: Packet,
+}
+
 /// What a packet meant.
 pub enum Received {
     /// It belongs to this connection.
-    Routed(Handle, ConnectionEvent),
+    Routed(Handle, Routed),
     /// It started a connection.
     Opened(Connection),
     /// It was answered without state, or dropped.
@@ -139,7 +146,7 @@ pub struct ClientOptions {
 impl ClientOptions {
     /// Checks and prepares everything, reading the files that `tls` names.
     pub fn new(tls: &ClientTls, transport: TransportOptions) -> Result<Self, Error> {
-        let mut config = quinn_proto::ClientConfig::new(tls.build(transport.qlog.as_ref())?);
+        let mut config = quinn_proto::ClientConfig::new(tls.build(&transport)?);
         config.transport_config(transport.build(None)?);
         Ok(Self { config, transport })
     }
@@ -182,7 +189,7 @@ impl Endpoint {
         transport: TransportOptions,
         options: ServerOptions,
     ) -> Result<(), Error> {
-        let tls = tls.build(self.worker.as_ref(), transport.qlog.as_ref())?;
+        let tls = tls.build(self.worker.as_ref(), &transport)?;
         let mut config = quinn_proto::ServerConfig::with_crypto(tls);
         config
             .transport_config(transport.build(None)?)
@@ -209,7 +216,7 @@ impl Endpoint {
     pub fn reload(&mut self, tls: &ServerTls) -> Result<(), Error> {
         if let Some(server) = &mut self.server {
             let mut config = quinn_proto::ServerConfig::clone(&server.config);
-            config.crypto = tls.build(self.worker.as_ref(), server.transport.qlog.as_ref())?;
+            config.crypto = tls.build(self.worker.as_ref(), &server.transport)?;
             server.config = Arc::new(config);
             self.inner.set_server_config(Some(server.config.clone()));
         }
@@ -257,6 +264,10 @@ impl Endpoint {
             ecn,
             data,
         } = packet;
+        let envelope = Packet {
+            data: BytesMut::new(),
+            ..packet
+        };
         self.buffer.clear();
         let event = self
             .inner
@@ -264,7 +275,7 @@ impl Endpoint {
         match event {
             None => Received::Handled,
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                Received::Routed(handle.0, event)
+                Received::Routed(handle.0, Routed { event, envelope })
             }
             Some(DatagramEvent::Response(transmit)) => {
                 self.respond(transmit);
@@ -363,7 +374,7 @@ impl Endpoint {
                 return Processed::Drained;
             }
             if let Some(answer) = answer {
-                connection.handle_event(answer);
+                connection.inner.handle_event(answer);
             }
         }
         if is_refused {

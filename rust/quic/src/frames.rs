@@ -7,6 +7,8 @@
 
 use std::ops::RangeInclusive;
 
+use quinn_proto::Side;
+
 mod described;
 
 pub(crate) use described::describe;
@@ -179,6 +181,26 @@ pub(crate) fn add_to_probe(payload: &mut [u8], free: usize, frames: &[u8]) -> bo
     fits
 }
 
+/// Whether a frame is about a stream that `initiator` opens after `count` others of its kind.
+pub(crate) fn reaches_stream(payload: &[u8], initiator: Side, count: u64) -> bool {
+    let mut walk = Walk::default();
+    while let Some(frame) = walk.next(payload) {
+        let id = match frame.body {
+            Body::Ack => continue,
+            Body::Stream { id, .. }
+            | Body::Reset { id, .. }
+            | Body::ResetAt { id, .. }
+            | Body::Other { id } => id,
+        };
+        // RFC 9000 §2.1.
+        let is_of_initiator = id & 1 == initiator as u64;
+        if is_of_initiator && id >> 2 >= count {
+            return true;
+        }
+    }
+    false
+}
+
 /// How many DATAGRAM frames there are.
 pub(crate) fn count_datagrams(payload: &[u8]) -> usize {
     let mut walk = Walk::default();
@@ -239,6 +261,10 @@ enum Body {
         /// Ends of id, code and final size.
         ends: [usize; 3],
     },
+    /// Another frame about a stream.
+    Other {
+        id: u64,
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -254,8 +280,7 @@ impl Frame {
     /// What it means, and where its fields are if quinn does not know it.
     fn end(&self) -> Option<(StreamEnd, Option<Parts>)> {
         let (id, final_size, how, parts) = match self.body {
-            Body::Ack => return None,
-            Body::Stream { fin: false, .. } => return None,
+            Body::Ack | Body::Other { .. } | Body::Stream { fin: false, .. } => return None,
             Body::Stream {
                 id, offset, len, ..
             } => {
@@ -409,8 +434,9 @@ impl Walk {
                     None
                 }
                 STOP_SENDING | MAX_STREAM_DATA | STREAM_DATA_BLOCKED => {
-                    cursor.varints(2)?;
-                    None
+                    let id = cursor.varint()?;
+                    cursor.varint()?;
+                    Some(Body::Other { id })
                 }
                 ACK_FREQUENCY => {
                     cursor.varints(4)?;

@@ -16,6 +16,7 @@ extern crate self as pywt_quic;
 
 mod ack_clock;
 mod admission;
+mod allowance;
 mod batches;
 mod bbr;
 mod certificate;
@@ -49,13 +50,13 @@ pub use close::{Close, CloseBy, CloseKind};
 pub use config::{Congestion, TransportOptions};
 pub use connection::{Connection, DatagramRefused, Event, Stats};
 pub use endpoint::{
-    ClientOptions, Endpoint, Handle, Handshakes, Packet, Processed, Received, Response,
+    ClientOptions, Endpoint, Handle, Handshakes, Packet, Processed, Received, Response, Routed,
     ServerOptions,
 };
 pub use error::Error;
 pub use key_log::FileKeyLog;
 pub use qlog::QlogDirectory;
-pub use quinn_proto::{ConnectionEvent, Dir, EcnCodepoint, Side, Transmit};
+pub use quinn_proto::{Dir, EcnCodepoint, Side, Transmit};
 pub use rustls::KeyLog;
 pub use socket::{max_segments, Batch, Socket, Unreachable, RECEIVE_BATCH};
 pub use standalone::{ConnectError, Misuse, Standalone, StandaloneEvent, MAX_QUEUED_DATAGRAMS};

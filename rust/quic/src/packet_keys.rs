@@ -2,7 +2,7 @@
 //! and keep from quinn the PADDING that fills it up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::BytesMut;
 use quinn_proto::crypto::{CryptoError, PacketKey};
@@ -38,6 +38,11 @@ impl PacketKey for ShownKey {
         payload: &mut BytesMut,
     ) -> Result<(), CryptoError> {
         PacketKey::decrypt(&self.inner, packet, header, payload)?;
+        let allowance = &self.sideband.allowance;
+        if allowance.is_exceeded_by(payload) {
+            allowance.give_back(&self.inner, packet, header, payload);
+            return Err(CryptoError);
+        }
         let useful = self.sideband.received(payload);
         payload.truncate(useful);
         Ok(())
@@ -54,6 +59,54 @@ impl PacketKey for ShownKey {
 
     fn integrity_limit(&self) -> u64 {
         self.inner.integrity_limit()
+    }
+}
+
+/// The key that packets are sent with after the next key update, which most connections never see:
+/// it is not there before it is used. The peer's is, since the time that it takes would tell others
+/// of the update (RFC 9001 §9.5).
+pub(crate) struct LaterKey<F> {
+    derive: F,
+    key: OnceLock<ShownKey>,
+}
+
+impl<F: Fn() -> ShownKey> LaterKey<F> {
+    pub(crate) fn new(derive: F) -> Self {
+        Self {
+            derive,
+            key: OnceLock::new(),
+        }
+    }
+
+    fn key(&self) -> &ShownKey {
+        self.key.get_or_init(&self.derive)
+    }
+}
+
+impl<F: Fn() -> ShownKey + Send + Sync> PacketKey for LaterKey<F> {
+    fn encrypt(&self, packet: u64, buffer: &mut [u8], header_len: usize) {
+        self.key().encrypt(packet, buffer, header_len);
+    }
+
+    fn decrypt(
+        &self,
+        packet: u64,
+        header: &[u8],
+        payload: &mut BytesMut,
+    ) -> Result<(), CryptoError> {
+        self.key().decrypt(packet, header, payload)
+    }
+
+    fn tag_len(&self) -> usize {
+        self.key().tag_len()
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        self.key().confidentiality_limit()
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        self.key().integrity_limit()
     }
 }
 

@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quinn_proto::Side;
+
+use crate::allowance::Allowance;
 use crate::certificate::CertificateFault;
 use crate::frames::{self, How, Prefix, StreamEnd};
 use crate::in_flight::DatagramsInFlight;
@@ -11,8 +14,9 @@ use crate::tail::{Tail, MAX_TAIL};
 
 /// Shared by a connection, its TLS session and its packet keys. All of it happens on one thread;
 /// the locks only say so to the compiler, and the flags keep most packets from taking them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Sideband {
+    pub(crate) allowance: Allowance,
     /// The peer takes RESET_STREAM_AT.
     reset_stream_at: AtomicBool,
     /// Milliseconds; 0: the peer has none.
@@ -37,6 +41,14 @@ pub(crate) struct Sideband {
 }
 
 impl Sideband {
+    /// `announced`: the streams that the peer may open at first, by `Dir as usize`.
+    pub(crate) fn new(peer: Side, announced: [u64; 2]) -> Self {
+        Self {
+            allowance: Allowance::new(peer, announced),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn peer_takes_reset_stream_at(&self) -> bool {
         self.reset_stream_at.load(Ordering::Relaxed)
     }

@@ -213,14 +213,16 @@ impl Standalone {
             ecn: None,
             data: BytesMut::from(data),
         };
-        match self.endpoint.receive(packet) {
-            Received::Routed(_, event) => {
-                if let Some(connection) = &mut self.connection {
-                    connection.handle_event(event);
+        let mut next = Some(packet);
+        while let Some(packet) = next.take() {
+            match self.endpoint.receive(packet) {
+                Received::Routed(_, routed) => {
+                    let connection = self.connection.as_mut();
+                    next = connection.and_then(|connection| connection.handle_event(routed));
                 }
+                Received::Opened(connection) => self.connection = Some(connection),
+                Received::Handled => {}
             }
-            Received::Opened(connection) => self.connection = Some(connection),
-            Received::Handled => {}
         }
         self.drain();
     }

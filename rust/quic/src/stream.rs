@@ -99,14 +99,7 @@ impl Connection {
     /// maximum, until less than a quarter of it is in use.
     pub fn accept(&mut self, dir: Dir) -> Option<u64> {
         let id = self.inner.streams().accept(dir)?;
-        let limit = self.inner.max_concurrent_streams(dir);
-        let ceiling = self.max_streams[dir as usize];
-        if limit < ceiling && self.inner.streams().remote_open_streams(dir) * 4 >= limit {
-            let grown = (limit * 2).min(ceiling);
-            if let Ok(grown) = VarInt::from_u64(grown) {
-                self.inner.set_max_concurrent_streams(dir, grown);
-            }
-        }
+        self.grow_allowance(dir);
         Some(number(id))
     }
 

@@ -23,7 +23,7 @@ use rustls::{
 use crate::certificate::{CertificateFault, KeyKind};
 use crate::crypto::{ClientCrypto, ServerCrypto};
 use crate::tickets::SharedTickets;
-use crate::{Certificate, Error, QlogDirectory, Worker};
+use crate::{Certificate, Error, TransportOptions, Worker};
 
 /// A certificate chain, leaf first, and its private key.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ pub struct ClientTls {
 impl ClientTls {
     pub(crate) fn build(
         &self,
-        qlog: Option<&QlogDirectory>,
+        transport: &TransportOptions,
     ) -> Result<Arc<dyn crypto::ClientConfig>, Error> {
         let builder = rustls::ClientConfig::builder_with_provider(crypto_provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -108,7 +108,7 @@ impl ClientTls {
         config.key_log = self.key_log.clone().unwrap_or_else(|| Arc::new(NoKeyLog));
         // Tickets shorten later handshakes. A CONNECT never travels in 0-RTT, so none is offered.
         config.enable_early_data = false;
-        Ok(Arc::new(ClientCrypto::new(config, qlog.cloned())?))
+        Ok(Arc::new(ClientCrypto::new(config, transport)?))
     }
 
     fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, Error> {
@@ -164,7 +164,7 @@ impl ServerTls {
     pub(crate) fn build(
         &self,
         worker: Option<&Worker>,
-        qlog: Option<&QlogDirectory>,
+        transport: &TransportOptions,
     ) -> Result<Arc<dyn crypto::ServerConfig>, Error> {
         let builder = rustls::ServerConfig::builder_with_provider(crypto_provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?;
@@ -206,7 +206,7 @@ impl ServerTls {
         };
         config.send_tls13_tickets = 1;
         config.max_early_data_size = 0;
-        Ok(Arc::new(ServerCrypto::new(config, qlog.cloned())?))
+        Ok(Arc::new(ServerCrypto::new(config, transport)?))
     }
 }
 

@@ -141,6 +141,31 @@ fn a_peer_that_opens_all_it_may_is_soon_allowed_hundreds() {
 }
 
 #[test]
+fn a_hundred_streams_in_the_first_packet_arrive_with_it() {
+    let mut pair = Pair::connected();
+    pair.settle();
+    let sent = pair.client.only().stats().packets_sent;
+    let opened: Vec<u64> = (0..110)
+        .map(|_| pair.client.only().open(Dir::Uni).unwrap())
+        .collect();
+    assert_eq!(pair.client.only().open(Dir::Uni), None);
+    for id in &opened {
+        pair.client.only().write(*id, b"x");
+    }
+    pair.settle();
+    let mut accepted = Vec::new();
+    while let Some(id) = pair.server.only().accept(Dir::Uni) {
+        assert_eq!(read_all(pair.server.only(), id).0, b"x");
+        accepted.push(id);
+    }
+    assert_eq!(accepted, opened);
+    let stats = pair.client.only().stats();
+    assert_eq!(stats.packets_lost, 0);
+    // Nothing was sent twice: a packet of streams, and answers to what the server allows.
+    assert!(stats.packets_sent - sent <= 3, "{stats:?}");
+}
+
+#[test]
 fn reset_and_stop_carry_their_codes() {
     let mut pair = Pair::connected();
     let client = pair.client.only();

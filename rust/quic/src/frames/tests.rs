@@ -259,6 +259,27 @@ fn random_payloads_keep_their_length_and_never_panic() {
 }
 
 #[test]
+fn the_first_frame_of_a_late_stream_is_found_whatever_it_is() {
+    // The eighth that a client opens of its kind, bidirectional and unidirectional.
+    for id in [7 << 2, 7 << 2 | 2] {
+        for frame in [
+            frames(&[STREAM, id]),
+            frames(&[STREAM | HAS_LENGTH, id, 0]),
+            frames(&[RESET_STREAM, id, 0, 0]),
+            reset_at(id, 0, 0, 0),
+            frames(&[STOP_SENDING, id, 0]),
+            frames(&[MAX_STREAM_DATA, id, 0]),
+            frames(&[STREAM_DATA_BLOCKED, id, 0]),
+        ] {
+            let payload = frames(&[PING, MAX_STREAM_DATA, 1 << 2, 0]).with(&frame);
+            assert!(reaches_stream(&payload.0, Side::Client, 7), "{payload:?}");
+            assert!(!reaches_stream(&payload.0, Side::Client, 8), "{payload:?}");
+            assert!(!reaches_stream(&payload.0, Side::Server, 7), "{payload:?}");
+        }
+    }
+}
+
+#[test]
 fn one_byte_stays_of_the_padding_that_fills_a_packet_up() {
     for frame in &every_other_frame()[1..] {
         let seen = |payload: &Payload| {

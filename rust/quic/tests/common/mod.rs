@@ -214,16 +214,18 @@ impl Pair {
             ecn: None,
             data,
         };
-        match peer.endpoint.receive(packet) {
-            Received::Routed(handle, event) => {
-                if let Some(connection) = peer.connections.get_mut(&handle) {
-                    connection.handle_event(event);
+        let mut next = Some(packet);
+        while let Some(packet) = next.take() {
+            match peer.endpoint.receive(packet) {
+                Received::Routed(handle, routed) => {
+                    let connection = peer.connections.get_mut(&handle);
+                    next = connection.and_then(|connection| connection.handle_event(routed));
                 }
+                Received::Opened(connection) => {
+                    peer.connections.insert(connection.handle(), connection);
+                }
+                Received::Handled => {}
             }
-            Received::Opened(connection) => {
-                peer.connections.insert(connection.handle(), connection);
-            }
-            Received::Handled => {}
         }
     }
 
