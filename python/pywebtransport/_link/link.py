@@ -36,7 +36,6 @@ class Link:
         "breathed_at",
         "budget",
         "connection",
-        "create_future",
         "engine",
         "handlers",
         "has_requests",
@@ -46,7 +45,6 @@ class Link:
         "requests",
         "sessions",
         "streams",
-        "time",
         "unfinished",
         "writes",
     )
@@ -66,8 +64,6 @@ class Link:
         self.unfinished = UnfinishedMessages(connection.config.max_unfinished_message_bytes)
         self.engine = engine
         self.loop = loop
-        self.time = loop.time
-        self.create_future = loop.create_future
         self.budget = BUDGET
         self.breathed_at = 0.0
         """When the loop last ran in :meth:`breathe_in_time`."""

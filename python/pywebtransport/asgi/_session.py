@@ -191,7 +191,7 @@ class SessionMessages:
             self._ready.append(self._next_datagram)
             return {"type": "webtransport.datagram.receive", "data": data}
         if not inbox.is_closed:
-            future = self._session._initialized().create_future()
+            future = self._session._initialized().loop.create_future()
             future.add_done_callback(partial(self._wake, self._next_datagram))
             inbox.receivers.append(future)
         return None

@@ -292,7 +292,7 @@ class ConnectionBase(Ending, EventEmitter):
         deadline = None
         unsent = [session for session in link.sessions.values() if session._has_sent(link)]
         if unsent and self._state == ConnectionState.CONNECTED:
-            deadline = link.time() + limit
+            deadline = link.loop.time() + limit
             is_clean = code in (0, ErrorCodes.H3_NO_ERROR)
             if is_clean:
                 await asyncio.gather(*(session._deliver(link, limit) for session in unsent))

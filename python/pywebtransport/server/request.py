@@ -183,7 +183,7 @@ class HttpRequest:
             self._expects_continue = False
             if self._reader is not None:
                 raise InvalidStateError(f"{self!r}: another task reads the body already")
-            self._reader = link.create_future()
+            self._reader = link.loop.create_future()
             try:
                 await self._wait(link.reads, self._reader, "the client sent nothing", "read")
             finally:
@@ -305,7 +305,7 @@ class HttpRequest:
                 view = memoryview(view)[accepted:]
             if self._writer is not None:
                 raise InvalidStateError(f"{self!r}: another task writes the body already")
-            self._writer = link.create_future()
+            self._writer = link.loop.create_future()
             try:
                 await self._wait(link.writes, self._writer, "the client gave no credit", "write")
             finally:
@@ -371,7 +371,7 @@ class HttpRequest:
     async def _wait(
         self, waits: Waits, future: asyncio.Future[bool], what: str, operation: str
     ) -> None:
-        waits.add(future, self._link.time())
+        waits.add(future, self._link.loop.time())
         try:
             expired = await future
         finally:

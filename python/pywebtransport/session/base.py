@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
@@ -54,6 +55,8 @@ ACK_DELAY = 0.1
 """Seconds that acknowledgements may take beyond a round trip, with some to spare."""
 MAX_REASON = 1024
 """Bytes of a close reason on the wire (webtrans-http3-16 §6); a longer one is cut."""
+
+NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 
 MAX_KEPT = 1 << 16
 """Datagrams taken from the engine when a session ends: its queue is bounded, and smaller."""
@@ -129,7 +132,9 @@ class SessionBase(Ending, EventEmitter):
         self._path = path
         self._headers = headers
         self._control_id = control_stream_id
-        self._wt_available_protocols = wt_available_protocols
+        self._wt_available_protocols = (
+            None if wt_available_protocols is None else tuple(wt_available_protocols)
+        )
         self._wt_protocol = wt_protocol
         self._link: Link | None = None
         self._registers: list[Register] | None = None
@@ -154,7 +159,7 @@ class SessionBase(Ending, EventEmitter):
         self._refusal = ""
         """Why the request was refused at this end."""
         """The answer when it was not 2xx; 0: the server gave none."""
-        self._response_headers: Mapping[str, str] = {}
+        self._response_headers: Mapping[str, str] = NO_FIELDS
         self._close_code = 0
         self._close_error: int | None = None
         self._close_reason = ""
@@ -223,7 +228,7 @@ class SessionBase(Ending, EventEmitter):
         """
         link = self._initialized()
         if self._state == SessionState.CONNECTING:
-            future: asyncio.Future[None] = link.create_future()
+            future: asyncio.Future[None] = link.loop.create_future()
             if self._ready_waiters is None:
                 self._ready_waiters = []
             await wait_among(self._ready_waiters, future)

@@ -241,7 +241,7 @@ class WebTransportSession(StreamingSession):
             raise self._error("only a server chooses the protocol, before it accepts the session")
         if protocol is not None and protocol not in (self._wt_available_protocols or ()):
             raise ValueError(
-                f"the client did not offer {protocol!r} but {self._wt_available_protocols}"
+                f"the client did not offer {protocol!r} but {self.wt_available_protocols}"
             )
         self._wt_protocol = protocol
 
@@ -468,7 +468,7 @@ class WebTransportSession(StreamingSession):
         if self._state == SessionState.CLOSED:
             return
         link = self._link or self._initialized()
-        future: asyncio.Future[None] = link.create_future()
+        future: asyncio.Future[None] = link.loop.create_future()
         if self._closed_waiters is None:
             self._closed_waiters = []
         await wait_among(self._closed_waiters, future)

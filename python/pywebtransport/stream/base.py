@@ -286,7 +286,7 @@ class StreamBase(Ending, EventEmitter):
         """Wait until both halves have ended, however that happens. Returns at once when closed."""
         if self.is_closed:
             return
-        future: asyncio.Future[None] = self._linked().create_future()
+        future: asyncio.Future[None] = self._linked().loop.create_future()
         if self._closed_waiters is None:
             self._closed_waiters = []
         await wait_among(self._closed_waiters, future)
@@ -409,7 +409,7 @@ class StreamBase(Ending, EventEmitter):
         if reader.done():
             return  # It was given up.
         if started is not None:
-            elapsed = link.time() - started
+            elapsed = link.loop.time() - started
             costs = self._costs or self._count()
             costs.total_read_time += elapsed
             if elapsed > costs.max_read_time:

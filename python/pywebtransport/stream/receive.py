@@ -425,7 +425,7 @@ class WebTransportReceiveStream(StreamBase):
 
     def _when_readable(self, tell: Callable[[asyncio.Future[bool]], object]) -> None:
         """After :meth:`_read_now` gave None: call ``tell`` once, when it would not."""
-        self._reader = self._linked().create_future()
+        self._reader = self._linked().loop.create_future()
         self._reader.add_done_callback(tell)
 
     def stats(self) -> WebTransportReceiveStreamStats:
@@ -514,8 +514,8 @@ class WebTransportReceiveStream(StreamBase):
                     raise wrong_loop(link.loop.is_closed())
                 raise self._error(f"stream {self._stream_id} is being read by another task")
             link.reads.discard(reader)
-        reader = link.create_future()
-        link.reads.add(reader, link.time())
+        reader = link.loop.create_future()
+        link.reads.add(reader, link.loop.time())
         self._reader = reader
         return reader
 

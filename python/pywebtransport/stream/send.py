@@ -169,7 +169,7 @@ class WebTransportSendStream(StreamBase):
         link = self._link or self._linked()
         if self._backlog is None:
             return
-        marker = Chunk(memoryview(b""), False, False, link.create_future())
+        marker = Chunk(memoryview(b""), False, False, link.loop.create_future())
         self._backlog.append(marker)
         await self._wait_accepted(link, marker)
 
@@ -235,7 +235,7 @@ class WebTransportSendStream(StreamBase):
         if self._backlog is None:
             self._backlog = deque()
         view = memoryview(data if wait else bytes(data))[accepted:]
-        chunk = Chunk(view, fin, accepted > 0, link.create_future() if wait else None)
+        chunk = Chunk(view, fin, accepted > 0, link.loop.create_future() if wait else None)
         self._backlog.append(chunk)
         if fin:
             self._sending = FINISHING
@@ -254,13 +254,13 @@ class WebTransportSendStream(StreamBase):
 
     async def _wait_accepted(self, link: Link, chunk: Chunk) -> None:
         waits = link.writes
-        started = link.time()
+        started = link.loop.time()
         while True:
             future = chunk.future
             assert future is not None
             sent = self._bytes_sent
             try:
-                waits.add(future, link.time())
+                waits.add(future, link.loop.time())
                 expired = await future
             except BaseException:
                 self._abandon(chunk)
@@ -273,8 +273,8 @@ class WebTransportSendStream(StreamBase):
             if not expired or self._bytes_sent == sent:
                 break
             # Some credit came, so the peer reads: the time runs anew.
-            chunk.future = link.create_future()
-        elapsed = link.time() - started
+            chunk.future = link.loop.create_future()
+        elapsed = link.loop.time() - started
         costs = self._costs or self._count()
         costs.total_write_time += elapsed
         if elapsed > costs.max_write_time:

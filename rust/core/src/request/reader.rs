@@ -83,8 +83,8 @@ pub(crate) struct Reader {
     payload: Gather,
     /// Capsules inside DATA frames.
     capsules: CapsuleReader,
-    /// Capsules in place of frames ([`Framing::Raw`]).
-    raw: CapsuleReader,
+    /// Capsules in place of frames ([`Framing::Raw`]), which hardly any session has.
+    raw: Option<Box<CapsuleReader>>,
 }
 
 impl Reader {
@@ -94,7 +94,7 @@ impl Reader {
             frames: TlvReader::default(),
             payload: Gather::default(),
             capsules: CapsuleReader::default(),
-            raw: CapsuleReader::default(),
+            raw: None,
         }
     }
 
@@ -117,7 +117,7 @@ impl Reader {
                 Some(Piece::Head { ty, len }) => {
                     self.check_head(ty, len, rules)?;
                     if self.is_raw_capsule(ty, rules) {
-                        if let Some(item) = self.raw.head(ty, len, rules)? {
+                        if let Some(item) = self.raw.get_or_insert_default().head(ty, len, rules)? {
                             return Ok(Some(item));
                         }
                     } else if !matches!(ty, frame::DATA | frame::HEADERS) {
@@ -152,7 +152,7 @@ impl Reader {
                 },
                 Some(Piece::Body { ty, data, last }) => {
                     if self.is_raw_capsule(ty, rules) {
-                        if let Some(item) = self.raw.body(ty, data, last) {
+                        if let Some(item) = self.raw.get_or_insert_default().body(ty, data, last) {
                             return Ok(Some(item));
                         }
                     }
@@ -240,7 +240,9 @@ impl Reader {
     pub(crate) fn check_end(&self) -> Result<(), Fault> {
         match self.phase {
             Phase::Done { .. } | Phase::Ended => Ok(()),
-            _ if self.raw.is_inside() => Err(StreamError::CapsuleTruncated.into()),
+            _ if self.raw.as_ref().is_some_and(|raw| raw.is_inside()) => {
+                Err(StreamError::CapsuleTruncated.into())
+            }
             _ if !self.frames.at_boundary() => Err(ConnectionError::FrameTruncated.into()),
             Phase::Head => Err(StreamError::Incomplete.into()),
             Phase::Body {
