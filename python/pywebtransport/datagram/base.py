@@ -123,7 +123,9 @@ class DatagramTransportBase(EventEmitter):
     def _on_readable(self) -> None:
         """The engine has datagrams."""
         self._inbox.is_readable = True
-        if self._claim is not None or self._has_listeners(EventType.DATAGRAM_RECEIVED):
+        if self._claim is not None or (
+            self._is_heard and self._has_listeners(EventType.DATAGRAM_RECEIVED)
+        ):
             self._tell_arrivals()
         else:
             self._inbox.wake()

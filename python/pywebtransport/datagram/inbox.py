@@ -33,8 +33,6 @@ class Inbox:
         "_count",
         "_link",
         "_pulled_at",
-        "_queue",
-        "_times",
         "dropped",
         "ended",
         "errors",
@@ -43,17 +41,19 @@ class Inbox:
         "largest",
         "limit",
         "max_wait",
+        "queue",
         "receivers",
         "smallest",
+        "times",
         "total_wait",
     )
 
     def __init__(self, *, limit: int, link: Link | None = None, control_id: int = -1) -> None:
         self._link = link
         self._control_id = control_id
-        self._queue: list[bytes] = []
+        self.queue: list[bytes] = []
         """Newest first, so that the oldest is popped."""
-        self._times: list[float] | None = None
+        self.times: list[float] | None = None
         """When each of the queue came here; None: all of them at ``_pulled_at``."""
         self._pulled_at = 0.0
         self._count = 0
@@ -74,41 +74,41 @@ class Inbox:
         self.max_wait = 0.0
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self.queue)
 
     @property
     def received(self) -> int:
         """Datagrams that the application has taken."""
-        return self._count - len(self._queue)
+        return self._count - len(self.queue)
 
     @property
     def bytes_received(self) -> int:
         """Bytes that the application has taken."""
-        return self._bytes - sum(map(len, self._queue))
+        return self._bytes - sum(map(len, self.queue))
 
     @property
     def arrived_at(self) -> float:
         """When the next to be taken came here, as ``time.time()`` gives it."""
-        return self._times[-1] if self._times else self._pulled_at
+        return self.times[-1] if self.times else self._pulled_at
 
     def take(self) -> bytes | None:
         """The next datagram; None when there is none."""
-        if not self._queue and not (self.is_readable and self.pull(BATCH)):
+        if not self.queue and not (self.is_readable and self.pull(BATCH)):
             return None
-        if self._times:
-            self._times.pop()
-        return self._queue.pop()
+        if self.times:
+            self.times.pop()
+        return self.queue.pop()
 
     def take_several(self, count: int) -> list[bytes]:
         """The next datagrams, up to ``count``; none when there are none."""
         taken: list[bytes] = []
         while left := count - len(taken):
-            if not self._queue and not (self.is_readable and self.pull(min(left, BATCH))):
+            if not self.queue and not (self.is_readable and self.pull(min(left, BATCH))):
                 break
-            part = self._queue[-left:]
-            del self._queue[-left:]
-            if self._times:
-                del self._times[-left:]
+            part = self.queue[-left:]
+            del self.queue[-left:]
+            if self.times:
+                del self.times[-left:]
             part.reverse()
             taken += part
         return taken
@@ -139,7 +139,7 @@ class Inbox:
 
     async def _arrival(self, loop: asyncio.AbstractEventLoop) -> None:
         started = loop.time()
-        while not self._queue and not (self.is_readable and self.pull(BATCH)):
+        while not self.queue and not (self.is_readable and self.pull(BATCH)):
             if self.is_closed:
                 raise self.ended()
             future: asyncio.Future[None] = loop.create_future()
@@ -160,16 +160,16 @@ class Inbox:
 
     def put(self, datagrams: list[bytes]) -> None:
         """Queue what has arrived, oldest first, and wake a receiver."""
-        if self._times is None:
-            self._times = [self._pulled_at] * len(self._queue)
-        self._times[:0] = [time.time()] * len(datagrams)
-        self._queue[:0] = reversed(datagrams)
+        if self.times is None:
+            self.times = [self._pulled_at] * len(self.queue)
+        self.times[:0] = [time.time()] * len(datagrams)
+        self.queue[:0] = reversed(datagrams)
         self._measure(datagrams)
-        surplus = len(self._queue) - self.limit
+        surplus = len(self.queue) - self.limit
         if surplus > 0:
             self._count -= surplus
-            self._bytes -= sum(map(len, self._queue[-surplus:]))
-            del self._queue[-surplus:], self._times[-surplus:]
+            self._bytes -= sum(map(len, self.queue[-surplus:]))
+            del self.queue[-surplus:], self.times[-surplus:]
             self.dropped += surplus
         self.wake()
 
@@ -184,23 +184,23 @@ class Inbox:
         if not datagrams:
             return False
         self._measure(datagrams)
-        if self._queue:
-            if self._times is None:
-                self._times = [self._pulled_at] * len(self._queue)
-            self._times[:0] = [time.time()] * len(datagrams)
-            self._queue[:0] = reversed(datagrams)
+        if self.queue:
+            if self.times is None:
+                self.times = [self._pulled_at] * len(self.queue)
+            self.times[:0] = [time.time()] * len(datagrams)
+            self.queue[:0] = reversed(datagrams)
         else:
             datagrams.reverse()
-            self._queue = datagrams
-            self._times = None
+            self.queue = datagrams
+            self.times = None
             self._pulled_at = time.time()
         return True
 
     def pull_to_limit(self) -> int:
         """Take what the engine has, up to the limit; how many wait here then."""
-        while self.is_readable and len(self._queue) < self.limit:
-            self.pull(self.limit - len(self._queue))
-        return len(self._queue)
+        while self.is_readable and len(self.queue) < self.limit:
+            self.pull(self.limit - len(self.queue))
+        return len(self.queue)
 
     def receive_new(self) -> list[bytes]:
         """A batch from the engine that is not queued here."""
@@ -209,8 +209,8 @@ class Inbox:
     def clear(self) -> int:
         """Drop everything; how many that were."""
         count = 0
-        while self._queue or (self.is_readable and self.pull(BATCH)):
-            count += len(self._queue)
+        while self.queue or (self.is_readable and self.pull(BATCH)):
+            count += len(self.queue)
             self._forget()
         return count
 
@@ -224,7 +224,7 @@ class Inbox:
 
     def wake_next(self) -> None:
         """After a datagram was taken: is there one for the next receiver as well?"""
-        if self._queue or self.is_readable:
+        if self.queue or self.is_readable:
             self.wake()
 
     def close(self, ended: Callable[[], DatagramError] | None = None) -> None:
@@ -241,10 +241,10 @@ class Inbox:
             self.wake()
 
     def _forget(self) -> None:
-        self._count -= len(self._queue)
-        self._bytes -= sum(map(len, self._queue))
-        self._queue = []
-        self._times = None
+        self._count -= len(self.queue)
+        self._bytes -= sum(map(len, self.queue))
+        self.queue = []
+        self.times = None
 
     def _engine_datagrams(self, count: int) -> list[bytes]:
         link = self._link
@@ -259,7 +259,10 @@ class Inbox:
         return datagrams
 
     def _measure(self, datagrams: list[bytes]) -> None:
-        size, smallest, largest = measured(datagrams)
+        if len(datagrams) == 1:
+            size = smallest = largest = len(datagrams[0])
+        else:
+            size, smallest, largest = measured(datagrams)
         self._count += len(datagrams)
         self._bytes += size
         if smallest < self.smallest:
