@@ -250,6 +250,9 @@ impl Reactor {
 
     /// What to ask of the event loop now.
     pub fn wishes(&mut self) -> Wishes {
+        if self.turn.is_content() && !self.erred {
+            return Wishes::default();
+        }
         let facts = Facts {
             erred: std::mem::take(&mut self.erred),
             notifications: self.endpoint.notifications(),

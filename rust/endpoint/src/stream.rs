@@ -305,17 +305,14 @@ impl Connection {
         now: Instant,
     ) -> Result<usize, Error> {
         self.check_alive()?;
-        if self.streams.get(&id).is_some_and(Stream::is_request) {
-            return self.request_write(id, data);
-        }
         let total = data.len();
         let mut written = 0;
         loop {
-            let stream = self
-                .streams
-                .get_mut(&id)
-                .filter(|stream| matches!(stream.owner, Owner::Session(_)))
-                .ok_or(Error::StreamFinished(id))?;
+            let stream = match self.streams.get_mut(&id) {
+                Some(stream) if matches!(stream.owner, Owner::Session(_)) => stream,
+                Some(stream) if stream.is_request() => return self.request_write(id, data),
+                _ => return Err(Error::StreamFinished(id)),
+            };
             if !stream.sending {
                 if !stream.stop_untold {
                     return Err(Error::StreamFinished(id));

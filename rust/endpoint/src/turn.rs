@@ -142,6 +142,12 @@ impl Turn {
         self.blocked = flushed == Flushed::Blocked;
     }
 
+    /// Whether [`Self::wishes`] would have nothing to ask for that the flush which is to come does
+    /// not bring about: so it is after all but the first of many writes in a turn.
+    pub(crate) fn is_content(&self) -> bool {
+        self.flush_asked && self.blocked == self.writable_watched
+    }
+
     /// What to ask of the event loop that it was not asked before.
     pub(crate) fn wishes(&mut self, facts: &Facts, clock: impl FnOnce() -> Instant) -> Wishes {
         let mut wishes = Wishes {
