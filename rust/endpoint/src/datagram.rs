@@ -253,8 +253,9 @@ impl Connection {
         let Some(limit) = self.quic.max_datagram_size() else {
             return;
         };
-        // What waits anyway waits here, where the newest can be kept, and not in the network.
-        if bytes == 0 || self.quic.has_queue_ahead() {
+        // What waits anyway waits here, where the newest can be kept, and not in the network. Where
+        // streams fill it as well, datagrams have their share all the same.
+        if bytes == 0 || (self.share.is_alone && self.quic.has_queue_ahead()) {
             return;
         }
         let mut given = 0;

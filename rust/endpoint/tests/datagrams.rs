@@ -311,3 +311,34 @@ fn a_small_datagram_that_is_kept_keeps_nothing_else() {
         assert_eq!((got.len(), got.capacity()), (size, size));
     }
 }
+
+#[test]
+fn datagrams_have_their_share_where_a_stream_fills_the_queues_of_the_path() {
+    let mut pair = Pair::with_session(&Setup::default());
+    let now = pair.now;
+    let id = pair
+        .client
+        .call(|c| c.open_stream(0, Dir::Uni, now))
+        .unwrap()
+        .unwrap();
+    // Ten times the shortest: as behind a slow link with a long queue.
+    pair.latency = Duration::from_millis(50);
+    let chunk = vec![7; 100_000];
+    let (mut streamed, mut received, mut sent) = (0, 0, 0);
+    let start = pair.now;
+    pair.flow_until(start + Duration::from_secs(2), |client, server, now| {
+        while client.write(id, &chunk, false, now).unwrap() == chunk.len() {}
+        while now >= start + sent * Duration::from_millis(10) {
+            client.call(|c| c.send_datagram(0, &[8; 100])).unwrap();
+            sent += 1;
+        }
+        while let (data, Read::Data(_)) = server.read(id, now) {
+            streamed += data.len();
+        }
+        received += server
+            .call(|c| Ok(c.receive_datagrams(0, 100).len()))
+            .unwrap();
+    });
+    assert!(streamed > 5_000_000, "{streamed}");
+    assert!(received > 180, "{received} of {sent} in two seconds");
+}
