@@ -15,14 +15,13 @@ from pywebtransport._link.deadlines import Deadlines
 from pywebtransport._link.sides import ConnectionSide, RequestSide, SessionSide, StreamSide
 from pywebtransport._link.unfinished import UnfinishedMessages
 
-__all__ = ["BUDGET", "Link"]
+__all__ = ["BUDGET", "OPERATION", "Link"]
 
 BUDGET = 64
-"""Operations of one connection that may complete in a row without a trip through the loop.
-
-Sixteen KiB of stream data count as one more, so that a busy stream leaves the loop to others after
-about a millisecond.
-"""
+"""Operations of one connection that may complete in a row without a trip through the loop."""
+OPERATION = 16_384
+"""Bytes of stream data that count as one more, so that a busy stream leaves the loop to others
+after about a millisecond."""
 
 READING_SLICE = 0.0005
 """Seconds for which one who reads datagrams may hold the loop when they keep coming: about as long

@@ -13,7 +13,7 @@ from pywebtransport._engine.base import (
     SessionRefused,
     StreamFinished,
 )
-from pywebtransport._link.link import Link
+from pywebtransport._link.link import OPERATION, Link
 from pywebtransport._waiting import wait_among
 from pywebtransport._words import peer_path
 from pywebtransport.constants import ErrorCodes
@@ -175,7 +175,7 @@ class HttpRequest:
                 if data:
                     self._expects_continue = False
                     self._bytes_received += len(data)
-                    link.budget -= len(data) >> 14
+                    link.budget -= len(data) // OPERATION
                     return data
                 continue
             if self._expects_continue and self._status is None:
@@ -298,7 +298,7 @@ class HttpRequest:
                 self._lose()
                 continue
             self._bytes_sent += accepted
-            link.budget -= accepted >> 14
+            link.budget -= accepted // OPERATION
             if accepted == size:
                 return
             if accepted:

@@ -9,7 +9,7 @@ from typing import NoReturn, Self
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._keywords import first_by_position
-from pywebtransport._link.link import Link
+from pywebtransport._link.link import OPERATION, Link
 from pywebtransport.constants import DEFAULT_STREAM_LINE_LIMIT, ErrorCodes
 from pywebtransport.exceptions import TimeoutError, wrong_loop
 from pywebtransport.stream.base import (
@@ -420,7 +420,8 @@ class WebTransportReceiveStream(StreamBase):
         elif length < size or size < 0:
             self._readable = False
         self._bytes_received += length
-        link.budget -= length >> 14
+        if length >= OPERATION:
+            link.budget -= length // OPERATION
         return data
 
     def _when_readable(self, tell: Callable[[asyncio.Future[bool]], object]) -> None:

@@ -9,7 +9,7 @@ from typing import NoReturn, Self
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused, StreamFinished
 from pywebtransport._keywords import first_by_position
-from pywebtransport._link.link import Link
+from pywebtransport._link.link import OPERATION, Link
 from pywebtransport.exceptions import StreamError, TimeoutError
 from pywebtransport.stream.base import (
     ABSENT,
@@ -28,6 +28,8 @@ from pywebtransport.types import Buffer, Data, EventType, StreamDirection
 
 __all__ = ["WebTransportSendStream"]
 
+ENDED = (StreamFinished, EngineClosed, SessionRefused)
+"""What the engine raises where nothing more can be sent."""
 MAX_SEND_ORDER = 1 << 20
 """What the engines keep apart."""
 
@@ -133,8 +135,18 @@ class WebTransportSendStream(StreamBase):
         if self._backlog is None:
             if not size and not end_stream:
                 return
-            accepted = self._hand_over(link, data, end_stream)
+            # As in `_answer`: what both do would be one call more for each small message.
+            try:
+                accepted = link.engine.stream_write(self._stream_id, data, end_stream)
+            except ENDED as error:
+                self._cannot_send(error)
+            self._bytes_sent += accepted
             if accepted == size:
+                self._writes += 1
+                if size >= OPERATION:
+                    link.budget -= size // OPERATION
+                if end_stream:
+                    self._finish_sending()
                 return
         if not wait_flush:
             limit = link.max_stream_buffer_size
@@ -212,23 +224,12 @@ class WebTransportSendStream(StreamBase):
         """End the stream at once, with a 32-bit application code for the peer (RESET_STREAM)."""
         await self.reset(error_code=code)
 
-    def _hand_over(self, link: Link, data: Buffer, fin: bool) -> int:
-        """How much the engine takes now; with the last byte also the end."""
-        try:
-            accepted = link.engine.stream_write(self._stream_id, data, fin)
-        except StreamFinished:
+    def _cannot_send(self, error: Exception) -> NoReturn:
+        if isinstance(error, StreamFinished):
             self._on_stopped(None)
-            self._refuse()
-        except (EngineClosed, SessionRefused):
+        else:
             self._lose()
-            self._refuse()
-        self._bytes_sent += accepted
-        if accepted == len(data):
-            self._writes += 1
-            link.budget -= accepted >> 14
-            if fin:
-                self._finish_sending()
-        return accepted
+        self._refuse()
 
     def _keep(self, link: Link, data: Buffer, accepted: int, fin: bool, wait: bool) -> Chunk:
         """Keep what the engine did not accept; the notification that it can take more sends it."""
@@ -248,9 +249,18 @@ class WebTransportSendStream(StreamBase):
             data = _as_buffer(data)
         if self._sending != OPEN:
             self._refuse()
-        accepted = 0 if self._backlog is not None else self._hand_over(link, data, True)
-        if accepted < len(data) or self._sending == OPEN:
-            self._keep(link, data, accepted, True, False)
+        accepted = 0
+        if self._backlog is None:
+            try:
+                accepted = link.engine.stream_write(self._stream_id, data, True)
+            except ENDED as error:
+                self._cannot_send(error)
+            self._bytes_sent += accepted
+            if accepted == len(data):
+                self._writes += 1
+                self._finish_sending()
+                return
+        self._keep(link, data, accepted, True, False)
 
     async def _wait_accepted(self, link: Link, chunk: Chunk) -> None:
         waits = link.writes

@@ -415,11 +415,11 @@ impl Endpoint {
         let connection = &mut self.peers.get_mut(slot)?.as_deref_mut()?.connection;
         let is_lent = connection.notifications.is_empty();
         if is_lent {
-            connection.notifications = std::mem::take(&mut self.noted);
+            std::mem::swap(&mut connection.notifications, &mut self.noted);
         }
         let result = catch_unwind(AssertUnwindSafe(|| call(connection)));
         if is_lent && connection.notifications.is_empty() {
-            self.noted = std::mem::take(&mut connection.notifications);
+            std::mem::swap(&mut connection.notifications, &mut self.noted);
         }
         if result.is_err() {
             self.fail(slot);
