@@ -144,8 +144,8 @@ async def cost_of_a_session(target: Target, streams: int) -> float:
 
 @vector("session end")
 async def test_the_end_of_a_session_costs_what_it_has(serve: Serve) -> None:
-    """100 short sessions beside 2,000 streams of another cost at most twice (and 0.2 s more) what
-    they cost beside none."""
+    """100 short sessions beside 2,000 streams of another cost at most three times (and 0.3 s more)
+    what they cost beside none: aioquic itself looks at every stream for each packet."""
     target = await serve(quic_max_concurrent_bidi_streams=10_000)
     await cost_of_a_session(target, 0)
     alone = await cost_of_a_session(target, 0)
@@ -154,7 +154,7 @@ async def test_the_end_of_a_session_costs_what_it_has(serve: Serve) -> None:
     print(
         f"{target.engine}: 100 sessions: {alone:.2f} s alone, {crowded:.2f} s beside 2,000 streams"
     )
-    assert crowded <= 2 * alone + 0.2
+    assert crowded <= 3 * alone + 0.3
 
 
 @vector("GOAWAY flood")
