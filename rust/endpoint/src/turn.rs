@@ -352,6 +352,25 @@ mod tests {
     }
 
     #[test]
+    fn until_a_flush_has_come_nothing_else_need_be_asked_for() {
+        let mut turn = Turn::default();
+        assert!(!turn.is_content());
+        let wants = Facts {
+            wants_transmit: true,
+            ..IDLE
+        };
+        assert!(wishes(&mut turn, &wants).flush);
+        assert!(turn.is_content());
+        // That the socket has no room is for the event loop to know at once.
+        turn.sent(Flushed::Blocked);
+        assert!(!turn.is_content());
+        assert_eq!(wishes(&mut turn, &wants).watch_writable, Some(true));
+        assert!(turn.is_content());
+        turn.flush_came();
+        assert!(!turn.is_content());
+    }
+
+    #[test]
     fn a_timer_is_set_for_an_earlier_deadline_only_and_never_fires_early() {
         let now = Instant::now();
         let at = |millis: u64| Facts {
