@@ -167,6 +167,21 @@ async def test_a_worker_that_is_ended_takes_no_new_clients(start: Start) -> None
         await connect_to_both(client, server.url(), least=1)
 
 
+async def test_a_worker_refuses_nobody_before_others_take_its_clients(start: Start) -> None:
+    async with start(graceful_timeout=60) as server, client_of() as client:
+        clients = await connect_to_both(client, server.url(), least=1)
+        _, leaving = server.started()[0]
+        server.signal(signal.SIGSTOP)
+        os.kill(leaving, signal.SIGTERM)
+        await server.says("SIGTERM: shutting down")
+        clients += await connect_to_both(client, server.url(), least=1)
+        server.signal(signal.SIGCONT)
+        await server.says("told")
+        await all_of(clients, Client.exchange)
+        await all_of(clients, lambda each: each.session.close())
+        await server.says(f"(pid {leaving}) ended with status 0; it is started again")
+
+
 async def test_a_second_signal_hurries(start: Start) -> None:
     # On two addresses, each with a group of sockets.
     async with (

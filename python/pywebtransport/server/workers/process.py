@@ -53,13 +53,12 @@ class WorkerProcess:
         process: Process,
         channel: Channel,
         on_asking: Callable[[], None],
-        on_leaving: Callable[[], None],
+        on_leaving: Callable[[WorkerProcess], None],
     ) -> None:
         self.place = place
         self._on_asking = on_asking
         self._on_leaving = on_leaving
         self.is_ready = False
-        self.is_to_end = False
         self.said = ""
         """Why it could not start."""
         self._process = process
@@ -78,12 +77,12 @@ class WorkerProcess:
         command: list[str],
         assignment: Assignment,
         on_asking: Callable[[], None],
-        on_leaving: Callable[[], None],
+        on_leaving: Callable[[WorkerProcess], None],
     ) -> Self:
         """Run the command as a worker.
 
-        ``on_asking`` is called when it is about to listen, ``on_leaving`` when it takes no new
-        connections any more.
+        ``on_asking`` is called when it is about to listen, ``on_leaving`` when it was asked to end
+        by somebody else and waits for :meth:`let_end`.
 
         Raises:
             OSError: It cannot be run.
@@ -129,8 +128,7 @@ class WorkerProcess:
 
     async def end(self) -> None:
         """Let it end in good order; kill it when that takes too long."""
-        self.is_to_end = True
-        self._channel.send(end=True)
+        self.let_end()
         patience = self._patience + KILL_MARGIN
         try:
             async with asyncio.timeout(patience):
@@ -139,6 +137,10 @@ class WorkerProcess:
             logger.error("%s has not ended within %g s and is killed", self, patience)
             self.kill()
             await self.wait_ended()
+
+    def let_end(self) -> None:
+        """Let it end in good order, however long that takes."""
+        self._channel.send(end=True)
 
     def hurry(self) -> None:
         """Let it wait for nobody."""
@@ -163,7 +165,7 @@ class WorkerProcess:
             self._is_known.set()
         if "leaving" in words:
             self.is_ready = False
-            self._on_leaving()
+            self._on_leaving(self)
         self.said = words.get("failed", "")
 
     async def _watch(self) -> None:

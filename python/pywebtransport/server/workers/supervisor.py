@@ -188,7 +188,7 @@ class Supervisor:
             if place in self._caretakers:
                 self._caretakers.pop(place).leave()
 
-        process = await WorkerProcess.start(self._command, assignment, make_room, self._route)
+        process = await WorkerProcess.start(self._command, assignment, make_room, self._leaves)
         self._processes[place] = process
         return process
 
@@ -208,6 +208,13 @@ class Supervisor:
         self._port.accept(ready or self._current)
 
     # One worker.
+
+    def _leaves(self, process: WorkerProcess) -> None:
+        """Somebody else has told a worker to end: it does once others take its new clients."""
+        self._route()
+        is_alone = not any(each.is_ready for each in self._processes.values())
+        delay = 0.0 if is_alone else SETTLING_TIME
+        asyncio.get_running_loop().call_later(delay, process.let_end)
 
     async def _keep(self, process: WorkerProcess) -> None:
         """Start a worker again whenever it has ended."""

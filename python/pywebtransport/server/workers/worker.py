@@ -58,6 +58,10 @@ class Servable(Protocol):
     def close_timeout(self) -> float: ...
 
 
+LEAVING_TIME = 2.0
+"""Seconds after which a worker that was told to end by a signal does so without its supervisor's
+word that new connections begin elsewhere."""
+
 _current: Worker | None = None
 
 
@@ -107,7 +111,7 @@ def serve_as_worker(app: Servable, channel: Channel) -> signal.Signals | None:
 async def _serve(
     app: Servable, assignment: Assignment, channel: Channel, ready: Callable[[], None]
 ) -> None:
-    """Serve until cancelled or told to end, whichever is first; the second changes nothing."""
+    """Serve until told to end. Cancelled, ask for being told: others take the new clients first."""
     is_free = asyncio.Event()
     """Nobody else takes packets from the sockets."""
     is_ending = False
@@ -122,13 +126,14 @@ async def _serve(
         nonlocal is_ending
         if not is_ending:
             is_ending = True
-            channel.send(leaving=True)
             serving.cancel()
 
     listening = _task(_obey(channel, is_free.set, end, app.hurry))
     try:
         await asyncio.wait({serving})
     except asyncio.CancelledError:
+        channel.send(leaving=True)
+        await asyncio.wait({serving}, timeout=LEAVING_TIME)
         end()
         await asyncio.wait({serving})
     finally:
