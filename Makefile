@@ -144,9 +144,34 @@ brokers:
 
 # ---------------------------------------------------------------- build and demo
 
-.PHONY: build build-dev demo demo-server
+# The compiler knows what the extension does most from a profile, which is for one target and one
+# version of the compiler; with others the extension is built without, and is slower. Cargo sees by
+# the number that it is another profile. Functions that have changed since are built without theirs.
+TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+COMPILER = $(shell rustc -vV | sed -n 's/^release: //p')
+PROFILE = rust/profile/$(TARGET)-$(COMPILER).profdata
+PROFILE_FLAGS = $(if $(wildcard $(PROFILE)),-Cprofile-use=$(CURDIR)/$(PROFILE) $(NO_VALUES) \
+	-Cllvm-args=-no-pgo-warn-mismatch --cfg=profile_$(firstword $(shell cksum $(PROFILE))))
+# Values cannot be counted by processes that are killed, only branches.
+NO_VALUES := -Cllvm-args=-disable-vp
+# Where the sources lie on this machine makes no other extension.
+SAME_PATHS = --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo
+RELEASE = --release --target $(TARGET)
+TRAINING := target/training
+
+.PHONY: build build-dev demo demo-server profile rustflags
 build: $(VENV)/.build ## build the extension (release) into the tree
-	$(BIN)/maturin develop --release --quiet
+	RUSTFLAGS="$${RUSTFLAGS:-} $(SAME_PATHS) $(PROFILE_FLAGS)" $(BIN)/maturin develop $(RELEASE) --quiet
+
+rustflags:
+	@echo $(PROFILE_FLAGS)
+
+profile: $(VENV)/.dev ## find out anew what the extension does most, by benches/profile
+	RUSTFLAGS="$(SAME_PATHS) $(NO_VALUES) -Cprofile-generate -Cllvm-args=-runtime-counter-relocation" \
+		$(BIN)/maturin build $(RELEASE) --quiet --target-dir $(TRAINING) --out $(TRAINING)/dist
+	rm -rf $(TRAINING)/package
+	$(BIN)/python $(PIP) install --no-deps --target $(TRAINING)/package $(TRAINING)/dist/*.whl
+	$(BIN)/python -m benches.profile.run $(TRAINING)/package $(PROFILE)
 
 build-dev: $(VENV)/.build ## build the extension (debug) into the tree
 	$(BIN)/maturin develop --quiet
@@ -163,7 +188,8 @@ demo-server: build ## a server that a browser can reach; prints what to paste
 .PHONY: wheel wheel-check
 wheel: $(VENV)/.build ## the wheel and the sdist, in dist/
 	rm -rf dist
-	$(BIN)/maturin build --release --quiet --out dist
+	RUSTFLAGS="$${RUSTFLAGS:-} $(SAME_PATHS) $(PROFILE_FLAGS)" \
+		$(BIN)/maturin build $(RELEASE) --quiet --out dist
 	$(BIN)/maturin sdist --out dist
 	@ls -l dist
 
