@@ -147,20 +147,21 @@ brokers:
 # The compiler knows what the extension does most from a profile, which is for one target and one
 # version of the compiler; with others the extension is built without, and is slower. Cargo sees by
 # the number that it is another profile. Functions that have changed since are built without theirs.
-TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+RUST_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 COMPILER = $(shell rustc -vV | sed -n 's/^release: //p')
-PROFILE = rust/profile/$(TARGET)-$(COMPILER).profdata
+PROFILE = rust/profile/$(RUST_TARGET)-$(COMPILER).profdata
 PROFILE_FLAGS = $(if $(wildcard $(PROFILE)),-Cprofile-use=$(CURDIR)/$(PROFILE) $(NO_VALUES) \
 	-Cllvm-args=-no-pgo-warn-mismatch --cfg=profile_$(firstword $(shell cksum $(PROFILE))))
 # Values cannot be counted by processes that are killed, only branches.
 NO_VALUES := -Cllvm-args=-disable-vp
 # Where the sources lie on this machine makes no other extension.
 SAME_PATHS = --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo
-RELEASE = --release --target $(TARGET)
+RELEASE = --release --target $(RUST_TARGET)
 TRAINING := target/training
 
 .PHONY: build build-dev demo demo-server profile rustflags
 build: $(VENV)/.build ## build the extension (release) into the tree
+	@[ -n "$(PROFILE_FLAGS)" ] || echo "no $(PROFILE): the extension will be slower; make profile makes it" >&2
 	RUSTFLAGS="$${RUSTFLAGS:-} $(SAME_PATHS) $(PROFILE_FLAGS)" $(BIN)/maturin develop $(RELEASE) --quiet
 
 rustflags:
@@ -189,6 +190,7 @@ demo-server: build ## a server that a browser can reach; prints what to paste
 wheel: $(VENV)/.build ## the wheel and the sdist, in dist/
 	rm -rf dist
 	RUSTFLAGS="$${RUSTFLAGS:-} $(SAME_PATHS) $(PROFILE_FLAGS)" \
+		SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || date +%s)}" \
 		$(BIN)/maturin build $(RELEASE) --quiet --out dist
 	$(BIN)/maturin sdist --out dist
 	@ls -l dist
