@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import pytest
 
+from pywebtransport import ServerConfig
 from pywebtransport.datagram import WebTransportDatagramStats
 from pywebtransport.exceptions import DatagramError
 
@@ -100,3 +101,22 @@ async def test_datagrams_say_why_they_did_not_arrive(site: MakeSite) -> None:
     assert 0 < dropped <= sent
     receiver = await pair.server.create_datagram_transport()
     assert receiver.stats().dropped_incoming >= dropped
+
+
+async def test_what_was_dropped_is_told_after_the_end_too(site: MakeSite) -> None:
+    pair = await (await site()).pair()
+    receiver = await pair.server.create_datagram_transport()
+    sender = await pair.client.create_datagram_transport()
+    limit = ServerConfig().max_incoming_datagrams
+    for _ in range(2 * limit):
+        await within(sender.send(bytes(100)))
+    await pair.client.close()
+    await within(pair.server.wait_closed())
+    left = 0
+    with pytest.raises(DatagramError):
+        while True:
+            await within(receiver.receive())
+            left += 1
+    # Of what came, and a few may be lost on the way.
+    assert 0 < left <= limit
+    assert limit // 2 < receiver.stats().dropped_incoming <= 2 * limit - left

@@ -310,8 +310,7 @@ class AioquicConnection(LoopConnection):
         return taken[0] if taken else None
 
     def datagrams_dropped(self, session_id: int) -> int:
-        session = self._inbound.sessions.get(session_id)
-        return 0 if session is None else session.dropped
+        return self._inbound.datagrams_dropped_of(session_id)
 
     def receive_datagrams(self, session_id: int, max_count: int) -> list[bytes]:
         self._require_here()

@@ -120,9 +120,18 @@ class Inbound:
             self._ended.pop(session_id, None)
         return taken
 
+    def datagrams_dropped_of(self, session_id: int) -> int:
+        """Of a session that has ended when its end is told: what is only a number is forgotten."""
+        session = self.sessions.get(session_id)
+        if session is None:
+            session = self._ended.get(session_id)
+            if session is not None and not session.size:
+                del self._ended[session_id]
+        return 0 if session is None else session.dropped
+
     def _keep_datagrams(self, session_id: int, session: SessionBuffers) -> None:
         """What came before the end is still read, unless more recent ends leave no room."""
-        if session.size:
+        if session.size or session.dropped:
             self._ended[session_id] = session
         while sum(each.size for each in self._ended.values()) > MAX_DATAGRAM_BYTES:
             oldest = self._ended.pop(next(iter(self._ended)))

@@ -299,7 +299,7 @@ class EngineConnection(Protocol):
     def receive_datagram(self, session_id: int) -> bytes | None: ...
     def receive_datagrams(self, session_id: int, max_count: int) -> list[bytes]: ...
     def datagrams_dropped(self, session_id: int) -> int:
-        """How many received ones made room for newer ones; 0 once the session has ended."""
+        """How many received ones made room for newer ones; 0 once the end has been told."""
 
     # connection
     def session_flow(self, session_id: int) -> dict[str, int]:

@@ -137,6 +137,8 @@ pub struct Connection {
     pub(crate) drops: DatagramDrops,
     /// What came since the endpoint last looked.
     pub(crate) arrivals: Arrivals,
+    /// A session to which a crowd of datagrams came.
+    pub(crate) crowded: Option<SessionId>,
     /// A packet may be worth sending.
     pub(crate) wants_transmit: bool,
     /// Most bytes of the core that waited for credit of the peer on one stream, since the core was
@@ -183,6 +185,7 @@ impl Connection {
             options,
             drops: DatagramDrops::default(),
             arrivals: Arrivals::None,
+            crowded: None,
             wants_transmit: true,
             most_unsent: 0,
             phase: Phase::Connecting,

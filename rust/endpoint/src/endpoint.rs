@@ -50,6 +50,8 @@ pub struct Endpoint {
     in_line: Vec<usize>,
     /// See [`Self::take_arrivals`].
     arrivals: Arrivals,
+    /// The connection where there last was a crowd.
+    crowded: Option<usize>,
     deadlines: Deadlines,
     notifications: VecDeque<(ConnectionKey, Notification)>,
     /// Lent to the connection that is called, to note its notifications in: thousands that are
@@ -80,6 +82,7 @@ impl Endpoint {
             prompt: VecDeque::new(),
             in_line: Vec::new(),
             arrivals: Arrivals::None,
+            crowded: None,
             deadlines: Deadlines::default(),
             notifications: VecDeque::new(),
             noted: Vec::new(),
@@ -184,7 +187,11 @@ impl Endpoint {
                 connection.drive(now);
                 std::mem::take(&mut connection.arrivals)
             });
-            self.arrivals = self.arrivals.max(arrivals.unwrap_or_default());
+            let arrivals = arrivals.unwrap_or_default();
+            if arrivals == Arrivals::Crowd {
+                self.crowded = Some(slot);
+            }
+            self.arrivals = self.arrivals.max(arrivals);
             self.after(slot);
         }
         self.touched = touched;
@@ -193,6 +200,16 @@ impl Endpoint {
     /// What came since the last call, of all connections the most.
     pub fn take_arrivals(&mut self) -> Arrivals {
         std::mem::take(&mut self.arrivals)
+    }
+
+    /// Whether the application is at datagrams of which there is a crowd, and has taken some since
+    /// this was asked: what came now would push others out.
+    pub fn reads_crowd(&mut self) -> bool {
+        self.crowded = self.crowded.filter(|&slot| {
+            let peer = self.peers.get_mut(slot).and_then(Option::as_mut);
+            peer.is_some_and(|peer| peer.connection.reads_crowd())
+        });
+        self.crowded.is_some()
     }
 
     /// Whoever was told that a write will be accepted has had time for it: wakes others, where

@@ -6,7 +6,7 @@ use pywt_core::{ClosedBy, Event as CoreEvent};
 use crate::connection::Connection;
 use crate::datagram::kept;
 use crate::stream::Owner;
-use crate::Notification;
+use crate::{Arrivals, Notification};
 
 impl Connection {
     pub(crate) fn take_events(&mut self) -> bool {
@@ -31,7 +31,11 @@ impl Connection {
                 // Who takes none at all is not waited for.
                 entry.datagrams_untouched = entry.datagrams_untouched.saturating_add(1);
                 if entry.datagrams_untouched <= limits.count {
-                    self.arrivals = self.arrivals.max(entry.datagrams.arrivals(limits));
+                    let arrivals = entry.datagrams.arrivals(limits);
+                    if arrivals == Arrivals::Crowd {
+                        self.crowded = Some(session);
+                    }
+                    self.arrivals = self.arrivals.max(arrivals);
                 }
                 if !std::mem::take(&mut entry.datagram_wanted) {
                     return;

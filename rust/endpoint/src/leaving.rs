@@ -12,6 +12,8 @@ use crate::stream::{Owner, Stream};
 #[derive(Debug, Default)]
 pub(crate) struct Left {
     pub(crate) datagrams: DatagramQueue,
+    /// How many more had to go for newer ones.
+    pub(crate) datagrams_dropped: u64,
     streams: Vec<StreamId>,
 }
 

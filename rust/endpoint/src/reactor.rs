@@ -24,6 +24,8 @@ pub struct Reactor {
     buffer: Vec<u8>,
     /// How much to take from the socket at a time, in units of [`Socket::receive_up_to`].
     appetite: usize,
+    /// When something last was taken from it.
+    received_at: Instant,
     /// What the socket had no room for.
     unsent: Option<Transmit>,
     erred: bool,
@@ -75,6 +77,7 @@ impl Reactor {
             fellows: None,
             buffer: Vec::new(),
             appetite: RECEIVE_BATCH,
+            received_at: Instant::now(),
             unsent: None,
             erred: false,
             turn: Turn::default(),
@@ -101,14 +104,21 @@ impl Reactor {
     /// first. Sends at once when nobody has to be told.
     pub fn on_readable(&mut self) {
         let now = Instant::now();
-        if self.turn.begin(now) {
+        if self.turn.begin(now) && !self.gives_way(now) {
             self.receive(now);
         }
         self.send_unless_told();
     }
 
+    /// Whether whoever reads a crowd of datagrams should come first. Everybody else waits as well,
+    /// so not for long.
+    fn gives_way(&mut self, now: Instant) -> bool {
+        now.saturating_duration_since(self.received_at) < WAY_GIVEN && self.endpoint.reads_crowd()
+    }
+
     fn receive(&mut self, started: Instant) {
         let mut now = started;
+        self.received_at = started;
         let mut is_first = true;
         while is_first || now.saturating_duration_since(started) < RECEIVING_BUDGET {
             let endpoint = &mut self.endpoint;
@@ -354,8 +364,10 @@ fn is_unreachable(error: io::ErrorKind) -> bool {
 
 /// The part of [`TURN_BUDGET`] for packets; what is left of it is for the application.
 const RECEIVING_BUDGET: Duration = Duration::from_micros(500);
-/// What the socket may bring at once where datagrams come: about as many small ones as a session's
-/// queue has room for by default.
-const DATAGRAM_BATCH: usize = 4;
+/// What the socket may bring at once where datagrams come: about as many small ones as there is
+/// room for by default in a session's queue that is not crowded.
+const DATAGRAM_BATCH: usize = 3;
+/// What those who read a crowd of datagrams have for it, and others wait for.
+const WAY_GIVEN: Duration = Duration::from_millis(2);
 /// Errors taken at a time.
 const MAX_ERRORS: usize = 64;

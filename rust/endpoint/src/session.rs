@@ -12,7 +12,7 @@ use crate::close::Phase;
 use crate::connection::{quic_dir, Connection};
 use crate::datagram::{frame, DatagramQueue, Queued, WhenFull};
 use crate::stream::Stream;
-use crate::{Error, Notification};
+use crate::{Arrivals, Error, Notification};
 
 /// One session's queues and waiters.
 #[derive(Debug, Default)]
@@ -181,8 +181,10 @@ impl Connection {
     /// The session has ended.
     pub(crate) fn forget_session(&mut self, session: SessionId) {
         if let Some(entry) = self.sessions.remove(&session) {
-            if entry.datagrams.len() > 0 {
-                self.left.entry(session).or_default().datagrams = entry.datagrams;
+            if entry.datagrams.len() > 0 || entry.datagrams_dropped > 0 {
+                let left = self.left.entry(session).or_default();
+                left.datagrams = entry.datagrams;
+                left.datagrams_dropped = entry.datagrams_dropped;
             }
             for id in entry.unended {
                 self.leave(id);
@@ -344,11 +346,29 @@ impl Connection {
         Ok(queued)
     }
 
-    /// How many received datagrams of a session had to go for newer ones; 0 once it has ended.
+    /// How many received datagrams of a session had to go for newer ones; also of one that has
+    /// ended, until [`Self::forget_ended`].
     pub fn datagrams_dropped(&self, session: SessionId) -> u64 {
-        self.sessions
-            .get(&session)
-            .map_or(0, |entry| entry.datagrams_dropped)
+        match self.sessions.get(&session) {
+            Some(entry) => entry.datagrams_dropped,
+            None => self
+                .left
+                .get(&session)
+                .map_or(0, |left| left.datagrams_dropped),
+        }
+    }
+
+    /// Whether the application is at the datagrams of which there is a crowd: it has taken some
+    /// since this was asked, and a crowd is left.
+    pub(crate) fn reads_crowd(&mut self) -> bool {
+        let limits = self.options.incoming_datagrams();
+        let crowd = self.crowded.and_then(|session| {
+            let entry = self.sessions.get_mut(&session)?;
+            let is_read = std::mem::replace(&mut entry.datagrams_untouched, 1) == 0;
+            (is_read && entry.datagrams.arrivals(limits) == Arrivals::Crowd).then_some(session)
+        });
+        self.crowded = crowd;
+        crowd.is_some()
     }
 
     /// Takes the oldest received datagram. `None`: `DatagramsReadable` follows, unless the session
