@@ -220,7 +220,14 @@ docs: $(VENV)/.dev build ## the site in target/docs; what is written from the co
 # ---------------------------------------------------------------- tests
 
 .PHONY: test audit lint types test-rust test-fuzz test-python test-uvloop test-browser test-interop interop-table fuzz soak bench-codec bench-growth bench-peers bench-ratio
-test: lint test-rust test-fuzz types test-python test-uvloop bench-ratio ## everything
+# What the Python tests need from the network, which comes while Rust compiles.
+FETCHED := peers chromium firefox brokers
+
+test: $(VENV)/.dev ## everything
+	@mkdir -p .cache; $(MAKE) $(FETCHED) > .cache/fetched.log 2>&1 & fetching=$$!; \
+	$(MAKE) lint test-rust test-fuzz types || { kill $$fetching; exit 1; }; \
+	wait $$fetching || { cat .cache/fetched.log; exit 1; }
+	$(MAKE) test-python test-uvloop bench-ratio
 
 lint: $(VENV)/.dev ## formatting and lints, Rust and Python
 	cargo fmt --all --check
@@ -261,7 +268,7 @@ types: $(VENV)/.dev build ## mypy --strict, and the stub against the extension
 # on the port of the documentation, and the rest.
 PROGRAM_TESTS := $(addprefix tests/,asgi browser cli docs examples packaging workers)
 
-test-python: $(VENV)/.dev peers chromium firefox brokers build ## Python tests, browser and peers included
+test-python: $(VENV)/.dev $(FETCHED) build ## Python tests, browser and peers included
 	@mkdir -p .cache; status=0; \
 	$(PYTEST) -o cache_dir=.cache/pytest-programs $(PROGRAM_TESTS) > .cache/programs.log 2>&1 & programs=$$!; \
 	$(PYTEST) tests $(PROGRAM_TESTS:%=--ignore=%) || status=$$?; \
