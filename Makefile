@@ -187,13 +187,14 @@ demo-server: build ## a server that a browser can reach; prints what to paste
 # ---------------------------------------------------------------- wheel
 
 .PHONY: wheel wheel-check
+DIST := dist
 wheel: $(VENV)/.build ## the wheel and the sdist, in dist/
-	rm -rf dist
+	rm -rf $(DIST)
 	RUSTFLAGS="$${RUSTFLAGS:-} $(SAME_PATHS) $(PROFILE_FLAGS)" \
 		SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || date +%s)}" \
-		$(BIN)/maturin build $(RELEASE) --quiet --out dist
-	$(BIN)/maturin sdist --out dist
-	@ls -l dist
+		$(BIN)/maturin build $(RELEASE) --quiet --out $(DIST)
+	$(BIN)/maturin sdist --out $(DIST)
+	@ls -l $(DIST)
 
 # The sdist is complete when it builds from nothing. Its files are older than any build, so that cargo
 # would take what stands in target/ for theirs.

@@ -17,18 +17,19 @@ import pytest
 from tests.packaging.check_wheel import check_tutorial, modules_of
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_WHEEL_SIZE = 2_500_000
+MAX_WHEEL_SIZE = 2_800_000
 MAX_SDIST_SIZE = 2_000_000
 MAX_IMPORT_SECONDS = 0.150
 """What `import pywebtransport.server` may cost above `import asyncio`, of processor time."""
+MAX_IMPORT_SHARE = 1.75
+"""The same in parts of what `import asyncio` costs, on a machine where that takes long."""
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built as `make build` builds, so that cargo has nothing left to compile."""
     out = tmp_path_factory.mktemp("wheel")
-    command = ["-m", "maturin", "build", "--release", "--quiet", "--compatibility", "linux"]
-    subprocess.run([sys.executable, *command, "--out", str(out)], cwd=ROOT, check=True)
+    subprocess.run(["make", "--silent", "wheel", f"DIST={out}"], cwd=ROOT, check=True)
     (built,) = out.glob("*.whl")
     print(f"{built.name}: {built.stat().st_size} bytes")
     return built
@@ -134,7 +135,7 @@ def test_import_is_quick(place: Path, tmp_path: Path) -> None:
         for each in zip(*([seconds(module) for module in both] for _ in range(9)), strict=True)
     )
     print(f"asyncio {base * 1000:.0f} ms, pywebtransport.server {(own - base) * 1000:.0f} ms more")
-    assert own - base < MAX_IMPORT_SECONDS
+    assert own - base < max(MAX_IMPORT_SECONDS, MAX_IMPORT_SHARE * base)
 
 
 def test_sdist_has_what_a_build_needs(tmp_path: Path) -> None:
