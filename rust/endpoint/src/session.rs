@@ -364,8 +364,11 @@ impl Connection {
         let limits = self.options.incoming_datagrams();
         let crowd = self.crowded.and_then(|session| {
             let entry = self.sessions.get_mut(&session)?;
-            let is_read = std::mem::replace(&mut entry.datagrams_untouched, 1) == 0;
-            (is_read && entry.datagrams.arrivals(limits) == Arrivals::Crowd).then_some(session)
+            if entry.datagrams_untouched > 0 {
+                return None;
+            }
+            entry.datagrams_untouched = 1;
+            (entry.datagrams.arrivals(limits) == Arrivals::Crowd).then_some(session)
         });
         self.crowded = crowd;
         crowd.is_some()
