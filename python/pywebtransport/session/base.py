@@ -156,9 +156,9 @@ class SessionBase(Ending, EventEmitter):
         self._waits_for_answer = False
         """Made by ``connect_optimistic``: what needs the server's answer waits for it."""
         self._status: int | None = None
+        """The answer when it was not 2xx; 0: the server gave none."""
         self._refusal = ""
         """Why the request was refused at this end."""
-        """The answer when it was not 2xx; 0: the server gave none."""
         self._response_headers: Mapping[str, str] = NO_FIELDS
         self._close_code = 0
         self._close_error: int | None = None
