@@ -228,7 +228,7 @@ test: $(VENV)/.dev ## everything
 	@mkdir -p .cache; $(MAKE) $(FETCHED) > .cache/fetched.log 2>&1 & fetching=$$!; \
 	$(MAKE) lint test-rust test-fuzz types || { kill $$fetching; exit 1; }; \
 	wait $$fetching || { cat .cache/fetched.log; exit 1; }
-	$(MAKE) test-python test-uvloop bench-ratio
+	$(MAKE) test-python bench-ratio
 
 lint: $(VENV)/.dev ## formatting and lints, Rust and Python
 	cargo fmt --all --check
@@ -266,18 +266,21 @@ types: $(VENV)/.dev build ## mypy --strict, and the stub against the extension
 		--allowlist tests/packaging/stubtest-allowlist.txt
 
 # Most tests wait for something, so two runs share the time: those that start programs, some of them
-# on the port of the documentation, and the rest.
+# on the port of the documentation, and the rest. The first is over sooner, and the native engine's
+# behaviour and faults on uvloop follow it.
+UVLOOP_TESTS := TEST_EVENT_LOOP=uvloop $(PYTEST) -o cache_dir=.cache/pytest-uvloop tests/behaviour tests/faults -k native
 PROGRAM_TESTS := $(addprefix tests/,asgi browser cli docs examples packaging workers)
 
 test-python: $(VENV)/.dev $(FETCHED) build ## Python tests, browser and peers included
 	@mkdir -p .cache; status=0; \
-	$(PYTEST) -o cache_dir=.cache/pytest-programs $(PROGRAM_TESTS) > .cache/programs.log 2>&1 & programs=$$!; \
+	{ $(PYTEST) -o cache_dir=.cache/pytest-programs $(PROGRAM_TESTS) && $(UVLOOP_TESTS); } \
+		> .cache/programs.log 2>&1 & programs=$$!; \
 	$(PYTEST) tests $(PROGRAM_TESTS:%=--ignore=%) || status=$$?; \
 	wait $$programs || status=$$?; \
 	cat .cache/programs.log; exit $$status
 
 test-uvloop: $(VENV)/.dev build ## behaviour and faults of the native engine on uvloop
-	TEST_EVENT_LOOP=uvloop $(PYTEST) tests/behaviour tests/faults -k native
+	$(UVLOOP_TESTS)
 
 test-browser: $(VENV)/.dev chromium build ## only the browser tests
 	$(PYTEST) tests/browser
