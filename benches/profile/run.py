@@ -19,7 +19,7 @@ from benches.peers import run as peers
 from benches.peers.contenders import Contender, contenders
 
 TRAINED = ("native, uvloop", "native, asyncio")
-MIXED_LINK = (20, 10)
+LONG_LINK = (20, 10)
 """Milliseconds of a round trip, and packets lost of a thousand each way."""
 SIZES = {"MB": "128", "REQUESTS": "2000", "RR32": "20000", "CONNECTIONS": "200"}
 
@@ -38,8 +38,8 @@ def train(contender: Contender, files: tuple[Path, Path]) -> None:
         tell(contender, workload, peers.run_one(contender, workload, files))
     for algorithm in links.ALGORITHMS:
         for workload in (("upload", 1), ("requests", 100)):
-            result = links.take(contender, algorithm, MIXED_LINK, workload, files)
-            tell(contender, f"{workload[0]} with {algorithm} over {MIXED_LINK}", result)
+            result = links.take(contender, algorithm, LONG_LINK, workload, files)
+            tell(contender, f"{workload[0]} with {algorithm} over {LONG_LINK}", result)
 
 
 def tell(contender: Contender, what: str, result: dict[str, object]) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from pathlib import Path as FilePath
 
 import pytest
@@ -16,6 +17,7 @@ from pywebtransport import ClientConfig, WebTransportClient
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.pubsub import Message, PubSubManager
 from pywebtransport.server.running import ONE_WISH
+from pywebtransport.server.workers.worker import LEAVING_TIME
 from pywebtransport.types import EventType
 from tests.faults.relay import Path, relay_to
 from tests.pubsub.test_broker import take
@@ -179,6 +181,21 @@ async def test_a_worker_refuses_nobody_before_others_take_its_clients(start: Sta
         await server.says("told")
         await all_of(clients, Client.exchange)
         await all_of(clients, lambda each: each.session.close())
+        await server.says(f"(pid {leaving}) ended with status 0; it is started again")
+
+
+async def test_a_worker_ends_though_its_supervisor_does_not_answer(start: Start) -> None:
+    async with start(graceful_timeout=60) as server, client_of() as client:
+        clients = await connect_to_both(client, server.url(), least=1)
+        _, leaving = server.started()[0]
+        server.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        os.kill(leaving, signal.SIGTERM)
+        await server.says("told")
+        assert LEAVING_TIME <= time.monotonic() - began < LEAVING_TIME + 10
+        await all_of(clients, Client.exchange)
+        await all_of(clients, lambda each: each.session.close())
+        server.signal(signal.SIGCONT)
         await server.says(f"(pid {leaving}) ended with status 0; it is started again")
 
 

@@ -199,6 +199,33 @@ fn a_reader_slower_than_what_comes_loses_no_datagrams_while_it_reads() {
 }
 
 #[test]
+fn whoever_takes_its_time_with_a_crowd_of_datagrams_keeps_nobody_waiting() {
+    let (mut client, mut server) = session();
+    let block = vec![[7; 64]; 512];
+    // More than a quarter of what the queue holds, which is 4,096.
+    let came = |server: &mut Host| server.call(|c| Ok(c.stats().quic.datagrams_received));
+    run(&mut client, &mut server, |client, server| {
+        client.call(|c| c.offer_datagrams(0, &block));
+        came(server) > 3_000
+    });
+    let before = came(&mut server);
+    client.call(|c| c.offer_datagrams(0, &block));
+    client.turn();
+    let mut taken = 0;
+    let started = Instant::now();
+    while came(&mut server) == before {
+        taken += server.call(|c| Ok(c.receive_datagrams(0, 1).len())) as u64;
+        server.reactor.on_readable();
+        server.tell();
+        assert!(started.elapsed() < Duration::from_secs(10), "{taken}");
+    }
+    assert!(
+        before.min(4_096) - taken > 1_024,
+        "{taken} of {before} taken first"
+    );
+}
+
+#[test]
 fn a_port_where_nobody_listens_is_refused_at_once() {
     let setup = Setup::default();
     let nobody = Socket::bind(LOOPBACK.parse().unwrap(), false)
