@@ -327,7 +327,7 @@ async def test_cors_auth_and_logging(caplog: pytest.LogCaptureFixture) -> None:
 async def test_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    now = time.monotonic()
+    now = 1000.0  # Sums of whole seconds are exact.
     monkeypatch.setattr(time, "monotonic", lambda: now)
     limiter = create_rate_limit_middleware(
         max_requests=2, window_seconds=60, cleanup_interval=100, max_tracked_ips=2
