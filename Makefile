@@ -269,7 +269,7 @@ types: $(VENV)/.dev build ## mypy --strict, and the stub against the extension
 # on the port of the documentation, and the rest. The first is over sooner, and the native engine's
 # behaviour and faults on uvloop follow it.
 UVLOOP_TESTS := TEST_EVENT_LOOP=uvloop $(PYTEST) -o cache_dir=.cache/pytest-uvloop tests/behaviour tests/faults -k native
-PROGRAM_TESTS := $(addprefix tests/,asgi browser cli docs examples packaging workers)
+PROGRAM_TESTS := $(addprefix tests/,asgi browser cli docs examples interop packaging workers)
 
 test-python: $(VENV)/.dev $(FETCHED) build ## Python tests, browser and peers included
 	@mkdir -p .cache; status=0; \
