@@ -20,7 +20,7 @@ use crate::{Dir, SessionId};
 impl Connection {
     /// The peer's SETTINGS arrived: what waited for them goes on, in order.
     pub(crate) fn settle_sessions(&mut self, now: Time) {
-        for id in self.sessions.ids(Session::is_unsettled) {
+        for id in self.sessions.unsettled() {
             match self.config.role {
                 Role::Client => self.ask(id),
                 Role::Server => {
@@ -38,8 +38,7 @@ impl Connection {
         let Some(dialect) = peer.dialect() else {
             return self.fail_session(id, &StreamError::Unsupported);
         };
-        let asked = self.sessions.iter().filter(|(_, s)| !s.is_unsettled());
-        let asked = asked.count() as u64;
+        let asked = self.sessions.settled() as u64;
         if asked >= peer.max_sessions {
             return self.fail_session(id, &StreamError::Rejected);
         }
@@ -78,8 +77,8 @@ impl Connection {
         let max = peer.max_section();
         match headers_frame(fields, max) {
             Ok(data) => {
-                session.state = State::Asked(request.protocols);
-                session.dialect = Some(dialect);
+                let asked = State::Asked(request.protocols);
+                self.sessions.settle(id, dialect, asked);
                 self.send_request(id, data);
             }
             Err(error) => self.fail_session(id, &StreamError::Unsendable(error.to_string())),
@@ -91,8 +90,7 @@ impl Connection {
         if self.peer.is_none() || self.is_closed() {
             return;
         }
-        let next = self.sessions.ids(|s| matches!(s.state, State::Queued(_)));
-        if let Some(&id) = next.first() {
+        if let Some(id) = self.sessions.first_unsettled() {
             self.ask(id);
         }
     }
@@ -200,8 +198,7 @@ impl Connection {
             self.answer_plainly(id, 400, now);
             return Ok(());
         };
-        let settled = |(_, session): &(_, &Session)| !session.is_unsettled();
-        if peer.is_single(dialect) && self.sessions.iter().any(|entry| settled(&entry)) {
+        if peer.is_single(dialect) && self.sessions.settled() > 0 {
             return Err(StreamError::Rejected);
         }
         let protocols = joined(&head.fields, AVAILABLE_PROTOCOLS)
@@ -212,15 +209,11 @@ impl Connection {
             self.answer_plainly(id, 431, now);
             return Ok(());
         }
-        let Some(session) = self.sessions.get_mut(id) else {
-            return Ok(());
-        };
-        session.dialect = Some(dialect);
         let state = State::Requested {
             protocols: protocols.clone(),
             draft02,
         };
-        let State::Unsettled(head) = std::mem::replace(&mut session.state, state) else {
+        let Some(State::Unsettled(head)) = self.sessions.settle(id, dialect, state) else {
             return Ok(());
         };
         self.sessions.weigh(id, &self.config.limits)?;

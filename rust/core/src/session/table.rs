@@ -1,7 +1,8 @@
 //! The sessions of a connection: those that live, those that ended, and what both keep.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
+use crate::dialect::Dialect;
 use crate::error::StreamError;
 use crate::limits::Limits;
 use crate::map::IdMap;
@@ -16,6 +17,8 @@ const STRING: usize = std::mem::size_of::<String>();
 pub(crate) struct Sessions {
     /// Boxed, because the table has free places.
     live: IdMap<Box<Session>>,
+    /// Those of them that wait for SETTINGS of the peer, in the order of their requests.
+    unsettled: BTreeSet<SessionId>,
     /// Ids of sessions that ended, the latest last.
     ended: VecDeque<SessionId>,
     /// What requests keep that wait for SETTINGS or for their answer; the sum of their weights.
@@ -65,13 +68,43 @@ impl Sessions {
         self.live.iter().map(|(&id, session)| (id, &**session))
     }
 
+    /// The sessions that wait for SETTINGS of the peer, in the order of their requests.
+    pub(crate) fn unsettled(&self) -> Vec<SessionId> {
+        self.unsettled.iter().copied().collect()
+    }
+
+    pub(crate) fn first_unsettled(&self) -> Option<SessionId> {
+        self.unsettled.first().copied()
+    }
+
+    /// How many do not wait for SETTINGS of the peer any more.
+    pub(crate) fn settled(&self) -> usize {
+        self.live.len() - self.unsettled.len()
+    }
+
+    /// A request that waits for SETTINGS of the peer.
     pub(crate) fn insert(&mut self, id: SessionId, state: State) {
+        self.unsettled.insert(id);
         self.live.insert(id, Box::new(Session::new(state)));
+    }
+
+    /// A request has waited for SETTINGS: its state before.
+    pub(crate) fn settle(
+        &mut self,
+        id: SessionId,
+        dialect: Dialect,
+        state: State,
+    ) -> Option<State> {
+        let session = self.live.get_mut(&id)?;
+        self.unsettled.remove(&id);
+        session.dialect = Some(dialect);
+        Some(std::mem::replace(&mut session.state, state))
     }
 
     /// A session is no more; its id is remembered.
     pub(crate) fn remove(&mut self, id: SessionId, limits: &Limits) -> Option<Session> {
         let session = self.live.remove(&id)?;
+        self.unsettled.remove(&id);
         self.waiting_bytes -= session.weight;
         self.remember_ended(id, limits);
         Some(*session)
