@@ -6,9 +6,21 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["has_readers", "new_loop", "run"]
+from pywebtransport.exceptions import wrong_loop
+
+__all__ = ["check_loop", "has_readers", "new_loop", "run"]
 
 T = TypeVar("T")
+
+
+def check_loop(loop: asyncio.AbstractEventLoop | None) -> None:
+    """Before anything changes. What is left of a closed loop may be tidied up from another.
+
+    Raises:
+        InvalidStateError: What belongs to ``loop`` was called from elsewhere.
+    """
+    if loop is not None and not loop.is_closed() and asyncio.get_running_loop() is not loop:
+        raise wrong_loop(is_closed=False)
 
 
 def has_readers(loop: asyncio.AbstractEventLoop) -> bool:

@@ -9,10 +9,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["address_text", "peer_path", "peer_text", "redacted", "without_query"]
+__all__ = [
+    "address_text",
+    "peer_path",
+    "peer_text",
+    "reason_text",
+    "redacted",
+    "without_query",
+]
 
 LIMIT = 200
 """Characters of a peer that are shown."""
+MAX_REASON = 1024
+"""Bytes of a reason that a peer is told (webtrans-http3-16 §6)."""
 USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
 
 
@@ -43,6 +52,19 @@ def address_text(address: tuple[Any, ...] | None) -> str:
         return "-"
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reason_text(reason: str | None) -> str:
+    """The reason of a close as a peer is told it: in UTF-8, ``?`` for what UTF-8 has not, and cut.
+
+    Raises:
+        TypeError: It is no text.
+    """
+    if reason is None:
+        return ""
+    if not isinstance(reason, str):
+        raise TypeError(f"reason must be a str, it is {reason!r}")
+    return reason.encode(errors="replace")[:MAX_REASON].decode(errors="ignore")
 
 
 def redacted(url: str) -> str:

@@ -691,6 +691,11 @@ def wrong_thread(owner: str, caller: str) -> InvalidStateError:
 
 
 def wrong_loop(is_closed: bool) -> InvalidStateError:
-    """A call in another event loop than the object's, on the same thread."""
-    text = "its loop is closed" if is_closed else "it was made in a different loop"
+    """A call in another event loop than the object's."""
+    text = "its loop is closed"
+    if not is_closed:
+        text = (
+            "it was made in a different loop; hand the call over with"
+            " asyncio.run_coroutine_threadsafe()"
+        )
     return InvalidStateError(f"this object cannot be used here: {text}")

@@ -27,6 +27,7 @@ from pywebtransport._native import (
     CorePanic,
     CoreSessionError,
 )
+from pywebtransport._words import reason_text
 
 if TYPE_CHECKING:
     from pywebtransport.config import BaseConfig
@@ -432,7 +433,8 @@ class Driver:
     # the core's actions and events
 
     def _close_connection(self, code: int, reason: str) -> None:
-        self._quic.close(error_code=code, reason_phrase=reason)
+        # aioquic cannot send one that does not fit into a packet.
+        self._quic.close(error_code=code, reason_phrase=reason_text(reason))
 
     def _send_stream(self, stream_id: int, data: bytes, fin: bool) -> None:
         self._quic.send_stream_data(stream_id, data, fin)

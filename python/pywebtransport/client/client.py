@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pywebtransport._keywords import first_by_position
+from pywebtransport._loop import check_loop
 from pywebtransport.client.failure import cause_of, connect_error
 from pywebtransport.client.sharing import SharedConnections
 from pywebtransport.client.statistics import ClientDiagnostics, ClientStats
@@ -65,6 +66,7 @@ class WebTransportClient(EventEmitter):
         self._stats = ClientStats()
         self._is_active = False
         self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "open" if self._is_active else "not entered"
@@ -74,6 +76,7 @@ class WebTransportClient(EventEmitter):
         if self._is_closed:
             raise ClientError("the client is closed; make a new one")
         await self._connections.__aenter__()
+        self._loop = asyncio.get_running_loop()
         self._is_active = True
         return self
 
@@ -165,9 +168,14 @@ class WebTransportClient(EventEmitter):
         )
 
     async def close(self) -> None:
-        """Close every connection, all at the same time. Idempotent."""
+        """Close every connection, all at the same time. Idempotent.
+
+        Raises:
+            InvalidStateError: The client was entered in another loop.
+        """
         if self._is_closed:
             return
+        check_loop(self._loop)
         self._is_closed = True
         await self._connections.shutdown()
 

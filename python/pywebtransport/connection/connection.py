@@ -14,7 +14,9 @@ from pywebtransport._engine.base import (
 )
 from pywebtransport._engine.rules import remedy
 from pywebtransport._engine.select import get_engine
+from pywebtransport._loop import check_loop
 from pywebtransport._waiting import wait_among
+from pywebtransport._words import reason_text
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.connection.base import Refusal
 from pywebtransport.connection.facts import ConnectionFacts
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionDiagnostics", "ConnectionInfo", "WebTransportConnection"]
 
 logger = get_logger(name=__name__)
+
+MAX_CODE = (1 << 62) - 1
 
 
 class WebTransportConnection(ConnectionFacts):
@@ -329,9 +333,19 @@ class WebTransportConnection(ConnectionFacts):
         The peer gets ``config.close_timeout`` (5 s) at most to have read the end of its sessions.
 
         Args:
-            code: An HTTP/3 code; 0 becomes H3_NO_ERROR.
-            reason: Text for the peer.
+            code: An HTTP/3 code, 62 bits; 0 becomes H3_NO_ERROR.
+            reason: Text for the peer, up to 1,024 bytes in UTF-8; a longer one is cut.
+
+        Raises:
+            ValueError: ``code`` does not fit into 62 bits.
+            TypeError: ``reason`` is no text.
+            InvalidStateError: This is not the connection's loop.
         """
+        if not isinstance(code, int) or not 0 <= code <= MAX_CODE:
+            raise ValueError(f"code must be an integer in 0..{MAX_CODE}, it is {code!r}")
+        reason = reason_text(reason)
+        if self._link is not None:
+            check_loop(self._link.loop)
         # Whoever closes has no use for a session.
         self._established = None
         await self._close_within(self._config.close_timeout, code, reason)
@@ -341,6 +355,12 @@ def _request(
     authority: str, path: str, headers: Headers, protocols: list[str] | None
 ) -> SessionRequest:
     """A ``host`` among the headers is the authority: HTTP/3 has no other place for it."""
+    if isinstance(protocols, str):
+        raise ConfigurationError(
+            "wt_available_protocols is a list of names, not one of them",
+            config_key="wt_available_protocols",
+            config_value=protocols,
+        )
     fields = {name.lower(): value for name, value in headers.items()} if headers else {}
     authority = fields.pop("host", authority)
     return SessionRequest(FIRST_SESSION, authority, path, fields, protocols or ())

@@ -7,6 +7,7 @@ import contextlib
 import time
 
 from pywebtransport._engine.base import EngineClosed
+from pywebtransport._loop import check_loop
 from pywebtransport._waiting import wait_among
 from pywebtransport.config import ServerConfig
 from pywebtransport.connection.base import ConnectionBase
@@ -134,6 +135,8 @@ class ConnectionFacts(ConnectionBase):
         """Wait until the connection has ended. Returns at once when closed or never opened."""
         if self._state in (ConnectionState.IDLE, ConnectionState.CLOSED):
             return
+        if self._link is not None:
+            check_loop(self._link.loop)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._closed_waiters = waiters = self._closed_waiters or []
         await wait_among(waiters, future)

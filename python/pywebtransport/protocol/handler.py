@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pywebtransport._engine.driver import Driver, core_config, max_datagram_payload
 from pywebtransport._native import CoreError
+from pywebtransport._words import reason_text
 from pywebtransport.config import BaseConfig, ClientConfig, ServerConfig
 from pywebtransport.constants import SETTINGS_WT_MAX_SESSIONS
 from pywebtransport.events import Event, EventEmitter
@@ -317,12 +318,13 @@ class WebTransportProtocolHandler(EventEmitter):
         info = self._registry.sessions.get(session_id)
         if info is None or info.state is SessionState.CLOSED:
             return
+        reason = reason_text(reason)
         try:
             self._driver.close_session(
-                info.control_stream_id, code=code, reason=reason or "", now=time.monotonic()
+                info.control_stream_id, code=code, reason=reason, now=time.monotonic()
             )
         except CoreError:
-            self._registry.end_session(info, code, reason or "")
+            self._registry.end_session(info, code, reason)
         self._flush()
 
     # streams and datagrams

@@ -15,6 +15,7 @@ from pywebtransport._engine.addresses import plain_address
 from pywebtransport._engine.base import BoundSocket
 from pywebtransport._engine.select import get_engine
 from pywebtransport._keywords import first_by_position
+from pywebtransport._loop import check_loop
 from pywebtransport._waiting import wait_within
 from pywebtransport._words import address_text, peer_path
 from pywebtransport.config import ServerConfig
@@ -334,6 +335,7 @@ class ServerApp:
         """
         if self._is_shut_down:
             return
+        check_loop(self._server._loop)
         self._is_shut_down = True
         server = self._server
         server._stop_accepting()
@@ -382,7 +384,7 @@ class ServerApp:
                 await handler(session)
                 # What the handler has not ended by itself is complete.
                 if session._link is not None and session._link.streams:
-                    await session._end_streams()
+                    session._end_streams()
             except Exception as error:
                 code, reason = self._failed(session, error)
             if not session.is_closed:

@@ -21,6 +21,7 @@ from pywebtransport._engine.base import (
 )
 from pywebtransport._engine.select import get_engine
 from pywebtransport._link.link import Link
+from pywebtransport._loop import check_loop
 from pywebtransport._origins import Origins
 from pywebtransport._sparse_log import SparseLog
 from pywebtransport._waiting import where
@@ -112,6 +113,8 @@ class WebTransportServer(EventEmitter):
         self._stats = ServerStats()
         self._ledger = Ledger()
         self._listener: EngineListener | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """In which it was entered."""
         self._is_active = False
         self._is_starting = False
         """A call of listen() is under way; close() takes that back."""
@@ -139,6 +142,7 @@ class WebTransportServer(EventEmitter):
     async def __aenter__(self) -> Self:
         await self._connection_manager.__aenter__()
         await self._session_manager.__aenter__()
+        self._loop = asyncio.get_running_loop()
         self._is_active = True
         return self
 
@@ -330,7 +334,11 @@ class WebTransportServer(EventEmitter):
         Sessions see code 0 and the reason "server shutdown". Within ``config.close_timeout`` (5 s)
         what was written reaches the peers and the handlers clean up; who needs longer is logged and
         left. The server can listen again afterwards. Does nothing when there is nothing to close.
+
+        Raises:
+            InvalidStateError: The server was entered in another loop.
         """
+        check_loop(self._loop)
         await self._wind_up()
 
     @property

@@ -53,8 +53,6 @@ UNIDIRECTIONAL = 0x2
 SHARED_ROUND_TRIPS = 4
 ACK_DELAY = 0.1
 """Seconds that acknowledgements may take beyond a round trip, with some to spare."""
-MAX_REASON = 1024
-"""Bytes of a close reason on the wire (webtrans-http3-16 §6); a longer one is cut."""
 
 NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 
@@ -406,6 +404,8 @@ class SessionBase(Ending, EventEmitter):
                 transport = WebTransportDatagramTransport._of_session(
                     self._session_id, control_id, link
                 )
+                # The engine has kept as many as the configuration allows, and no more come.
+                transport._inbox.limit = max(transport._inbox.limit, len(datagrams))
                 transport._inbox.put(datagrams)
                 self._datagrams = transport
         if transport is not None:
@@ -485,10 +485,11 @@ class SessionBase(Ending, EventEmitter):
     async def _deliver(self, link: Link, limit: float) -> None:
         """Wait, within bounds, until the peer has what was written: closing resets the streams."""
         streams = [stream for stream in link.streams.values() if stream._session is self]
+        patience = None
         try:
             if len(link.sessions) > 1:
                 # What others write on the connection never ends; a few round trips are for ours.
-                limit = min(limit, SHARED_ROUND_TRIPS * link.engine.stats().rtt + ACK_DELAY)
+                patience = SHARED_ROUND_TRIPS * link.engine.stats().rtt + ACK_DELAY
             async with asyncio.timeout(limit):
                 for stream in streams:
                     if stream._sending in (OPEN, FINISHING) and stream._backlog is not None:
@@ -496,12 +497,13 @@ class SessionBase(Ending, EventEmitter):
                 # The engine sends at the end of a turn of the loop.
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
-                await until_acknowledged(link.engine)
+                async with asyncio.timeout(patience):
+                    await until_acknowledged(link.engine)
         except (builtins.TimeoutError, EngineClosed, StreamError, TimeoutError) as error:
             logger.debug("session %s closes with data undelivered: %s", self._session_id, error)
 
-    async def _end_streams(self) -> None:
-        """Send the end of every stream that this side may still write, what is unsent included."""
+    def _end_streams(self) -> None:
+        """End every stream that this side may still write, behind what is unsent."""
         link = self._link
         if link is None or not link.streams:
             return
@@ -509,13 +511,11 @@ class SessionBase(Ending, EventEmitter):
             return
         for stream in [each for each in link.streams.values() if each._session is self]:
             if stream._sending == OPEN:
-                with contextlib.suppress(StreamError, TimeoutError):
-                    await stream.write(data=b"", end_stream=True, wait_flush=False)  # type: ignore[attr-defined]
+                with contextlib.suppress(StreamError):
+                    stream._answer(b"")  # type: ignore[attr-defined]
 
     def _close_now(self, link: Link, code: int, reason: str, was_connecting: bool) -> None:
         assert self._control_id is not None
-        if reason:
-            reason = reason.encode()[:MAX_REASON].decode(errors="ignore")
         for stream in link.streams.values():
             if stream._session is self:
                 stream._take_rest()

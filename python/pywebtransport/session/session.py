@@ -13,8 +13,9 @@ from urllib.parse import parse_qsl
 from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._keywords import first_by_position
 from pywebtransport._link.sides import Connection
+from pywebtransport._loop import check_loop
 from pywebtransport._waiting import wait_among
-from pywebtransport._words import peer_path
+from pywebtransport._words import peer_path, reason_text
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.datagram.statistics import WebTransportDatagramStats
 from pywebtransport.datagram.structured import StructuredDatagramTransport
@@ -32,6 +33,7 @@ from pywebtransport.session.statistics import (
 )
 from pywebtransport.session.streams import StreamingSession
 from pywebtransport.stream.base import check_code
+from pywebtransport.stream.send import check_send_order
 from pywebtransport.stream.stream import (
     WebTransportReceiveStream,
     WebTransportSendStream,
@@ -306,7 +308,10 @@ class WebTransportSession(StreamingSession):
         Raises:
             SessionError: The session is not established, or ended meanwhile.
             StreamError: ``max_streams`` are open, or the peer allowed none in time.
+            ValueError: ``send_order`` is not one.
         """
+        if send_order != 0:
+            check_send_order(send_order)
         stream_id = self._open_now(False)
         if stream_id is None:
             stream_id = await self._open_later(False, timeout)
@@ -317,6 +322,8 @@ class WebTransportSession(StreamingSession):
         self, *, timeout: float | None = None, send_order: int = 0
     ) -> WebTransportSendStream:
         """Open a stream that only this side writes; as :meth:`create_bidirectional_stream`."""
+        if send_order != 0:
+            check_send_order(send_order)
         stream_id = self._open_now(True)
         if stream_id is None:
             stream_id = await self._open_later(True, timeout)
@@ -446,12 +453,16 @@ class WebTransportSession(StreamingSession):
 
         Raises:
             ValueError: ``code`` does not fit into 32 bits.
+            TypeError: ``reason`` is no text.
+            InvalidStateError: This is not the session's loop.
         """
         code = code if error_code is None else error_code
         check_code("code", code)
+        reason = reason_text(reason)
         link = self._link
         if link is None:
             return
+        check_loop(link.loop)
         if self._state == SessionState.CLOSED:
             if close_connection and self._closed_by == "remote" and link.is_done:
                 self._connection._begin_close()
@@ -459,7 +470,7 @@ class WebTransportSession(StreamingSession):
         if self._state == SessionState.CLOSING:
             await self.wait_closed()
         else:
-            await self._finish(code, reason or "", self._connection.config.close_timeout)
+            await self._finish(code, reason, self._connection.config.close_timeout)
         if close_connection and link.is_done:
             self._connection._begin_close()
 
@@ -468,6 +479,7 @@ class WebTransportSession(StreamingSession):
         if self._state == SessionState.CLOSED:
             return
         link = self._link or self._initialized()
+        check_loop(link.loop)
         future: asyncio.Future[None] = link.loop.create_future()
         if self._closed_waiters is None:
             self._closed_waiters = []

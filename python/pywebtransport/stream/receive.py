@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from operator import index
 from types import TracebackType
 from typing import NoReturn, Self
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._keywords import first_by_position
 from pywebtransport._link.link import OPERATION, Link
+from pywebtransport._loop import check_loop
 from pywebtransport.constants import DEFAULT_STREAM_LINE_LIMIT, ErrorCodes
 from pywebtransport.exceptions import TimeoutError, wrong_loop
 from pywebtransport.stream.base import (
@@ -129,7 +131,10 @@ class WebTransportReceiveStream(StreamBase):
             StreamError: There is more than ``max_size``, or as :meth:`read`; also when the session
                 was closed with code 0 before the stream ended. :meth:`read` gives what came.
             TimeoutError: Nothing came within ``config.read_timeout``.
+            ValueError: ``max_size`` is negative.
         """
+        if max_size is not None and index(max_size) < 0:
+            raise ValueError(f"max_size must be None or not negative, it is {max_size}")
         link = self._link or self._linked()
         link.budget -= 1
         if link.budget < 0:
@@ -166,8 +171,11 @@ class WebTransportReceiveStream(StreamBase):
     async def read_iter(self, *, chunk_size: int = 8192) -> AsyncIterator[bytes]:
         """Yield chunks of up to ``chunk_size`` bytes until the end of the data.
 
-        Raises what :meth:`read` raises but TimeoutError: silence ends no iteration.
+        Raises what :meth:`read` raises but TimeoutError: silence ends no iteration. ValueError:
+        ``chunk_size`` is 0.
         """
+        if not chunk_size:
+            raise ValueError("chunk_size must be -1 for everything, or positive, it is 0")
         while True:
             try:
                 data = await self.read(size=chunk_size)
@@ -183,10 +191,11 @@ class WebTransportReceiveStream(StreamBase):
 
         Raises:
             ValueError: ``n`` is negative.
+            TypeError: ``n`` is no integer.
             asyncio.IncompleteReadError: The data ended before; ``partial`` is what there was.
             StreamError, TimeoutError: As :meth:`read`.
         """
-        if n < 0:
+        if index(n) < 0:
             raise ValueError(f"n must not be negative, it is {n}")
         if n == 0:
             return b""
@@ -325,6 +334,7 @@ class WebTransportReceiveStream(StreamBase):
         link = self._linked()
         if self._receiving > FINISHING:
             return
+        check_loop(link.loop)
         self._receiving = STOPPED
         self._pending = b""
         self._offset = 0
@@ -353,8 +363,9 @@ class WebTransportReceiveStream(StreamBase):
             self._pending = b""
             self._offset = 0
             return pending[offset:] if offset else pending
+        part = pending[offset:end]
         self._offset = end
-        return pending[offset:end]
+        return part
 
     def _count_unfinished(self, before: int, after: int) -> None:
         """Count ``after`` bytes of a message that is not whole, instead of ``before``.

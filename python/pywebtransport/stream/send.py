@@ -10,6 +10,7 @@ from typing import NoReturn, Self
 from pywebtransport._engine.base import EngineClosed, SessionRefused, StreamFinished
 from pywebtransport._keywords import first_by_position
 from pywebtransport._link.link import OPERATION, Link
+from pywebtransport._loop import check_loop
 from pywebtransport.exceptions import StreamError, TimeoutError
 from pywebtransport.stream.base import (
     ABSENT,
@@ -32,6 +33,18 @@ ENDED = (StreamFinished, EngineClosed, SessionRefused)
 """What the engine raises where nothing more can be sent."""
 MAX_SEND_ORDER = 1 << 20
 """What the engines keep apart."""
+
+
+def check_send_order(order: int) -> None:
+    """Before anything changes.
+
+    Raises:
+        ValueError: It does not fit into what QUIC's streams are sorted by.
+    """
+    if not isinstance(order, int) or not -MAX_SEND_ORDER <= order <= MAX_SEND_ORDER:
+        raise ValueError(
+            f"send_order must be an integer in {-MAX_SEND_ORDER}..{MAX_SEND_ORDER}, it is {order!r}"
+        )
 
 
 class WebTransportSendStream(StreamBase):
@@ -88,10 +101,7 @@ class WebTransportSendStream(StreamBase):
 
     @send_order.setter
     def send_order(self, order: int) -> None:
-        if not -MAX_SEND_ORDER <= order <= MAX_SEND_ORDER:
-            raise ValueError(
-                f"send_order must be in {-MAX_SEND_ORDER}..{MAX_SEND_ORDER}, it is {order}"
-            )
+        check_send_order(order)
         self._send_order = order
         if self._sending <= FINISHING:
             with contextlib.suppress(EngineClosed, SessionRefused):
@@ -211,6 +221,7 @@ class WebTransportSendStream(StreamBase):
         link = self._linked()
         if self._sending > FINISHING:
             return
+        check_loop(link.loop)
         self._sending = RESET
         try:
             link.engine.stream_reset(self._stream_id, code)
