@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -149,6 +150,46 @@ async def test_datagrams_are_received_after_the_end(engine: str, certificate: Ce
         with pytest.raises(DatagramSessionClosedError) as caught:
             await transport.receive()
         assert caught.value.close_code == 0
+
+
+async def test_all_datagrams_that_came_before_anybody_asked_are_there_after_the_end(
+    engine: str, certificate: Certificate
+) -> None:
+    total = 500
+
+    async def handler(session: WebTransportSession) -> None:
+        for number in range(total):
+            await session.send_datagram(b"%d" % number)
+
+    async with place_with(handler, engine, certificate) as place:
+        session = await place.connect()
+        await ended(session)
+        transport = await session.create_datagram_transport()
+        received = [int(data) async for data in transport]
+        assert (received, transport.stats().dropped_incoming) == (list(range(total)), 0)
+
+
+async def test_a_returning_handler_is_flushed_for_close_timeout_and_no_longer(
+    engine: str, certificate: Certificate
+) -> None:
+    """Of all its streams together, whatever ``write_timeout`` is."""
+    returned: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    async def handler(session: WebTransportSession) -> None:
+        for _ in range(4):
+            stream = await session.create_unidirectional_stream()
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await stream.write(bytes(30_000_000))
+        returned.append(loop.time())
+
+    options = {"close_timeout": 0.5, "write_timeout": None}
+    async with place_with(handler, engine, certificate, **options) as place:
+        session = await place.connect()
+        await ended(session)
+        assert loop.time() - returned[0] < 3.0, "four times write_timeout, which is none, is never"
+        assert session.close_code == 0
 
 
 async def test_receive_that_waits_gets_the_last_datagram(
