@@ -22,7 +22,8 @@ LIMIT = 200
 """Characters of a peer that are shown."""
 MAX_REASON = 1024
 """Bytes of a reason that a peer is told (webtrans-http3-16 §6)."""
-USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
+ORIGIN = re.compile(r"(\[[^\[\]@]*\]|[^:@\[\]]+)(:\d*)?")
+"""A host, and a port perhaps, without user-info."""
 
 
 def peer_text(words: object, *, limit: int = LIMIT, is_quoted: bool = True) -> str:
@@ -68,14 +69,28 @@ def reason_text(reason: str | None) -> str:
 
 
 def redacted(url: str) -> str:
-    """A URL of our own without its user-info, which may hold a password, and its query."""
-    return without_query(USER_INFO.sub("***@", url))
+    """URLs of our own, a comma between them, without what may be secret in each: its user-info,
+    its query and its fragment.
+
+    A password may hold what ends a host, if nobody has escaped it: where that may be, all before
+    the last ``@`` is left out.
+    """
+    return ",".join(map(_redacted, re.split(r",(?=\w+://)", url)))
 
 
 def without_query(url: str) -> str:
-    """A URL or path with ``?...`` in place of its query."""
-    head, mark, _ = url.partition("?")
-    return f"{head}?..." if mark else head
+    """A URL or path with ``?...`` in place of its query, or ``#...`` of its fragment."""
+    found = re.search("[?#]", url)
+    return f"{url[: found.end()]}..." if found else url
+
+
+def _redacted(url: str) -> str:
+    scheme, mark, rest = url.partition("://")
+    if mark and "@" in rest:
+        origin = re.split("[/?#]", rest, maxsplit=1)[0]
+        if scheme != "https" or not ORIGIN.fullmatch(origin):
+            rest = f"***@{rest.rpartition('@')[2]}"
+    return without_query(f"{scheme}{mark}{rest}")
 
 
 def _escaped(character: str) -> str:

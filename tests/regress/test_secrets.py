@@ -14,10 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from pywebtransport import ClientConfig, ServerConfig
 from pywebtransport.config import ProxyConfig
 from pywebtransport.exceptions import ConfigurationError
+from pywebtransport.session import WebTransportSession
 from pywebtransport.utils import generate_self_signed_cert
 from tests.behaviour.conftest import MakeSite
 from tests.behaviour.site import within
 from tests.support.certificate import Authority, Certificate
+
+from .place import Place
 
 
 def der_of(certificate: Certificate) -> bytes:
@@ -117,3 +120,22 @@ def test_required_certificates_need_authorities(certificate: Certificate) -> Non
     config = ServerConfig(verify_mode=ssl.CERT_REQUIRED, ca_certs=certificate.certfile, **pair)
     with pytest.raises(ConfigurationError, match="ca_certs"):
         config.update(ca_certs=None)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are those of POSIX")
+async def test_a_key_log_that_others_could_read(
+    engine: str, certificate: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "keys"
+    log.write_text("# of another program\n")
+    log.chmod(0o644)
+    monkeypatch.setenv("SSLKEYLOGFILE", str(log))
+    async with Place(engine, certificate) as place:
+
+        @place.app.route("/")
+        async def leave(session: WebTransportSession) -> None: ...
+
+        await place.connect()
+    assert log.stat().st_mode & 0o777 == 0o600
+    text = log.read_text()
+    assert text.startswith("# of another program\n") and "CLIENT_TRAFFIC_SECRET_0" in text

@@ -11,8 +11,12 @@ from pywebtransport import ClientConfig, WebTransportClient
 from pywebtransport._words import peer_path, peer_text, redacted
 from pywebtransport.exceptions import ConfigurationError, SessionError
 from pywebtransport.pubsub import RedisBackplane
+from pywebtransport.session import WebTransportSession
 from tests.behaviour.conftest import MakeSite
 from tests.behaviour.site import within
+from tests.support.certificate import Certificate
+
+from .place import Place, until
 
 FORGED = (
     '"\n2026-11-26 00:00:00 pywebtransport.server INFO session open: path="/admin"\x1b[2J\u202e'
@@ -48,6 +52,13 @@ def test_a_path_is_shown_without_its_query() -> None:
         ("nats://a:b@one:1,nats://c:d@two:2", "nats://***@one:1,nats://***@two:2"),
         ("https://host/path?token=hunter2", "https://host/path?..."),
         ("https://host/a@b", "https://host/a@b"),
+        ("https://[::1]:4433/a@b", "https://[::1]:4433/a@b"),
+        ("https://u:SEC/RET@host/", "https://***@host/"),
+        ("https://u:SEC?RET@host/", "https://***@host/"),
+        ("redis://:pa/ss@host:1/0", "redis://***@host:1/0"),
+        ("redis://:12/34@host:1/0", "redis://***@host:1/0"),
+        ("nats://u:pa#ss@one,nats://c:d,e@two", "nats://***@one,nats://***@two"),
+        ("https://host/path#token", "https://host/path#..."),
     ],
 )
 def test_a_url_is_shown_without_secrets(url: str, shown: str) -> None:
@@ -100,3 +111,22 @@ async def test_a_client_does_not_tell_what_is_in_its_url() -> None:
         with pytest.raises(ConfigurationError) as raised:
             await client.connect(url="https://admin:hunter2@localhost/?token=hunter2")
     assert "hunter2" not in f"{raised.value!s} {raised.value!r} {raised.value.to_dict()}"
+
+
+async def test_the_reason_of_a_peer_is_escaped_in_every_log(
+    engine: str, certificate: Certificate, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    forged = 'bye)\n2026-01-01 INFO session open: path="/admin" \x1b[31m'
+    async with Place(engine, certificate) as place:
+
+        @place.app.route("/")
+        async def stay(session: WebTransportSession) -> None:
+            await session.wait_closed()
+
+        async with place.client() as client:
+            session = await client.connect(place.url())
+            await session.connection.close(reason=forged)
+        await until(lambda: "bye)" in caplog.text)
+    for record in caplog.records:
+        assert record.getMessage().isprintable(), record

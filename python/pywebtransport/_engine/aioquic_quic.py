@@ -27,6 +27,7 @@ from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic import events
 from aioquic.quic.connection import (
+    QuicConnectionAdapter,
     QuicConnectionError,
     QuicConnectionState,
     QuicReceiveContext,
@@ -44,6 +45,7 @@ from cryptography.hazmat.primitives import hashes
 from pywebtransport._engine.aioquic_packets import PacketWriter
 from pywebtransport._engine.aioquic_qlog import Trace
 from pywebtransport._engine.aioquic_stream import Stream
+from pywebtransport._words import peer_text
 
 __all__ = ["Quic"]
 
@@ -66,12 +68,22 @@ class StopSendingReceived(events.StopSendingReceived):
     withheld: int = 0
 
 
+class EscapedLog(QuicConnectionAdapter):
+    """aioquic logs the reason that a peer closed with as it came."""
+
+    def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
+        if self.isEnabledFor(level):
+            shown = (peer_text(a, is_quoted=False) if isinstance(a, str) else a for a in args)
+            super().log(level, msg, *shown, **options)
+
+
 class Quic(PacketWriter):
     """One QUIC connection of the aioquic engine."""
 
     def __init__(self, **options: Any) -> None:
         """The options of :class:`PacketWriter`, and a server's ids of its client."""
         super().__init__(**options)
+        self._logger = EscapedLog(self._logger.logger, self._logger.extra)
         self._consumed = 0
         self._exporter_secret: bytes | None = None
         self._exporter_hash: hashes.HashAlgorithm = hashes.SHA256()

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import ssl
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,8 +135,20 @@ def key_log_file() -> str | None:
 
 
 def open_key_log(path: str) -> int:
-    """A descriptor that appends; the file is created with mode 0600."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    """A descriptor that appends; the file has mode 0600 then, also one that was there.
+
+    Raises:
+        OSError: It cannot be opened, or others can read it and it is not ours to change.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode) and stat.S_IMODE(mode) & 0o077 and hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o600)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def qlog_directory(config: BaseConfig) -> str | None:
