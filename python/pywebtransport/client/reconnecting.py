@@ -8,6 +8,7 @@ import random
 from types import TracebackType
 from typing import Self
 
+from pywebtransport._waiting import wait_within
 from pywebtransport._words import redacted
 from pywebtransport.client.client import WebTransportClient
 from pywebtransport.events import EventEmitter
@@ -105,7 +106,7 @@ class ReconnectingClient(EventEmitter):
         # A handler of one of its events may close this.
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-            await asyncio.wait([task])
+            await wait_within(task, self._client.config.close_timeout, "a handler of an event")
         if self._session is not None:
             await self._session.close()
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Self
+from typing import Protocol, Self
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
 from pywebtransport._link.link import Link
@@ -21,6 +21,15 @@ __all__ = ["HIGH_WATER_MARK", "SENDER_GET_TIMEOUT", "DatagramTransportBase"]
 
 HIGH_WATER_MARK = 100
 SENDER_GET_TIMEOUT = 1.0
+
+
+class Claim(Protocol):
+    """Something above a transport, which is asked about each datagram first."""
+
+    def _on_datagram(self, data: bytes) -> bool:
+        """Whether it takes this one, which is not received below then."""
+
+    def _on_transport_closed(self) -> None: ...
 
 
 class DatagramTransportBase(EventEmitter):
@@ -46,8 +55,7 @@ class DatagramTransportBase(EventEmitter):
         """Somebody has listened to events."""
         self._heartbeat: asyncio.Task[None] | None = None
         self._arrivals = 0
-        self._claim: Callable[[bytes], bool] | None = None
-        """Asked about each datagram first: what it takes is not received here."""
+        self._claim: Claim | None = None
         self._engine_drops = 0
 
     @classmethod
@@ -114,7 +122,7 @@ class DatagramTransportBase(EventEmitter):
             claimed: list[bytes] = []
             left: list[bytes] = []
             for data in datagrams:
-                (claimed if claim(data) else left).append(data)
+                (claimed if claim._on_datagram(data) else left).append(data)
             self._inbox.count(claimed)
             datagrams = left
         if datagrams:
@@ -134,7 +142,7 @@ class DatagramTransportBase(EventEmitter):
         """The engine has room for datagrams."""
         self._outbox.wake()
 
-    def _give_to(self, claim: Callable[[bytes], bool] | None) -> None:
+    def _give_to(self, claim: Claim | None) -> None:
         """Let something above take its datagrams before they are queued."""
         self._claim = claim
         self._tell_arrivals()
@@ -154,6 +162,8 @@ class DatagramTransportBase(EventEmitter):
         self._is_closed = True
         self._outbox.close()
         self._inbox.close(ended)
+        if self._claim is not None:
+            self._claim._on_transport_closed()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
 

@@ -135,7 +135,7 @@ class DatagramReliabilityLayer:
                 asyncio.create_task(self._acknowledge()),
                 asyncio.create_task(self._repeat()),
             ]
-            transport._give_to(self._on_datagram)
+            transport._give_to(self)
         return self
 
     async def __aexit__(
@@ -157,6 +157,7 @@ class DatagramReliabilityLayer:
         """
         self._active()
         while self._is_full():
+            self._alive()
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             await wait_among(self._room, future)
             self._active()
@@ -187,12 +188,14 @@ class DatagramReliabilityLayer:
 
         Raises:
             TimeoutError: None came in time.
-            DatagramError: The layer was not entered, or is closed.
+            DatagramError: The layer was not entered, or is closed; the transport is gone, or as its
+                ``receive``.
         """
         self._active()
         try:
             async with asyncio.timeout(timeout):
                 while not self._received:
+                    self._alive()
                     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                     await wait_among(self._receivers, future)
                     self._active()
@@ -220,9 +223,7 @@ class DatagramReliabilityLayer:
         if tasks:
             await asyncio.wait(tasks)
         self._pending.clear()
-        for waiters in (self._receivers, self._room):
-            while waiters:
-                _wake(waiters)
+        self._wake_all()
 
     def _active(self) -> None:
         if self._is_closed:
@@ -232,8 +233,10 @@ class DatagramReliabilityLayer:
 
     def _alive(self) -> WebTransportDatagramTransport:
         transport = self._transport()
-        if transport is None or transport.is_closed:
+        if transport is None:
             raise DatagramError("the datagram transport is gone")
+        if transport.is_closed:
+            raise transport._inbox.ended()
         return transport
 
     def _is_full(self) -> bool:
@@ -273,6 +276,14 @@ class DatagramReliabilityLayer:
             self._acks.append(sequence)
             self._work.set()
         return kind in (ACK, DATA)
+
+    def _on_transport_closed(self) -> None:
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        for waiters in (self._receivers, self._room):
+            while waiters:
+                _wake(waiters)
 
     async def _acknowledge(self) -> None:
         while True:

@@ -239,10 +239,12 @@ class PubSubManager:
 
     async def _read(self) -> None:
         reason = "the server ended the Pub/Sub stream"
+        is_failure = True
         try:
             while data := await read_chunk(self._stream, self._parser.size):
                 for command in self._parser.feed(data):
                     self._receive(command)
+            is_failure = False
         except WebTransportError as error:
             reason = f"the Pub/Sub stream failed: {error.message}"
             logger.debug("%s", reason)
@@ -250,7 +252,7 @@ class PubSubManager:
             reason = f"the Pub/Sub stream failed: {error}"
             logger.error("the Pub/Sub stream failed", exc_info=error)
         if self._closing is None:
-            self._begin_closing(reason)
+            self._begin_closing(reason, is_failure=is_failure)
 
     def _receive(self, command: Command) -> None:
         match command.verb:
@@ -292,17 +294,18 @@ class PubSubManager:
         self._subscriptions[topic].append(subscription)
         answer.set_result(subscription)
 
-    def _begin_closing(self, reason: str) -> None:
-        self._closing = asyncio.get_running_loop().create_task(self._close(reason))
+    def _begin_closing(self, reason: str, *, is_failure: bool = False) -> None:
+        closing = self._close(reason, is_failure)
+        self._closing = asyncio.get_running_loop().create_task(closing)
 
-    async def _close(self, reason: str) -> None:
+    async def _close(self, reason: str, is_failure: bool) -> None:
         try:
             for answer, _ in self._pending.values():
                 if not answer.done():
                     answer.set_result(PubSubError(reason))
             for subscriptions in self._subscriptions.values():
                 for subscription in subscriptions:
-                    subscription._end()
+                    subscription._end(reason if is_failure else None)
             self._stats.topics_subscribed = 0
             if self._reader is not None and not self._reader.done():
                 self._reader.cancel()

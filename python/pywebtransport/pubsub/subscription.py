@@ -47,6 +47,7 @@ class Subscription:
         self._changed = asyncio.Event()
         self._entered = False
         self._ended = False
+        self._failure: str | None = None
         self._dropped = 0
 
     @property
@@ -81,7 +82,12 @@ class Subscription:
             yield message.data
 
     async def messages(self) -> AsyncIterator[Message]:
-        """As iterating over the subscription, with the topic that each was published to."""
+        """As iterating over the subscription, with the topic that each was published to.
+
+        Raises:
+            PubSubError: The subscription was not entered; or its stream was reset, or its session
+                lost or closed with a code. A stream that the server ends is a quiet end.
+        """
         if not self._entered:
             raise PubSubError(
                 "the subscription has not been entered: use `async with subscription`"
@@ -89,6 +95,8 @@ class Subscription:
         while True:
             while self._queue:
                 yield self._queue.popleft()
+            if self._failure is not None:
+                raise PubSubError(self._failure)
             if self._ended:
                 return
             self._changed.clear()
@@ -101,6 +109,8 @@ class Subscription:
         self._queue.append(message)
         self._changed.set()
 
-    def _end(self) -> None:
+    def _end(self, failure: str | None = None) -> None:
+        """Nothing more comes; ``failure``: because of that."""
         self._ended = True
+        self._failure = failure
         self._changed.set()

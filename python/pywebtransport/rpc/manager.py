@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pywebtransport._identifiers import random_uuid
 from pywebtransport._messages import finish, read_chunk
 from pywebtransport._sparse_log import SparseLog
+from pywebtransport._waiting import wait_within
 from pywebtransport._words import peer_text
 from pywebtransport.constants import DEFAULT_MAX_MESSAGE_SIZE, ErrorCodes
 from pywebtransport.exceptions import WebTransportError
@@ -53,7 +54,8 @@ DEFAULT_MAX_BATCH_SIZE = 100
 MAX_ERROR_TEXT = 1000
 """Characters of the text of an answered error that are kept."""
 CLOSE_TIMEOUT = 5.0
-"""Seconds for the answers that are under way when the peer ends the stream."""
+"""Seconds for the answers that are under way when the peer ends the stream, and for functions that
+were cancelled."""
 
 UNSENDABLE = (TypeError, ValueError, RecursionError)
 """What encoding raises for a value without a JSON form, or for one that is too large."""
@@ -509,8 +511,9 @@ class RpcManager:
             tasks = [task for task in (*self._serving, self._reader) if task and task is not keep]
             for task in tasks:
                 task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
+            await asyncio.gather(
+                *(wait_within(task, CLOSE_TIMEOUT, "a function of RPC") for task in tasks)
+            )
             if abort:
                 with suppress(WebTransportError):
                     await self._stream.abort(code=ErrorCodes.APP_INVALID_REQUEST)

@@ -169,7 +169,7 @@ class MessageReader:
     def _answer(self, stream: WebTransportReceiveStream, data: bytes) -> None:
         answer = self._handler(stream, data)  # type: ignore[arg-type]
         if isinstance(stream, WebTransportStream):
-            stream._answer(b"" if answer is None else answer)
+            stream._write_now(b"" if answer is None else answer, is_last=True)
         elif answer is not None:
             raise TypeError(f"stream {stream.stream_id} is one-way: there is no answer on it")
 

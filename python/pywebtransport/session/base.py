@@ -512,7 +512,7 @@ class SessionBase(Ending, EventEmitter):
         for stream in [each for each in link.streams.values() if each._session is self]:
             if stream._sending == OPEN:
                 with contextlib.suppress(StreamError):
-                    stream._answer(b"")  # type: ignore[attr-defined]
+                    stream._write_now(b"", is_last=True)  # type: ignore[attr-defined]
 
     def _close_now(self, link: Link, code: int, reason: str, was_connecting: bool) -> None:
         assert self._control_id is not None

@@ -56,7 +56,7 @@ class StreamBroadcaster:
                     await stream.abort()
                     self.discard(stream)
                     continue
-                await stream.write(payload, wait_flush=False)
+                stream._write_now(payload, is_last=False)
                 count += 1
             except StreamError as error:
                 logger.debug("%r is forgotten: %s", stream, error)

@@ -145,7 +145,7 @@ class WebTransportSendStream(StreamBase):
         if self._backlog is None:
             if not size and not end_stream:
                 return
-            # As in `_answer`: what both do would be one call more for each small message.
+            # As in `_write_now`: what both do would be one call more for each small message.
             try:
                 accepted = link.engine.stream_write(self._stream_id, data, end_stream)
             except ENDED as error:
@@ -253,8 +253,8 @@ class WebTransportSendStream(StreamBase):
             self._sending = FINISHING
         return chunk
 
-    def _answer(self, data: Data | Buffer) -> None:
-        """Write all of it and the end, now or when the peer gives credit, without waiting."""
+    def _write_now(self, data: Data | Buffer, *, is_last: bool) -> None:
+        """Write all of it, now or when the peer gives credit, without waiting."""
         link = self._link or self._linked()
         if type(data) is not bytes:
             data = _as_buffer(data)
@@ -263,15 +263,16 @@ class WebTransportSendStream(StreamBase):
         accepted = 0
         if self._backlog is None:
             try:
-                accepted = link.engine.stream_write(self._stream_id, data, True)
+                accepted = link.engine.stream_write(self._stream_id, data, is_last)
             except ENDED as error:
                 self._cannot_send(error)
             self._bytes_sent += accepted
             if accepted == len(data):
                 self._writes += 1
-                self._finish_sending()
+                if is_last:
+                    self._finish_sending()
                 return
-        self._keep(link, data, accepted, True, False)
+        self._keep(link, data, accepted, is_last, False)
 
     async def _wait_accepted(self, link: Link, chunk: Chunk) -> None:
         waits = link.writes
