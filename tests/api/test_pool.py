@@ -37,6 +37,10 @@ class Thing:
     def _is_whole(self) -> bool:
         return not self.is_closed
 
+    _is_unused = _is_whole
+
+    def _forget_user(self) -> None: ...
+
 
 class Factory:
     """Stands in for a client (``connect``) and a stream manager (``create_...``)."""

@@ -13,6 +13,8 @@ from pywebtransport.types import EventType
 from tests.behaviour.conftest import MakeSite
 from tests.behaviour.site import Pair, within
 
+from .place import until
+
 
 def streams_of(pair: Pair) -> StreamPool:
     manager = pair.client.stream_manager
@@ -133,3 +135,55 @@ async def test_a_connection_is_not_reused_after_an_exception(site: MakeSite) -> 
             assert second is not first
         async with pool.get() as third:
             assert third is second
+
+
+@pytest.mark.parametrize(
+    "left", ["nothing", "a stream", "a stream of the server", "a datagram", "one on its way"]
+)
+async def test_a_session_is_for_the_next_one_as_if_it_were_new(site: MakeSite, left: str) -> None:
+    place = await site()
+    async with SessionPool(client=place.client, url=place.url, max_size=1) as pool:
+        first = await pool.acquire()
+        far = await within(place.sessions.get())
+        first.data["user"] = "alice"
+        heard: list[object] = []
+        first.on(event_type=EventType.STREAM_OPENED, handler=heard.append)
+        match left:
+            case "a stream":
+                await (await first.create_bidirectional_stream()).write(b"half")
+            case "a stream of the server":
+                await (await far.create_unidirectional_stream()).write_all(b"for alice")
+                await until(lambda: len(heard) == 1)
+            case "a datagram":
+                await far.send_datagram(b"for alice")
+                await until(lambda: first._datagram_transport()._inbox.pull_to_limit() == 1)
+            case "one on its way":
+                await pool.release(first)
+                await far.send_datagram(b"for alice")
+                await until(lambda: first._datagram_transport()._inbox.pull_to_limit() == 1)
+        if left != "one on its way":
+            await pool.release(first)
+        second = await pool.acquire()
+        assert (second is first) == (left == "nothing")
+        assert second.data == {}
+        heard.clear()
+        await second.create_bidirectional_stream()
+        await asyncio.sleep(0)
+        assert heard == []
+        await pool.release(second)
+
+
+async def test_a_stream_is_for_the_next_one_as_if_it_were_new(site: MakeSite) -> None:
+    pair = await (await site()).pair()
+    async with streams_of(pair) as pool:
+        first, far = await borrow(pool, pair)
+        heard: list[object] = []
+        first.on(event_type=EventType.STREAM_CLOSED, handler=heard.append)
+        first.send_order = 5
+        await pool.release(first)
+        async with pool.get() as second:
+            assert second is first and second.send_order == 0
+            await second.abort()
+            await within(far.abort())
+        await asyncio.sleep(0)
+        assert heard == []

@@ -26,6 +26,7 @@ class ObjectPool(Generic[T]):
         create: Makes an object.
         close: Closes one; also told whether an exception has left it in the middle of something.
         is_whole: Whether one can be used as if it were new.
+        forget: Takes off one that comes back what its user has put on it.
 
     Raises:
         ValueError: ``max_size`` is not positive.
@@ -38,6 +39,7 @@ class ObjectPool(Generic[T]):
         create: Callable[[], Awaitable[T]],
         close: Callable[[T, bool], Awaitable[None]],
         is_whole: Callable[[T], bool],
+        forget: Callable[[T], None] = lambda _: None,
     ) -> None:
         if max_size <= 0:
             raise ValueError(f"max_size must be positive, got {max_size}")
@@ -45,6 +47,7 @@ class ObjectPool(Generic[T]):
         self._create = create
         self._close_object = close
         self._is_whole = is_whole
+        self._forget = forget
         self._slots_taken = 0
         self._idle: deque[T] = deque()
         self._out: dict[int, T] = {}
@@ -114,6 +117,7 @@ class ObjectPool(Generic[T]):
             elif is_spoilt or not self._is_whole(obj):
                 self._bury(obj, is_spoilt)
             else:
+                self._forget(obj)
                 self._idle.append(obj)
         finally:
             self._free_slot()

@@ -12,7 +12,8 @@ __all__ = ["StreamPool"]
 class StreamPool(ObjectPool[WebTransportStream]):
     """Streams made by ``stream_manager.create_bidirectional_stream``.
 
-    A stream is reused only if neither side has ended a half and nothing waits to be read or sent.
+    A stream is reused only if neither side has ended a half and nothing waits to be read or sent;
+    its listeners are gone then, and its ``send_order`` is 0.
     The pool cannot know of an answer that is still on its way: who gives up waiting for one leaves
     :meth:`get` by the exception, or aborts the stream before releasing it.
     """
@@ -23,6 +24,7 @@ class StreamPool(ObjectPool[WebTransportStream]):
             create=stream_manager.create_bidirectional_stream,
             close=_close_stream,
             is_whole=lambda stream: stream._is_whole(),
+            forget=lambda stream: stream._forget_user(),
         )
 
     async def release(self, stream: WebTransportStream) -> None:

@@ -118,6 +118,24 @@ class WebTransportSession(StreamingSession):
             self._data = {}
         return self._data
 
+    def _is_unused(self) -> bool:
+        """Whether nothing is open on it, or waits in it."""
+        link, transport = self._link, self._datagrams
+        if link is None or not self.is_ready or self._incoming:
+            return False
+        if any(stream._session is self for stream in link.streams.values()):
+            return False
+        # A transport that somebody has asked for is there until the session ends.
+        transport = transport or self._datagram_transport()
+        return not (transport.is_closed or transport._claim or transport._inbox.pull_to_limit())
+
+    def _forget_user(self) -> None:
+        """Whoever has it next finds no data and no listeners of who had it before."""
+        self._data = None
+        self.remove_all_listeners()
+        if self._datagrams is not None:
+            self._datagrams.remove_all_listeners()
+
     @property
     def latency(self) -> float:
         """Seconds of a round trip to the peer, smoothed; 0.0 before the first."""

@@ -89,6 +89,12 @@ class WebTransportStream(WebTransportReceiveStream, WebTransportSendStream):
             self._look(self._link)
         return self._receiving == OPEN and not self._pending
 
+    def _forget_user(self) -> None:
+        """Whoever has it next finds no order and no listeners of who had it before."""
+        self.remove_all_listeners()
+        if self.send_order:
+            self.send_order = 0
+
     def diagnose_issues(
         self,
         *,
