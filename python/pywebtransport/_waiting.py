@@ -8,9 +8,25 @@ from collections.abc import MutableSequence
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["wait_among", "wait_within", "where"]
+__all__ = ["ends_task", "is_being_cancelled", "wait_among", "wait_within", "where"]
 
 logger = logging.getLogger(__name__)
+
+
+def is_being_cancelled() -> bool:
+    """Whether somebody has cancelled the current task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def ends_task(error: BaseException) -> bool:
+    """Whether what a function of the application's has raised is to go on: the task is to end.
+
+    A CancelledError is not, where it comes from something that the function waited for.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return is_being_cancelled()
+    return isinstance(error, (GeneratorExit, KeyboardInterrupt, SystemExit))
 
 
 async def wait_among(

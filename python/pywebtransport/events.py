@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar, overload
 
 from pywebtransport._event import Event
+from pywebtransport._waiting import ends_task
 from pywebtransport.constants import (
     DEFAULT_MAX_EVENT_HISTORY,
     DEFAULT_MAX_EVENT_LISTENERS,
@@ -384,15 +385,11 @@ class EventEmitter:
             result = handler(event)
             if result is not None and inspect.isawaitable(result):
                 await result
-        except Exception:
+        except BaseException as error:
+            if ends_task(error):
+                raise
             logger.exception("handler %r failed at %s", handler, event.type)
             self._handler_failed(event)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # Not whoever emits was cancelled, but something that the handler waited for.
-            logger.exception("handler %r failed at %s", handler, event.type)
 
     async def _deliver_queue(self) -> None:
         task = asyncio.current_task()

@@ -606,8 +606,7 @@ class MiddlewareRejected(Exception):
     """
 
     def __init__(self, *, status_code: int = 403, headers: Headers | None = None) -> None:
-        if not 300 <= status_code <= 599:
-            raise ValueError(f"status_code must be in 300..599, it is {status_code}")
+        check_status(status_code)
         super().__init__(f"the request was rejected with status {status_code}")
         self.status_code = status_code
         self.headers: Headers = {} if headers is None else headers
@@ -620,6 +619,12 @@ def certificate_not_found(*, path: str) -> CertificateError:
         certificate_path=path,
         certificate_error="file_not_found",
     )
+
+
+def check_status(status_code: int) -> None:
+    """ValueError: a request cannot be rejected with this status."""
+    if not isinstance(status_code, int) or not 300 <= status_code <= 599:
+        raise ValueError(f"status_code must be an integer in 300..599, it is {status_code!r}")
 
 
 def datagram_too_large(*, size: int, max_size: int) -> DatagramError:

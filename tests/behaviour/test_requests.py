@@ -221,6 +221,21 @@ async def test_a_handler_that_raises(
     assert record.getMessage() == 'the handler of GET "/secret?..." failed'
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError, BaseException])
+async def test_a_handler_that_fails_with_no_ordinary_exception(
+    web: MakeWeb, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    """A CancelledError too, where nobody has cancelled the handler."""
+
+    async def handler(_request: HttpRequest) -> None:
+        raise error
+
+    client = await (await web(handler)).client()
+    response = await client.get("/")
+    assert response.status == 500
+    assert 'the handler of GET "/" failed' in caplog.text
+
+
 async def test_a_handler_that_does_not_answer(
     web: MakeWeb, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
 from pywebtransport._sparse_log import SparseLog
+from pywebtransport._waiting import ends_task
 from pywebtransport._words import peer_path
 from pywebtransport.asgi._http import RequestMessages, request_scope
 from pywebtransport.asgi._lifespan import Lifespan, LifespanMode
@@ -95,9 +95,9 @@ class AsgiServer(ServerApp):
         path, session_id = peer_path(session.path), session.session_id
         try:
             await app(scope, messages.receive, messages.send)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
+        except BaseException as error:
+            if ends_task(error):
+                raise
             if session.is_closed and is_ours(error):
                 logger.debug("session %s: the application: %s", session_id, error)
             elif session.state is SessionState.CONNECTING:

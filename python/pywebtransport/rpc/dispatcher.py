@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pywebtransport._sparse_log import SparseLog
+from pywebtransport._waiting import ends_task
 from pywebtransport.rpc.exceptions import (
     InvalidParamsError,
     MethodNotFoundError,
@@ -155,8 +156,7 @@ class Dispatcher:
         except RpcError:
             raise
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if ends_task(error):
                 raise
             # Not this task was cancelled but something that the function waited for.
             raise self._execution_error(name, error) from error

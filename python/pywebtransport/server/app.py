@@ -16,7 +16,7 @@ from pywebtransport._engine.base import BoundSocket
 from pywebtransport._engine.select import get_engine
 from pywebtransport._keywords import first_by_position
 from pywebtransport._loop import check_loop
-from pywebtransport._waiting import wait_within
+from pywebtransport._waiting import ends_task, wait_within
 from pywebtransport._words import address_text, peer_path
 from pywebtransport.config import ServerConfig
 from pywebtransport.constants import ErrorCodes
@@ -48,7 +48,7 @@ from pywebtransport.server.workers.channel import inherited_channel
 from pywebtransport.server.workers.supervisor import check_possible, supervise
 from pywebtransport.server.workers.worker import serve_as_worker
 from pywebtransport.session.session import WebTransportSession
-from pywebtransport.types import MiddlewareProtocol, SessionState
+from pywebtransport.types import Headers, MiddlewareProtocol, SessionState
 
 __all__ = ["ServerApp"]
 
@@ -60,6 +60,8 @@ StreamHandlerT = TypeVar("StreamHandlerT", bound=StreamHandler | MessageHandler)
 FORBIDDEN = 403
 NOT_FOUND = 404
 INTERNAL_SERVER_ERROR = 500
+
+ESTABLISHED = (SessionState.CONNECTED, SessionState.DRAINING)
 
 MIDDLEWARE = "middleware"
 """Cause of a refusal."""
@@ -385,7 +387,9 @@ class ServerApp:
                 # What the handler has not ended by itself is complete.
                 if session._link is not None and session._link.streams:
                     session._end_streams()
-            except Exception as error:
+            except BaseException as error:
+                if ends_task(error):
+                    raise
                 code, reason = self._failed(session, error)
             if not session.is_closed:
                 await session.close(code=code, reason=reason)
@@ -407,10 +411,15 @@ class ServerApp:
         """Answer the request; the handler if it was accepted."""
         try:
             if not await self._middleware.process_request(session=session):
-                session._reject(FORBIDDEN, MIDDLEWARE)
+                await self._refuse(session, FORBIDDEN, MIDDLEWARE)
                 return None
         except MiddlewareRejected as rejection:
-            session._reject(rejection.status_code, MIDDLEWARE, rejection.headers)
+            try:
+                await self._refuse(session, rejection.status_code, MIDDLEWARE, rejection.headers)
+            except ValueError as error:
+                path = peer_path(session.path)
+                logger.error("the rejection of %s by a middleware cannot be sent: %s", path, error)
+                await self._refuse(session, INTERNAL_SERVER_ERROR, MIDDLEWARE)
             return None
         handler = self._router.route_request(session=session)
         if handler is None:
@@ -419,17 +428,31 @@ class ServerApp:
                 peer_path(session.path),
                 address_text(session.remote_address),
             )
-            session._reject(NOT_FOUND, "no route")
+            await self._refuse(session, NOT_FOUND, "no route")
             return None
         self._welcome(session, handler)
         return handler
 
+    async def _refuse(
+        self,
+        session: WebTransportSession,
+        status: int,
+        cause: str,
+        headers: Headers | None = None,
+    ) -> None:
+        """Reject a request; where a middleware has accepted it, close the session."""
+        if session._state in ESTABLISHED:
+            await session.close(code=status, reason=cause)
+        else:
+            session._reject(status, cause, headers)
+
     def _welcome(self, session: WebTransportSession, handler: SessionHandler) -> None:
-        """Accept a session whose handler there is."""
-        session._accept({})
+        """Accept a session whose handler there is, unless a middleware has."""
+        if session._state not in ESTABLISHED:
+            session._accept({})
         self._server._answered(session)
 
-    def _failed(self, session: WebTransportSession, error: Exception) -> tuple[int, str]:
+    def _failed(self, session: WebTransportSession, error: BaseException) -> tuple[int, str]:
         """Code and reason of the close after what a handler has raised."""
         if isinstance(error, MiddlewareRejected):
             # The request has been accepted; the code is all that can still be told.

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pywebtransport._sparse_log import SparseLog
+from pywebtransport._waiting import ends_task
 from pywebtransport._words import address_text, peer_path, peer_text
 from pywebtransport.exceptions import MiddlewareRejected, ServerError
 from pywebtransport.types import AuthHandlerProtocol, MiddlewareProtocol
@@ -69,7 +70,9 @@ class MiddlewareManager:
                     return False
             except MiddlewareRejected:
                 raise
-            except Exception:
+            except BaseException as error:
+                if ends_task(error):
+                    raise
                 logger.exception("middleware %r failed; the request is rejected", middleware)
                 return False
         return True

@@ -14,7 +14,7 @@ from pywebtransport._engine.base import (
     StreamFinished,
 )
 from pywebtransport._link.link import OPERATION, Link
-from pywebtransport._waiting import wait_among
+from pywebtransport._waiting import ends_task, wait_among
 from pywebtransport._words import peer_path
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import InvalidStateError, RequestError, TimeoutError
@@ -462,13 +462,13 @@ async def serve_request(request: HttpRequest, handler: RequestHandler) -> None:
             await request.respond(INTERNAL_SERVER_ERROR, end=True)
         elif request._error is None:
             await request.end()
-    except asyncio.CancelledError:
-        _answer_or_abort(request, SERVICE_UNAVAILABLE, ErrorCodes.H3_REQUEST_CANCELLED)
-        raise
     except TimeoutError as error:
         logger.warning("the handler of %s gave up: %s", what, error)
         _answer_or_abort(request, REQUEST_TIMEOUT, ErrorCodes.H3_REQUEST_CANCELLED)
-    except Exception as error:
+    except BaseException as error:
+        if ends_task(error):
+            _answer_or_abort(request, SERVICE_UNAVAILABLE, ErrorCodes.H3_REQUEST_CANCELLED)
+            raise
         if request._error is not None and isinstance(error, RequestError):
             logger.debug("%s was given up: %s", what, error)
         else:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
+from pywebtransport._waiting import ends_task
 from pywebtransport._words import peer_path
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import WebTransportError
@@ -97,10 +98,11 @@ async def serve_stream(
         if isinstance(stream, WebTransportStream):
             await stream.close()
         await stream.stop_receiving()
-    except asyncio.CancelledError:
-        await stream.abort()
-        raise
-    except Exception as error:
+    except BaseException as error:
+        if ends_task(error):
+            if isinstance(error, asyncio.CancelledError):
+                await stream.abort()
+            raise
         await stream.abort(code=ErrorCodes.INTERNAL_ERROR)
         log_failure(stream, session.path, error)
 
@@ -160,7 +162,9 @@ class MessageReader:
                     )
             if stream._receiving == FINISHED:
                 self._answer(stream, b"".join(parts))
-        except Exception as error:
+        except BaseException as error:
+            if ends_task(error):
+                raise
             stream._stop_now(ErrorCodes.INTERNAL_ERROR)
             if isinstance(stream, WebTransportStream):
                 stream._reset_now(ErrorCodes.INTERNAL_ERROR)
@@ -174,7 +178,7 @@ class MessageReader:
             raise TypeError(f"stream {stream.stream_id} is one-way: there is no answer on it")
 
 
-def log_failure(stream: WebTransportReceiveStream, path: str, error: Exception) -> None:
+def log_failure(stream: WebTransportReceiveStream, path: str, error: BaseException) -> None:
     """Say that the handler of a stream has failed; a peer that left is no failure."""
     if isinstance(error, WebTransportError):
         logger.info("stream %d of %s: %s", stream.stream_id, peer_path(path), error)

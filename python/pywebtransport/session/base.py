@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pywebtransport._engine.base import EngineClosed, SessionRefused
+from pywebtransport._fields import checked_fields
 from pywebtransport._link.ends import Ending, Register
 from pywebtransport._link.link import Link
 from pywebtransport._link.sides import Connection, ConnectionSide
@@ -31,6 +32,7 @@ from pywebtransport.exceptions import (
     StreamError,
     TimeoutError,
     WebTransportError,
+    check_status,
     session_not_ready,
 )
 from pywebtransport.manager.stream import StreamManager
@@ -235,6 +237,8 @@ class SessionBase(Ending, EventEmitter):
 
     def _accept(self, headers: Mapping[str, str]) -> None:
         link = self._link or self._initialized()
+        if headers:
+            headers = checked_fields(headers)
         if self._state != SessionState.CONNECTING or self._control_id is None:
             raise self._error("the request has been answered")
         if self._wt_protocol is None and self._wt_available_protocols:
@@ -250,21 +254,25 @@ class SessionBase(Ending, EventEmitter):
         except (EngineClosed, SessionRefused) as error:
             self._on_closed(0, str(error), "transport")
             raise self._error(f"the session cannot be accepted: {error}") from error
+        except ValueError:
+            # Nothing was sent, and the request can still be answered.
+            self._state, self._stats.ready_at = SessionState.CONNECTING, None
+            raise
         self._tell_ready()
 
     def _reject(self, status: int, cause: str, headers: Mapping[str, str] | None = None) -> None:
         link = self._initialized()
-        if not 300 <= status <= 599:
-            raise ValueError(f"status_code must be in 300..599, it is {status}")
+        check_status(status)
+        fields = checked_fields(headers) if headers else {}
         if self._state != SessionState.CONNECTING or self._control_id is None:
             raise self._error("the request has been answered")
         try:
-            link.engine.reject_session(self._control_id, status=status, headers=headers or {})
+            link.engine.reject_session(self._control_id, status=status, headers=fields)
         except (EngineClosed, SessionRefused) as error:
+            self._on_closed(0, str(error), "transport")
             raise self._error(f"the session cannot be rejected: {error}") from error
-        finally:
-            self._status, self._refusal = status, cause
-            self._on_closed(0, f"rejected with status {status}", "local")
+        self._status, self._refusal = status, cause
+        self._on_closed(0, f"rejected with status {status}", "local")
 
     def _become_ready(self) -> None:
         self._state = SessionState.CONNECTED

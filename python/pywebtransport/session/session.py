@@ -296,8 +296,11 @@ class WebTransportSession(StreamingSession):
     async def accept(self, *, headers: Headers | None = None) -> None:
         """Server: answer the request with 200, and with these fields.
 
+        Names may be in any case.
+
         Raises:
             SessionError: The request has been answered, or its sender is gone.
+            ValueError: A field cannot be sent. The request can still be answered.
         """
         self._accept(headers or {})
 
@@ -307,7 +310,8 @@ class WebTransportSession(StreamingSession):
 
         Raises:
             SessionError: The request has been answered, or its sender is gone.
-            ValueError: ``status_code`` is not in 300..599.
+            ValueError: ``status_code`` is not in 300..599, or a field cannot be sent. The request
+                can still be answered.
         """
         self._reject(status_code, "the application", headers)
 
