@@ -8,7 +8,7 @@ from collections.abc import MutableSequence
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["ends_task", "is_being_cancelled", "wait_among", "wait_within", "where"]
+__all__ = ["ends_task", "heed_cancellation", "wait_among", "wait_within", "where"]
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +17,12 @@ def is_being_cancelled() -> bool:
     """Whether somebody has cancelled the current task."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def heed_cancellation() -> None:
+    """Raise CancelledError when this task was cancelled but what it called went on."""
+    if is_being_cancelled():
+        raise asyncio.CancelledError
 
 
 def ends_task(error: BaseException) -> bool:

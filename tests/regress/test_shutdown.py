@@ -227,6 +227,101 @@ async def test_handler_that_swallows_cancellation_is_named_and_left(
     assert "in stubborn" in log
 
 
+STUBBORN_START = """
+import asyncio, sys
+from pywebtransport import ServerApp, ServerConfig
+
+app = ServerApp(config=ServerConfig(engine=sys.argv[1], certfile=sys.argv[2], keyfile=sys.argv[3],
+                                    bind_host="127.0.0.1", bind_port=0))
+
+@app.on_startup
+async def connect():
+    print("connecting", flush=True)
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except:
+            if sys.argv[4] == "once":
+                break
+
+@app.on_startup
+def connected():
+    print("connected", flush=True)
+
+app.run()
+print("returned", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how_often", ["once", "always"])
+async def test_start_that_swallows_cancellation_ends_all_the_same(
+    engine: str, certificate: Certificate, how_often: str
+) -> None:
+    server = Program(
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", STUBBORN_START, engine),
+            *(certificate.certfile, certificate.keyfile, how_often),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    )
+    assert await server.line() == "connecting"
+    server.process.send_signal(signal.SIGTERM)
+    if how_often == "always":
+        await asyncio.sleep(2 * ONE_WISH)
+        server.process.send_signal(signal.SIGTERM)
+    code, out, log = await server.rest()
+    assert code == 0
+    assert out.splitlines() == ["returned"]
+    assert ("is dropped" in log and " in connect" in log) == (how_often == "always")
+
+
+async def test_shutdown_handlers_that_fail_keep_nothing_from_ending(
+    engine: str, certificate: Certificate, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[str] = []
+    drained = asyncio.Event()
+    with pytest.raises(OSError, match="the first"):
+        async with Place(engine, certificate, graceful_timeout=10) as place:
+            app = place.app
+
+            @app.route("/")
+            async def work(session: WebTransportSession) -> None:
+                await drained.wait()
+                await session.close(7)
+
+            @app.on_shutdown
+            def fail() -> None:
+                raise OSError("the first")
+
+            @app.on_shutdown
+            async def fail_later() -> None:
+                raise ValueError("the second")
+
+            @app.on_shutdown
+            async def wait_for_what_somebody_cancelled() -> None:
+                task = asyncio.create_task(asyncio.Event().wait())
+                task.cancel()
+                await task
+
+            @app.on_shutdown
+            async def end() -> None:
+                called.append("end")
+
+            session = await place.connect()
+            session.on(event_type=EventType.SESSION_DRAINING, handler=lambda _: drained.set())
+            shutting_down = asyncio.ensure_future(app.shutdown())
+            async with asyncio.timeout(10):
+                await session.wait_closed()
+            assert session.close_code == 7
+            await shutting_down
+    assert called == ["end"]
+    assert is_free(place.port)
+    failed = [line for line in caplog.messages if line.startswith("shutdown <function ")]
+    assert len(failed) == 3
+
+
 async def until_closed(session: WebTransportSession) -> None:
     await session.wait_closed()
 

@@ -16,7 +16,7 @@ from pywebtransport._engine.base import BoundSocket
 from pywebtransport._engine.select import get_engine
 from pywebtransport._keywords import first_by_position
 from pywebtransport._loop import check_loop
-from pywebtransport._waiting import ends_task, wait_within
+from pywebtransport._waiting import ends_task, heed_cancellation, wait_within
 from pywebtransport._words import address_text, peer_path
 from pywebtransport.config import ServerConfig
 from pywebtransport.constants import ErrorCodes
@@ -32,6 +32,7 @@ from pywebtransport.server.request import RequestHandler
 from pywebtransport.server.router import RequestRouter, SessionHandler
 from pywebtransport.server.running import (
     HURRIED,
+    LAST_RESORT,
     Import,
     default_logging,
     refuse_unknown,
@@ -281,6 +282,7 @@ class ServerApp:
                     hurry=lambda: self._hurry.set(),
                     renew=self._renewal.ask,
                     patience=self._server.config.close_timeout,
+                    deadline=LAST_RESORT,
                 )
         except ServerError as error:
             # The texts say what is wrong; the way through engine and event loop would bury them.
@@ -323,8 +325,10 @@ class ServerApp:
         self._hurry = asyncio.Event()
         for middleware in self._stateful:
             await self._entered.enter_async_context(middleware)
+            heed_cancellation()
         for handler in self._startup_handlers:
             await _call(handler)
+            heed_cancellation()
 
     async def shutdown(self) -> None:
         """End in good order, once: every step is logged, and none waits without end.
@@ -334,6 +338,9 @@ class ServerApp:
         and session handlers have ``config.graceful_timeout`` (1 s) to return. The middleware is
         left in reverse, the rest of the handlers are cancelled, sessions closed with code 0 and the
         reason "server shutdown", and the port is freed.
+
+        A shutdown handler that raises keeps nothing of this from being done; what the first of them
+        has raised is raised at the end.
         """
         if self._is_shut_down:
             return
@@ -341,17 +348,24 @@ class ServerApp:
         self._is_shut_down = True
         server = self._server
         server._stop_accepting()
+        failures: list[Exception] = []
         try:
             if self._shutdown_handlers:
                 logger.info("calling %d shutdown handlers", len(self._shutdown_handlers))
             for handler in self._shutdown_handlers:
-                await self._call_in_time(handler)
+                try:
+                    await self._call_in_time(handler)
+                except Exception as error:
+                    logger.exception("shutdown %r failed", handler)
+                    failures = failures or [error]
             await server._let_end(server.config.graceful_timeout, self._hurry)
         finally:
             try:
                 await self._entered.aclose()
             finally:
                 await server._wind_up(HURRIED if self._hurry.is_set() else None)
+        if failures:
+            raise failures.pop()  # not from a variable that its traceback would hold
 
     async def _call_in_time(self, handler: Callable[[], Any]) -> None:
         """Call a shutdown handler, but do not let it stand in the way for ever."""
@@ -368,10 +382,13 @@ class ServerApp:
         finally:
             hurry.cancel()
             call.cancel()
+        if call.cancelled():
+            raise ServerError(f"shutdown {handler!r} has waited for what somebody cancelled")
         if call.done():
             call.result()
         else:
-            await wait_within(call, self._server.config.close_timeout, f"shutdown {handler!r}")
+            limit = HURRIED if self._hurry.is_set() else self._server.config.close_timeout
+            await wait_within(call, limit, f"shutdown {handler!r}")
 
     # One session.
 

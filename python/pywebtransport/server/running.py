@@ -17,6 +17,7 @@ from pywebtransport._waiting import where
 
 __all__ = [
     "HURRIED",
+    "LAST_RESORT",
     "Import",
     "LogFormatter",
     "default_logging",
@@ -29,6 +30,8 @@ logger = logging.getLogger("pywebtransport.server")
 LOG_FORMAT = "%(asctime)s %(levelname)s %(who)s%(name)s: %(message)s"
 HURRIED = 0.5
 """Seconds left for what does not want to end, when a program is asked twice."""
+LAST_RESORT = 2.0
+"""Seconds after the second wish in which a program ends, whatever its functions do."""
 ONE_WISH = 0.1
 """Seconds within which signals to end count once: ``timeout`` and other programs that start one
 send theirs to the process and to its group."""
@@ -100,23 +103,25 @@ def run_until_signalled(
     *,
     patience: float,
     renew: Callable[[], None] | None = None,
+    deadline: float | None = None,
 ) -> signal.Signals | None:
     """Run ``main`` in a new event loop; cancel it at the first signal; ``hurry`` at the next.
 
     As ``asyncio.run``, but also for SIGTERM, also where the shell has let SIGINT be ignored, as
     it does in the background, and without waiting for a task that swallows its cancellation for
-    more than ``patience`` seconds. SIGHUP means ``renew``, where there is such a thing, unless it
-    tells that the terminal is gone. Returns the signal that ended it.
+    more than ``patience`` seconds, nor for ``main`` for more than ``deadline`` seconds after the
+    second signal. SIGHUP means ``renew``, where there is such a thing, unless it tells that the
+    terminal is gone. Returns the signal that ended it.
     """
     loop = new_loop()
-    ending = Ending(loop.create_task(main()), hurry)
+    ending = Ending(loop.create_task(main()), hurry, deadline)
     try:
         asyncio.set_event_loop(loop)
         with (
             signals_to(loop, ending, renew),
             contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt),
         ):
-            loop.run_until_complete(ending.task)
+            loop.run_until_complete(ending.wait())
         return ending.signal
     finally:
         try:
@@ -131,12 +136,22 @@ def run_until_signalled(
 class Ending:
     """Who asked a program to end, and how urgently."""
 
-    def __init__(self, task: asyncio.Task[None], hurry: Callable[[], None]) -> None:
-        self.task = task
+    def __init__(
+        self, task: asyncio.Task[None], hurry: Callable[[], None], deadline: float | None
+    ) -> None:
         self.signal: signal.Signals | None = None
         self.is_hurried = False
+        self._task = task
         self._hurry = hurry
+        self._deadline = deadline
         self._asked_at = 0.0
+        self._late: asyncio.Future[None] = task.get_loop().create_future()
+
+    async def wait(self) -> None:
+        """Until the program has ended, or has had time enough to; raises what it has raised."""
+        await asyncio.wait((self._task, self._late), return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            self._task.result()
 
     def ask(self, number: int) -> None:
         name = signal.Signals(number).name
@@ -144,9 +159,11 @@ class Ending:
             self.signal = signal.Signals(number)
             self._asked_at = time.monotonic()
             logger.info("%s: shutting down; once more to hurry", name)
-            self.task.cancel()
+            self._task.cancel()
         elif time.monotonic() - self._asked_at >= ONE_WISH:
             logger.info("%s again: hurrying", name)
+            if self._deadline is not None and not self.is_hurried:
+                self._task.get_loop().call_later(self._deadline, self._late.set_result, None)
             self.is_hurried = True
             self._hurry()
 
@@ -208,3 +225,12 @@ def end_tasks(loop: asyncio.AbstractEventLoop, patience: float) -> None:
     _, left = loop.run_until_complete(asyncio.wait(tasks, timeout=patience))
     for task in left:
         logger.error("a task ignores its cancellation and is dropped: %s", where(task))
+        keep(task)
+
+
+def keep(task: asyncio.Task[Any]) -> None:
+    """Never free a task: one that swallows every exception would swallow its GeneratorExit as well,
+    and go round for ever without its loop, at the end of the interpreter at the latest."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))

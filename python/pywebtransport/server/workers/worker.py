@@ -14,7 +14,12 @@ from typing import Any, Protocol
 
 from pywebtransport._engine.base import BoundSocket
 from pywebtransport.exceptions import WebTransportError
-from pywebtransport.server.running import LogFormatter, default_logging, run_until_signalled
+from pywebtransport.server.running import (
+    LAST_RESORT,
+    LogFormatter,
+    default_logging,
+    run_until_signalled,
+)
 from pywebtransport.server.workers.channel import Assignment, Channel
 
 __all__ = ["Servable", "Worker", "current_worker", "serve_as_worker"]
@@ -96,6 +101,7 @@ def serve_as_worker(app: Servable, channel: Channel) -> signal.Signals | None:
                 hurry=app.hurry,
                 renew=app.renew,
                 patience=app.close_timeout,
+                deadline=LAST_RESORT,
             )
         except Exception as error:
             if is_ready:
