@@ -68,13 +68,15 @@ def reason_text(reason: str | None) -> str:
     return reason.encode(errors="replace")[:MAX_REASON].decode(errors="ignore")
 
 
-def redacted(url: str) -> str:
+def redacted(url: object) -> str:
     """URLs of our own, a comma between them, without what may be secret in each: its user-info,
-    its query and its fragment.
+    its query and its fragment. Of what is no str, the type.
 
     A password may hold what ends a host, if nobody has escaped it: where that may be, all before
     the last ``@`` is left out.
     """
+    if not isinstance(url, str):
+        return f"<{type(url).__name__}>"
     return ",".join(map(_redacted, re.split(r",(?=\w+://)", url)))
 
 

@@ -43,7 +43,7 @@ class ProxyConfig:
 
     def __repr__(self) -> str:
         """Without what may be secret: the user-info of the URL, and the headers."""
-        url = redacted(self.url) if isinstance(self.url, str) else self.url
+        url = redacted(self.url)
         return f"ProxyConfig(url={url!r}, connect_timeout={self.connect_timeout})"
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
-from pywebtransport import ClientConfig, ServerApp, ServerConfig
+from pywebtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient
 from pywebtransport.exceptions import (
     ClientError,
     ConfigurationError,
+    ConnectConfigurationError,
     DatagramError,
     MiddlewareRejected,
+    ServerError,
     TimeoutError,
 )
+from pywebtransport.pubsub import PubSubBroker, PubSubError
+from pywebtransport.server import MiddlewareManager
 from pywebtransport.session import WebTransportSession
 from pywebtransport.types import EventType
 from tests.support.certificate import Certificate
@@ -42,6 +49,174 @@ def test_handlers_and_paths() -> None:
     for path in ("noslash", "", "/chat/{room}"):
         with pytest.raises(ValueError, match="path"):
             app.route(path=path)(until_closed)
+
+
+async def takes_nothing() -> None: ...
+
+
+async def takes_two(session: WebTransportSession, room: str) -> None: ...
+
+
+async def yields(session: WebTransportSession) -> AsyncIterator[int]:
+    yield 1
+
+
+class Called:
+    def __call__(self, session: WebTransportSession) -> None: ...
+
+
+class Awaited:
+    async def __call__(self, session: WebTransportSession) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "words"),
+    [
+        (plain, "plain `def`"),
+        (Called(), "plain `def`"),
+        (Called, "is a class"),
+        (yields, "`yield`"),
+        (takes_nothing, r"takes \(\)"),
+        (takes_two, "'room'"),
+        (5, "it is 5"),
+    ],
+)
+def test_handlers_that_cannot_be_called(handler: Any, words: str) -> None:
+    app = ServerApp()
+    for register in (app.route("/x"), app.pattern_route("/y"), app.stream_route("/z")):
+        with pytest.raises(TypeError, match=words if handler is not takes_two else "room|async"):
+            register(handler)
+    with pytest.raises(TypeError, match=words):
+        ServerApp(request_handler=handler)
+    if handler not in (takes_nothing, takes_two):
+        with pytest.raises(TypeError, match=words):
+            app.add_middleware(handler)
+
+
+def test_handlers_that_can_be_called() -> None:
+    def passing_a_room(
+        function: Callable[[WebTransportSession, str], Awaitable[None]],
+    ) -> Callable[[WebTransportSession], Awaitable[None]]:
+        @functools.wraps(function)
+        async def handle(session: WebTransportSession) -> None:
+            await function(session, "lobby")
+
+        return handle
+
+    app = ServerApp()
+    handlers: list[Any] = [
+        Awaited(),
+        AsyncMock(),
+        functools.partial(takes_two, room="lobby"),
+        passing_a_room(takes_two),
+        lambda session: until_closed(session),
+    ]
+    for number, handler in enumerate(handlers):
+        app.route(f"/{number}")(handler)
+        app.add_middleware(handler)
+
+
+def test_routes_without_parentheses() -> None:
+    app = ServerApp()
+    for decorate in (app.route, app.stream_route, app.pattern_route):
+        with pytest.raises(TypeError, match="until_closed, with parentheses"):
+            decorate(until_closed)  # type: ignore[operator]
+        with pytest.raises(TypeError, match="is a str"):
+            decorate(None)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/chat/<room>", "pattern_route"),
+        ("/chat/{room}", "pattern_route"),
+        ("/a room", "/a%20room"),
+        ("/café", "/caf%C3%A9"),
+        ("/page#part", "/page%23part"),
+    ],
+)
+def test_paths_that_no_client_sends(path: str, words: str) -> None:
+    app = ServerApp()
+    for register in (app.route, app.stream_route):
+        with pytest.raises(ValueError, match=words):
+            register(path)
+
+
+def test_patterns_that_match_no_path() -> None:
+    app = ServerApp()
+    for pattern in ("chat/(.*)", "^chat", r"\Achat", "rooms|/chat"):
+        with pytest.raises(ValueError, match="slash"):
+            app.pattern_route(pattern)
+    for pattern in ("/chat", "^/chat", "(?:/a|/b)", "[/]x", ".*/admin", r"\/x", "(?i)/x", "x?/y"):
+        app.pattern_route(pattern)(until_closed)
+
+
+def test_middleware_has_to_take_the_session_by_its_name() -> None:
+    async def check(request: Any) -> bool:
+        return True
+
+    for register in (ServerApp().add_middleware, MiddlewareManager().add_middleware):
+        with pytest.raises(TypeError, match="session="):
+            register(middleware=check)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="session="):
+        ServerApp(config=ServerConfig(middleware=[check]))
+
+
+def test_startup_and_shutdown_call_functions_without_arguments() -> None:
+    app = ServerApp()
+    for register in (app.on_startup, app.on_shutdown):
+        with pytest.raises(TypeError, match="this is 5"):
+            register(5)  # type: ignore[type-var]
+        with pytest.raises(TypeError, match="without arguments"):
+            register(until_closed)
+        register(takes_nothing)
+        register(print)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [{"port": "4433"}, {"port": 70000}, {"port": -1}, {"port": True}, {"host": 4433}],
+    ids=str,
+)
+async def test_addresses(address: dict[str, Any]) -> None:
+    (name,) = address
+    app = ServerApp()
+    with pytest.raises(ServerError) as caught:
+        await asyncio.to_thread(app.run, **address)
+    assert caught.value.message.startswith(f"{name} must be")
+    async with app:
+        for verb in (app.serve, app.server.listen):
+            with pytest.raises(ServerError) as caught:
+                await verb(**address)
+            assert caught.value.message.startswith(f"{name} must be")
+
+
+async def test_run_in_a_loop_that_runs() -> None:
+    with pytest.raises(RuntimeError, match=r"await app\.serve\(\)"):
+        ServerApp().run(port=0)
+
+
+async def test_what_connect_cannot_take() -> None:
+    async with WebTransportClient() as client:
+        for url in (None, 5, b"https://user:password@127.0.0.1/"):
+            with pytest.raises(ConnectConfigurationError, match="must be a str") as caught:
+                await client.connect(url)  # type: ignore[arg-type]
+            assert "password" not in str(caught.value)
+        for headers in ([("a", "b")], {5: "a"}, {"a": 5}, {"a": b"b"}, {"a": "\ud800"}, "a"):
+            with pytest.raises(ConnectConfigurationError, match="headers"):
+                await client.connect("https://127.0.0.1/", headers=headers)  # type: ignore[arg-type]
+        client.set_default_headers(headers={"a": None})  # type: ignore[dict-item]
+        with pytest.raises(ConnectConfigurationError, match="'a' in headers"):
+            await client.connect("https://127.0.0.1/")
+
+
+async def test_a_mounted_broker_has_one_life() -> None:
+    app = ServerApp()
+    PubSubBroker().mount(app, path="/topics")
+    async with app:
+        pass
+    with pytest.raises(PubSubError, match="make a new one"):
+        await app.__aenter__()
 
 
 def test_keywords() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from pywebtransport.asgi._types import App, Receive, Scope, Send
 from pywebtransport.exceptions import MiddlewareRejected
-from pywebtransport.server.router import SessionHandler, check_handler
+from pywebtransport.server.arguments import check_handler
+from pywebtransport.server.router import SessionHandler
 
 __all__ = ["as_asgi", "mounted", "refusal"]
 
@@ -67,7 +68,7 @@ def as_asgi(handler: SessionHandler) -> App:
     The scope of the request is ``session.data["scope"]``.
 
     Raises:
-        TypeError: ``handler`` is no coroutine function.
+        TypeError: ``handler`` is no coroutine function of one argument.
     """
     check_handler(handler)
 

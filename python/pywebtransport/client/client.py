@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+from pywebtransport._fields import checked_fields
 from pywebtransport._keywords import first_by_position
 from pywebtransport._loop import check_loop
 from pywebtransport.client.failure import cause_of, connect_error
@@ -301,8 +302,14 @@ class WebTransportClient(EventEmitter):
         """The configuration of one connection."""
         changes: dict[str, Any] = {}
         if headers or self._default_headers:
-            fields = {**self._config.headers, **self._default_headers, **(headers or {})}
-            changes["headers"] = {name.lower(): value for name, value in fields.items()}
+            fields = dict(self._config.headers)
+            try:
+                for given in (self._default_headers, headers):
+                    if given:
+                        fields.update(checked_fields(given))
+            except ValueError as error:
+                raise ConfigurationError(str(error), config_key="headers") from error
+            changes["headers"] = fields
         if timeout is not None:
             changes["connect_timeout"] = timeout
         if protocols is not None:

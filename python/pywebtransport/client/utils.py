@@ -28,7 +28,7 @@ def parse_webtransport_url(*, url: URL) -> URLParts:
         ConfigurationError: ``url`` is not the https URL of a host.
     """
     if not isinstance(url, str):
-        raise _bad(url, f"it is no str but {type(url).__name__}")
+        raise _bad(url, "it must be a str")
     return _parse(url)
 
 
@@ -74,7 +74,7 @@ def validate_url(*, url: URL) -> bool:
 
 
 def _bad(url: object, reason: str) -> ConfigurationError:
-    shown = redacted(url) if isinstance(url, str) else url
+    shown = redacted(url)
     return ConfigurationError(
         f"not a WebTransport URL, {shown!r}: {reason}", config_key="url", config_value=shown
     )

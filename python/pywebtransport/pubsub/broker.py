@@ -204,15 +204,22 @@ class PubSubBroker:
         return [subscriber.stats for subscriber in self._subscribers]
 
     def mount(self, app: ServerApp, *, path: str) -> None:
-        """Serve the sessions of a path; start and close the broker with the application."""
+        """Serve the sessions of a path; start and close the broker with the application.
+
+        A broker has one life: an application that starts once more needs a new one.
+        """
         app.on_startup(self.start)
         app.on_shutdown(self.close)
         app.route(path=path)(self.handle_session)
 
     async def start(self) -> None:
-        """Start the backplane; the first session does it too. Idempotent."""
+        """Start the backplane; the first session does it too. Idempotent.
+
+        Raises:
+            PubSubError: The broker is closed.
+        """
         if self._is_closed:
-            raise PubSubError("the broker is closed")
+            raise PubSubError("the broker is closed and does not start again: make a new one")
         if self._starting is None:
             self._starting = asyncio.ensure_future(self._backplane.start(self._deliver))
         await asyncio.shield(self._starting)

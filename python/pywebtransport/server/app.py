@@ -26,6 +26,13 @@ from pywebtransport.exceptions import (
     SessionError,
     WebTransportError,
 )
+from pywebtransport.server.arguments import (
+    check_address,
+    check_callback,
+    check_no_loop,
+    check_path,
+    check_pattern,
+)
 from pywebtransport.server.middleware import MiddlewareManager
 from pywebtransport.server.renewal import CertificateRenewal
 from pywebtransport.server.request import RequestHandler
@@ -161,7 +168,11 @@ class ServerApp:
 
     @first_by_position
     def add_middleware(self, middleware: MiddlewareProtocol) -> None:
-        """Append a middleware; an asynchronous context manager is also entered at startup."""
+        """Append a middleware; an asynchronous context manager is also entered at startup.
+
+        Raises:
+            TypeError: It is no coroutine function that takes ``session``.
+        """
         self._middleware.add_middleware(middleware=middleware)
         if hasattr(middleware, "__aenter__") and hasattr(middleware, "__aexit__"):
             self._stateful.append(middleware)
@@ -172,12 +183,14 @@ class ServerApp:
         return middleware_func
 
     def on_startup(self, handler: F) -> F:
-        """Decorator: call a function or coroutine function at startup."""
+        """Decorator: call a function or coroutine function, without arguments, at startup."""
+        check_callback(handler)
         self._startup_handlers.append(handler)
         return handler
 
     def on_shutdown(self, handler: F) -> F:
-        """Decorator: call a function or coroutine function at shutdown."""
+        """Decorator: call a function or coroutine function, without arguments, at shutdown."""
+        check_callback(handler)
         self._shutdown_handlers.append(handler)
         return handler
 
@@ -188,6 +201,8 @@ class ServerApp:
         Without a query it matches the path with any query, with one only that query. A path that
         has another handler is refused with ValueError, which names both.
         """
+
+        check_path(path)
 
         def add(handler: SessionHandler) -> SessionHandler:
             self._router.check_free(path, handler)
@@ -204,6 +219,8 @@ class ServerApp:
         by :meth:`route`.
         """
 
+        check_pattern(pattern)
+
         def add(handler: SessionHandler) -> SessionHandler:
             self._router.check_free(pattern, handler)
             self._router.add_pattern_route(pattern=pattern, handler=handler)
@@ -218,6 +235,8 @@ class ServerApp:
 
         ``max_size`` is the most bytes, 64 KiB, that a plain function takes of a stream.
         """
+
+        check_path(path)
 
         def add(handler: StreamHandlerT) -> StreamHandlerT:
             self._router.check_free(path, handler)
@@ -253,11 +272,14 @@ class ServerApp:
         Raises:
             TypeError: There is no such keyword.
             ValueError: ``workers`` is no number from 1 to 64.
+            RuntimeError: An event loop runs already: ``await`` :meth:`serve` there.
             ServerError: As :meth:`serve`; or workers cannot be had here, or none of them can start.
         """
         refuse_unknown("run", kwargs)
         if Import.is_under_way:
             return
+        check_no_loop()
+        check_address(host, port)
         channel = inherited_channel()
         if channel is not None:
             self._ended_by = serve_as_worker(_Program(self), channel)

@@ -17,6 +17,7 @@ from pywebtransport._sparse_log import SparseLog
 from pywebtransport._waiting import ends_task
 from pywebtransport._words import address_text, peer_path, peer_text
 from pywebtransport.exceptions import MiddlewareRejected, ServerError
+from pywebtransport.server.arguments import check_middleware
 from pywebtransport.types import AuthHandlerProtocol, MiddlewareProtocol
 from pywebtransport.utils import get_logger
 
@@ -46,7 +47,12 @@ class MiddlewareManager:
         self._chain: list[MiddlewareProtocol] = []
 
     def add_middleware(self, *, middleware: MiddlewareProtocol) -> None:
-        """Append one."""
+        """Append one.
+
+        Raises:
+            TypeError: It is no coroutine function of ``session``.
+        """
+        check_middleware(middleware)
         self._chain.append(middleware)
 
     def remove_middleware(self, *, middleware: MiddlewareProtocol) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pywebtransport._keywords import first_by_position
+from pywebtransport.server.arguments import check_handler, check_path, check_pattern, name_of
 from pywebtransport.session.session import WebTransportSession
 
 if TYPE_CHECKING:
@@ -57,16 +56,10 @@ class RequestRouter:
         """Give a path to a handler, also when it has one.
 
         Raises:
-            ValueError: ``path`` does not begin with a slash, or has braces.
-            TypeError: ``handler`` is no coroutine function.
+            ValueError: ``path`` does not begin with a slash, or has what no path has.
+            TypeError: ``handler`` is no coroutine function of one argument.
         """
-        if not path.startswith("/"):
-            raise ValueError(f"a path begins with a slash, this one does not: {path!r}")
-        if "{" in path or "}" in path:
-            raise ValueError(
-                f"a path is taken literally, and {path!r} has braces: pattern_route() takes a"
-                " regular expression, whose groups become session.path_params"
-            )
+        check_path(path)
         check_handler(handler)
         self._routes[path] = handler
 
@@ -75,8 +68,10 @@ class RequestRouter:
 
         Raises:
             re.error: ``pattern`` is not a regular expression.
-            TypeError: ``handler`` is no coroutine function.
+            ValueError: ``pattern`` does not begin with a slash, as paths do.
+            TypeError: ``handler`` is no coroutine function of one argument.
         """
+        check_pattern(pattern)
         check_handler(handler)
         self._patterns.append((re.compile(pattern), handler))
 
@@ -106,7 +101,7 @@ class RequestRouter:
         """Give every other path to a handler.
 
         Raises:
-            TypeError: ``handler`` is no coroutine function.
+            TypeError: ``handler`` is no coroutine function of one argument.
         """
         check_handler(handler)
         self._default_handler = handler
@@ -126,30 +121,3 @@ class RequestRouter:
             "pattern_routes": len(self._patterns),
             "has_default_handler": self._default_handler is not None,
         }
-
-
-def check_handler(handler: object) -> None:
-    """A plain function would only be found out by the first session.
-
-    Raises:
-        TypeError: ``handler`` is no coroutine function.
-    """
-    function = handler
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.isroutine(function):
-        is_plain = not inspect.iscoroutinefunction(inspect.unwrap(function))
-        # What a decorator returns, or what returns an awaitable, cannot be told before the call.
-        is_plain = is_plain and getattr(function, "__name__", "") != "<lambda>"
-        returns = getattr(function, "__annotations__", {}).get("return", "")
-        if is_plain and "Awaitable" not in str(returns) and "Coroutine" not in str(returns):
-            name = name_of(function)
-            raise TypeError(f"a handler must be `async def`, {name} is a plain `def`")
-    elif not callable(function):
-        raise TypeError(f"a handler must be `async def`, it is {handler!r}")
-
-
-def name_of(handler: object) -> str:
-    """As its author wrote it, with its module."""
-    name = getattr(handler, "__qualname__", None)
-    return repr(handler) if name is None else f"{getattr(handler, '__module__', '')}.{name}"

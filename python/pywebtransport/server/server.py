@@ -45,6 +45,7 @@ from pywebtransport.server.access_log import (
     log_session_closed,
     log_session_open,
 )
+from pywebtransport.server.arguments import check_address, check_handler
 from pywebtransport.server.ledger import Ledger, ServerSnapshot
 from pywebtransport.server.listening import check_bound
 from pywebtransport.server.request import HttpRequest, RequestHandler, serve_request
@@ -96,8 +97,14 @@ class WebTransportServer(EventEmitter):
         request_handler: RequestHandler | None = None,
     ) -> None:
         """``request_handler`` is called with each ordinary HTTP request, in a task of its own;
-        without it such requests are answered with 404."""
+        without it such requests are answered with 404.
+
+        Raises:
+            TypeError: ``request_handler`` is no coroutine function of one argument.
+        """
         super().__init__()
+        if request_handler is not None:
+            check_handler(request_handler)
         self._config = config or ServerConfig()
         self._request_handler = request_handler
         self._connection_manager = ConnectionManager(
@@ -221,6 +228,7 @@ class WebTransportServer(EventEmitter):
             ServerError: It listens already, has not been entered, has no certificate, or the
                 address cannot be bound; the text says which, with the path or the address.
         """
+        check_address(host, port)
         address = host or self._config.bind_host, self._config.bind_port if port is None else port
         sockets: tuple[BoundSocket, ...] = ()
         if sock is not None:

@@ -13,7 +13,8 @@ from pywebtransport._waiting import ends_task
 from pywebtransport._words import peer_path
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.exceptions import WebTransportError
-from pywebtransport.server.router import SessionHandler, check_handler
+from pywebtransport.server.arguments import check_handler
+from pywebtransport.server.router import SessionHandler
 from pywebtransport.session.session import WebTransportSession
 from pywebtransport.stream.base import FINISHED
 from pywebtransport.stream.stream import WebTransportReceiveStream, WebTransportStream
