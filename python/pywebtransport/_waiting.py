@@ -8,21 +8,9 @@ from collections.abc import MutableSequence
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["ends_task", "heed_cancellation", "wait_among", "wait_within", "where"]
+__all__ = ["ends_task", "wait_among", "wait_within", "where"]
 
 logger = logging.getLogger(__name__)
-
-
-def is_being_cancelled() -> bool:
-    """Whether somebody has cancelled the current task."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def heed_cancellation() -> None:
-    """Raise CancelledError when this task was cancelled but what it called went on."""
-    if is_being_cancelled():
-        raise asyncio.CancelledError
 
 
 def ends_task(error: BaseException) -> bool:
@@ -31,7 +19,8 @@ def ends_task(error: BaseException) -> bool:
     A CancelledError is not, where it comes from something that the function waited for.
     """
     if isinstance(error, asyncio.CancelledError):
-        return is_being_cancelled()
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
     return isinstance(error, (GeneratorExit, KeyboardInterrupt, SystemExit))
 
 

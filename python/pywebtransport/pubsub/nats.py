@@ -12,13 +12,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from pywebtransport._waiting import heed_cancellation
 from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.pubsub.backplane import Deliver
 from pywebtransport.pubsub.remote import (
     DEFAULT_PREFIX,
     BackplaneLink,
     RemoteBackplane,
+    heed_cancellation,
 )
 from pywebtransport.pubsub.topic import is_pattern
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pywebtransport._waiting import heed_cancellation
 from pywebtransport.exceptions import ConfigurationError
 from pywebtransport.pubsub.backplane import Deliver
 from pywebtransport.pubsub.remote import (
     DEFAULT_PREFIX,
     BackplaneLink,
     RemoteBackplane,
+    heed_cancellation,
 )
 from pywebtransport.pubsub.topic import is_pattern, matches
 

@@ -18,13 +18,12 @@ from contextlib import suppress
 from itertools import islice
 from typing import Protocol
 
-from pywebtransport._waiting import heed_cancellation
 from pywebtransport._words import redacted
 from pywebtransport.pubsub.backplane import Backplane, Deliver
 from pywebtransport.pubsub.exceptions import PubSubError
 from pywebtransport.types import EventType
 
-__all__ = ["BackplaneLink", "RemoteBackplane"]
+__all__ = ["BackplaneLink", "RemoteBackplane", "heed_cancellation"]
 
 logger = logging.getLogger(__name__)
 
@@ -174,8 +173,6 @@ class RemoteBackplane(Backplane):
         shortest, longest = self._retry_delays
         delay = shortest
         while True:
-            # Before Python 3.12 asyncio.wait_for, which client libraries use, swallows a
-            # cancellation that comes together with the result.
             heed_cancellation()
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -273,6 +270,17 @@ class RemoteBackplane(Backplane):
     def _tell(self, event_type: EventType, error: BaseException | None) -> None:
         data = {"url": self._name, "error": None if error is None else _describe(error)}
         self.events.emit_nowait(event_type=event_type, data=data, source=self)
+
+
+def heed_cancellation() -> None:
+    """Raise CancelledError when this task was cancelled but a client library went on.
+
+    Before Python 3.12 asyncio.wait_for, which they use, swallows a cancellation that comes
+    together with the result; a loop would then wait on a broken connection for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _close(link: BackplaneLink) -> None:

@@ -16,7 +16,7 @@ from pywebtransport._engine.base import BoundSocket
 from pywebtransport._engine.select import get_engine
 from pywebtransport._keywords import first_by_position
 from pywebtransport._loop import check_loop
-from pywebtransport._waiting import ends_task, heed_cancellation, wait_within
+from pywebtransport._waiting import ends_task, wait_within
 from pywebtransport._words import address_text, peer_path
 from pywebtransport.config import ServerConfig
 from pywebtransport.constants import ErrorCodes
@@ -83,7 +83,9 @@ class ServerApp:
 
     A request goes through the middleware (``config.middleware`` first), then to the handler of its
     path: False or an exception of a middleware answers 403, no handler 404, and
-    ``MiddlewareRejected`` what it says. When the handler returns or raises, the session is closed,
+    ``MiddlewareRejected`` what it says. A session that a middleware has accepted by itself goes to
+    the handler all the same; instead of such an answer it is closed with the status as its code.
+    When the handler returns or raises, the session is closed,
     and so is its connection, if that was the last session on it.
 
     Use it with ``async with`` and :meth:`serve`, or :meth:`run` it.
@@ -330,8 +332,15 @@ class ServerApp:
 
     async def _until_closed(self) -> None:
         tasks = [asyncio.create_task(run()) for run in self._while_listening]
+        closed, hurry = (
+            asyncio.ensure_future(event.wait()) for event in (self._server._closed, self._hurry)
+        )
+        tasks += closed, hurry
         try:
-            await self._server._closed.wait()
+            await asyncio.wait((closed, hurry), return_when=asyncio.FIRST_COMPLETED)
+            if not closed.done():
+                # The first wish was lost: a startup handler has swallowed its cancellation.
+                await self.shutdown()
         except asyncio.CancelledError:
             for task in tasks:
                 task.cancel()
@@ -347,10 +356,8 @@ class ServerApp:
         self._hurry = asyncio.Event()
         for middleware in self._stateful:
             await self._entered.enter_async_context(middleware)
-            heed_cancellation()
         for handler in self._startup_handlers:
             await _call(handler)
-            heed_cancellation()
 
     async def shutdown(self) -> None:
         """End in good order, once: every step is logged, and none waits without end.
