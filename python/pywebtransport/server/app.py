@@ -331,11 +331,9 @@ class ServerApp:
         await self._until_closed()
 
     async def _until_closed(self) -> None:
-        tasks = [asyncio.create_task(run()) for run in self._while_listening]
-        closed, hurry = (
-            asyncio.ensure_future(event.wait()) for event in (self._server._closed, self._hurry)
-        )
-        tasks += closed, hurry
+        closed = asyncio.create_task(self._server._closed.wait())
+        hurry = asyncio.create_task(self._hurry.wait())
+        tasks = [closed, hurry, *(asyncio.create_task(run()) for run in self._while_listening)]
         try:
             await asyncio.wait((closed, hurry), return_when=asyncio.FIRST_COMPLETED)
             if not closed.done():
