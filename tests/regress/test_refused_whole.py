@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from pywebtransport import WebTransportClient
-from pywebtransport.exceptions import ConfigurationError, InvalidStateError, StreamResetError
+from pywebtransport.exceptions import (
+    ConfigurationError,
+    InvalidStateError,
+    SessionError,
+    StreamResetError,
+)
 from pywebtransport.session import WebTransportSession
 from tests.behaviour.conftest import MakeSite
 from tests.behaviour.site import within
@@ -173,3 +178,19 @@ async def test_protocols_that_are_one_text(site: MakeSite) -> None:
             path="/",
             wt_available_protocols="ab",  # type: ignore[arg-type]
         )
+
+
+async def test_answers_of_a_client(engine: str, certificate: Certificate) -> None:
+    async with Place(engine, certificate) as place:
+
+        @place.app.route("/")
+        async def stay(session: WebTransportSession) -> None:
+            await session.wait_closed()
+
+        async with place.client() as client:
+            session = await client.connect_optimistic(place.url())
+            for answer in (session.accept, session.reject):
+                with pytest.raises(SessionError, match="only a server"):
+                    await answer()
+            await within(session.ready())
+            await within(session.create_bidirectional_stream())

@@ -302,6 +302,7 @@ class WebTransportSession(StreamingSession):
             SessionError: The request has been answered, or its sender is gone.
             ValueError: A field cannot be sent. The request can still be answered.
         """
+        self._check_answerer()
         self._accept(headers or {})
 
     @first_by_position
@@ -313,7 +314,13 @@ class WebTransportSession(StreamingSession):
             ValueError: ``status_code`` is not in 300..599, or a field cannot be sent. The request
                 can still be answered.
         """
+        self._check_answerer()
         self._reject(status_code, "the application", headers)
+
+    def _check_answerer(self) -> None:
+        check_loop(self._initialized().loop)
+        if self._connection.is_client:
+            raise self._error("only a server answers a request")
 
     # Streams.
 
