@@ -8,7 +8,7 @@ from collections.abc import MutableSequence
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["ends_task", "wait_among", "wait_within", "where"]
+__all__ = ["ends_task", "forget_cancellation", "wait_among", "wait_within", "where"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,18 @@ async def wait_within(task: asyncio.Task[Any], limit: float, what: str) -> None:
     if task is asyncio.current_task():
         return
     done, _ = await asyncio.wait((task,), timeout=limit)
-    if not done:
+    if done:
+        forget_cancellation(task)
+    else:
         logger.warning("%s still runs after %g s, not waited for: %s", what, limit, where(task))
+
+
+def forget_cancellation(task: asyncio.Task[Any]) -> None:
+    """For a task of one's own that has ended: how it was cancelled, which knows the frames that it
+    was in, and they whose task it was. All of that would be left to the collector."""
+    if task.cancelled():
+        with suppress(asyncio.CancelledError):
+            task.exception()
 
 
 def where(task: asyncio.Task[Any]) -> str:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from pywebtransport import ClientError, WebTransportSession
+from pywebtransport import ClientError, Event, WebTransportSession
+from pywebtransport.client import ReconnectingClient
 from pywebtransport.connection import WebTransportConnection
 from pywebtransport.exceptions import MiddlewareRejected
+from pywebtransport.pubsub import PubSubBroker, PubSubManager
+from pywebtransport.rpc import RpcManager
+from pywebtransport.types import EventType
 from tests.behaviour.conftest import MakeSite
-from tests.behaviour.site import Site, within
+from tests.behaviour.site import Pair, Site, within
 
 CONNECTIONS = 1000
 NOISE = 200
@@ -183,4 +187,83 @@ async def test_a_connect_cancelled_when_its_answer_came_leaves_nothing(
         await cancelled()
     while not here.sessions.empty():
         here.sessions.get_nowait()
+    assert await growth(before, at_least=count // 2) == {}
+
+
+def ignore(event: Event) -> None: ...
+
+
+async def with_rpc(pair: Pair) -> None:
+    near, far = await pair.stream()
+    async with (
+        RpcManager(stream=near, session_id="near") as calling,
+        RpcManager(stream=far, session_id="far") as serving,
+    ):
+        serving.register(func=len, name="length")
+        assert await calling.call("length", "four") == 4
+
+
+async def with_pubsub(pair: Pair) -> None:
+    async with PubSubBroker() as broker:
+        serving = asyncio.create_task(broker.handle_session(pair.server))
+        async with PubSubManager(stream=await pair.client.create_bidirectional_stream()) as pubsub:
+            subscription = await pubsub.subscribe(topic="news")
+            async with subscription:
+                await pubsub.publish(topic="news", data=b"x")
+                async for data in subscription:
+                    assert data == b"x"
+                    break
+            await pubsub.subscribe(topic="never-left")
+        await pair.client.close()
+        await serving
+
+
+async def with_a_listener_to_datagrams(pair: Pair) -> None:
+    for end in (pair.client, pair.server):
+        end.on(event_type=EventType.DATAGRAM_RECEIVED, handler=ignore)
+    await pair.client.send_datagram(b"x")
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("use", [with_rpc, with_pubsub, with_a_listener_to_datagrams])
+async def test_what_is_built_on_a_session_leaves_nothing(
+    site: MakeSite, use: Callable[[Pair], Awaitable[None]]
+) -> None:
+    here = await site()
+
+    async def life() -> None:
+        pair = await here.pair()
+        await use(pair)
+        await pair.client.close()
+        for end in (pair.client, pair.server):
+            await within(end.connection.wait_closed())
+
+    count = 10
+    for _ in range(2):
+        await life()
+    await asyncio.sleep(0.1)
+    before = census()
+    for _ in range(count):
+        await life()
+    assert await growth(before, at_least=count // 2) == {}
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_reconnecting_clients_leave_nothing(site: MakeSite) -> None:
+    here = await site()
+
+    async def life() -> None:
+        async with ReconnectingClient(url=here.url, client=here.client) as reconnecting:
+            session = await reconnecting.get_session()
+            assert session is not None
+            await within(here.sessions.get())
+        await within(session.connection.wait_closed())
+
+    count = 10
+    for _ in range(2):
+        await life()
+    await asyncio.sleep(0.1)
+    before = census()
+    for _ in range(count):
+        await life()
     assert await growth(before, at_least=count // 2) == {}

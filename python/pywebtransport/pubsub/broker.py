@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast
 
 from pywebtransport._messages import finish, read_chunk
 from pywebtransport._sparse_log import SparseLog
+from pywebtransport._waiting import forget_cancellation
 from pywebtransport._words import peer_text
 from pywebtransport.constants import DEFAULT_MAX_MESSAGE_SIZE, ErrorCodes
 from pywebtransport.exceptions import WebTransportError
@@ -311,6 +312,7 @@ class PubSubBroker:
             self._disconnected += subscriber.is_overrun
             subscriber.writer.cancel()
             await asyncio.wait([subscriber.writer])
+            forget_cancellation(subscriber.writer)
             await finish(stream)
 
     async def _handle(self, subscriber: Subscriber, command: Command) -> None:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pywebtransport._messages import finish, read_chunk
+from pywebtransport._waiting import forget_cancellation
 from pywebtransport._words import peer_text
 from pywebtransport.constants import (
     DEFAULT_MAX_MESSAGE_SIZE,
@@ -306,10 +307,12 @@ class PubSubManager:
             for subscriptions in self._subscriptions.values():
                 for subscription in subscriptions:
                     subscription._end(reason if is_failure else None)
+            self._subscriptions.clear()
             self._stats.topics_subscribed = 0
             if self._reader is not None and not self._reader.done():
                 self._reader.cancel()
                 await asyncio.wait([self._reader])
+                forget_cancellation(self._reader)
             await finish(self._stream)
         finally:
             self._closed.set()

@@ -374,6 +374,8 @@ class SessionBase(Ending, EventEmitter):
                     stream._lose()
             if self._stats.ready_at is not None:
                 self._keep_datagrams(link, control_id)
+            if self._datagrams is not None:
+                self._end_relay(self._datagrams)
         for opener in self._openers or ():
             opener.end()
         self._stream_manager = None
@@ -551,6 +553,17 @@ class SessionBase(Ending, EventEmitter):
         kind = EventType.DATAGRAM_RECEIVED
         if self._relay_datagram not in transport.listeners(event_type=kind):
             transport.on(event_type=kind, handler=self._relay_datagram)
+
+    def _end_relay(self, transport: WebTransportDatagramTransport) -> None:
+        """Session and transport would hold each other; the last events are still to be relayed."""
+
+        def end(_: object = None) -> None:
+            transport.off(event_type=EventType.DATAGRAM_RECEIVED, handler=self._relay_datagram)
+
+        if transport._delivery is None:
+            end()
+        else:
+            transport._delivery.add_done_callback(end)
 
     def _relay_datagram(self, event: Event) -> None:
         self._tell(EventType.DATAGRAM_RECEIVED, event.data or {})

@@ -5,6 +5,11 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "time itself is measured"
+)]
 
 mod support;
 
