@@ -9,7 +9,16 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from pywebtransport import ClientError, Event, WebTransportSession
+from pywebtransport import (
+    ClientConfig,
+    ClientError,
+    Event,
+    ServerConfig,
+    WebTransportClient,
+    WebTransportSession,
+)
+from pywebtransport.asgi import AsgiServer
+from pywebtransport.asgi._types import Receive, Scope, Send
 from pywebtransport.client import ReconnectingClient
 from pywebtransport.connection import WebTransportConnection
 from pywebtransport.exceptions import MiddlewareRejected
@@ -18,6 +27,9 @@ from pywebtransport.rpc import RpcManager
 from pywebtransport.types import EventType
 from tests.behaviour.conftest import MakeSite
 from tests.behaviour.site import Pair, Site, within
+from tests.support.certificate import Certificate
+
+from .place import until
 
 CONNECTIONS = 1000
 NOISE = 200
@@ -224,8 +236,24 @@ async def with_a_listener_to_datagrams(pair: Pair) -> None:
     await pair.client.send_datagram(b"x")
 
 
+async def with_streams_that_nobody_takes(pair: Pair) -> None:
+    link = pair.client._link
+    assert link is not None
+    for create in (
+        pair.server.create_unidirectional_stream,
+        pair.server.create_bidirectional_stream,
+    ):
+        await (await create()).write_all(b"for nobody")
+    await until(lambda: len(link.streams) == 2)
+    await pair.server.close()
+    await within(pair.client.wait_closed())
+
+
 @pytest.mark.usefixtures("no_collector")
-@pytest.mark.parametrize("use", [with_rpc, with_pubsub, with_a_listener_to_datagrams])
+@pytest.mark.parametrize(
+    "use",
+    [with_rpc, with_pubsub, with_a_listener_to_datagrams, with_streams_that_nobody_takes],
+)
 async def test_what_is_built_on_a_session_leaves_nothing(
     site: MakeSite, use: Callable[[Pair], Awaitable[None]]
 ) -> None:
@@ -267,3 +295,55 @@ async def test_reconnecting_clients_leave_nothing(site: MakeSite) -> None:
     for _ in range(count):
         await life()
     assert await growth(before, at_least=count // 2) == {}
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_sessions_of_an_asgi_application_leave_nothing(
+    engine: str, certificate: Certificate
+) -> None:
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            match message["type"]:
+                case "webtransport.connect":
+                    await send({"type": "webtransport.accept"})
+                case "webtransport.stream.receive":
+                    fields = {name: message[name] for name in ("stream", "data", "more_data")}
+                    await send({"type": "webtransport.stream.send", **fields})
+                case "lifespan.startup" | "lifespan.shutdown":
+                    await send({"type": f"{message['type']}.complete"})
+            if message["type"] in ("webtransport.disconnect", "lifespan.shutdown"):
+                return
+
+    config = ServerConfig(
+        engine=engine,
+        certfile=certificate.certfile,
+        keyfile=certificate.keyfile,
+        bind_host="127.0.0.1",
+        bind_port=0,
+    )
+    trusting = ClientConfig(engine=engine, ca_certs=certificate.certfile)
+    async with (
+        AsgiServer(echo, config=config) as app,
+        WebTransportClient(config=trusting) as client,
+    ):
+        await app.server.listen()
+        assert app.server.local_address is not None
+        url = f"https://127.0.0.1:{app.server.local_address[1]}/"
+
+        async def life() -> None:
+            session = await client.connect(url)
+            stream = await session.create_bidirectional_stream()
+            await stream.write_all(b"x")
+            assert await stream.read_all() == b"x"
+            await session.close()
+            await within(session.connection.wait_closed())
+
+        count = 10
+        for _ in range(2):
+            await life()
+        await asyncio.sleep(0.1)
+        before = census()
+        for _ in range(count):
+            await life()
+        assert await growth(before, at_least=count // 2) == {}

@@ -116,6 +116,8 @@ class AsgiServer(ServerApp):
                 logger.exception("application failed: path=%s session=%s", path, session_id)
                 await session.close(ErrorCodes.INTERNAL_ERROR, close_connection=False)
             return
+        finally:
+            messages.leave()
         if session.state is SessionState.CONNECTING:
             logger.error(
                 "application returned without an answer: path=%s session=%s", path, session_id

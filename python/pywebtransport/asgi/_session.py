@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -107,17 +107,10 @@ class SessionMessages:
         self.is_begun = False
         """The application has received or sent something."""
         session.on(event_type=EventType.STOP_SENDING_RECEIVED, handler=self._stopped)
-        self._verbs = {
-            "webtransport.accept": self._accept,
-            "webtransport.close": self._close,
-            "webtransport.datagram.send": self._send_datagram,
-            "webtransport.stream.open": self._open,
-            "webtransport.stream.send": self._send,
-            "webtransport.stream.reset": self._reset,
-            "webtransport.stream.stop_receiving": self._stop_receiving,
-            "webtransport.stream.pause": self._pause,
-            "webtransport.stream.resume": self._resume,
-        }
+
+    def leave(self) -> None:
+        """The application has returned: session and messages do not hold each other any more."""
+        self._session.off(event_type=EventType.STOP_SENDING_RECEIVED, handler=self._stopped)
 
     # To the application.
 
@@ -283,11 +276,9 @@ class SessionMessages:
             ValueError, TypeError: There is no such message, or a field of it cannot be.
         """
         kind = message["type"]
-        verb = self._verbs.get(kind)
+        verb = VERBS.get(kind)
         if verb is None:
-            raise ValueError(
-                f"a WebTransport session is sent no {kind!r}, but {', '.join(self._verbs)}"
-            )
+            raise ValueError(f"a WebTransport session is sent no {kind!r}, but {', '.join(VERBS)}")
         self.is_begun = True
         session = self._session
         if session.is_closed or session.state is SessionState.CLOSING:
@@ -298,7 +289,7 @@ class SessionMessages:
         if session.state is SessionState.CONNECTING and not is_answer:
             raise InvalidStateError(f"{kind} comes before webtransport.accept")
         try:
-            await verb(message)
+            await verb(self, message)
         except ENDS_OF_A_SESSION as error:
             raise ClientDisconnected(f"{kind} was not sent: {error.message}") from error
 
@@ -387,6 +378,19 @@ class SessionMessages:
                 f"{message['type']}: stream {stream_id} is {known.stream.direction.value}"
             )
         return known.stream
+
+
+VERBS: dict[str, Callable[[SessionMessages, Message], Awaitable[None]]] = {
+    "webtransport.accept": SessionMessages._accept,
+    "webtransport.close": SessionMessages._close,
+    "webtransport.datagram.send": SessionMessages._send_datagram,
+    "webtransport.stream.open": SessionMessages._open,
+    "webtransport.stream.send": SessionMessages._send,
+    "webtransport.stream.reset": SessionMessages._reset,
+    "webtransport.stream.stop_receiving": SessionMessages._stop_receiving,
+    "webtransport.stream.pause": SessionMessages._pause,
+    "webtransport.stream.resume": SessionMessages._resume,
+}
 
 
 # Fields. Each has the names that the applications of another server know it by.

@@ -372,6 +372,8 @@ class SessionBase(Ending, EventEmitter):
                     if by != "local" or error is not None:
                         stream._take_rest()
                     stream._lose()
+            if self._incoming and not self._is_heard:
+                self._incoming.let_go_of(self)
             if self._stats.ready_at is not None:
                 self._keep_datagrams(link, control_id)
             if self._datagrams is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pywebtransport.stream.stream import WebTransportReceiveStream
@@ -19,7 +20,7 @@ class IncomingStreams:
     and one that its peer ends before leaves the queue.
     """
 
-    __slots__ = ("_arrivals", "_loop", "_queues", "_taker", "_waiters", "is_ended")
+    __slots__ = ("_arrivals", "_ended", "_loop", "_queues", "_taker", "_waiters", "is_ended")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -30,6 +31,7 @@ class IncomingStreams:
         ] = ({}, {})
         self._waiters: list[tuple[bool | None, asyncio.Future[None]]] = []
         self._taker: Callable[[WebTransportReceiveStream], None] | None = None
+        self._ended: weakref.ref[Any] | None = None
         self.is_ended = False
         """The session has ended: nothing more comes. What is queued then had come whole."""
 
@@ -72,6 +74,8 @@ class IncomingStreams:
         for number in queue:
             stream = queue.pop(number)
             stream._arrival = -1
+            if self._ended is not None and (session := self._ended()) is not None:
+                stream._session = session
             return stream
         return None
 
@@ -99,6 +103,14 @@ class IncomingStreams:
             if not future.done():
                 future.set_result(None)
         self._waiters.clear()
+
+    def let_go_of(self, session: Any) -> None:
+        """It has ended. It keeps the streams that nobody has taken yet, and must not be kept by
+        them: whoever takes one has the session."""
+        self._ended = weakref.ref(session)
+        for queue in self._queues:
+            for stream in queue.values():
+                stream._session = weakref.proxy(session)
 
     def _wake(self, unidirectional: bool) -> None:
         for entry in tuple(self._waiters):
