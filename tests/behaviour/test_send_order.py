@@ -60,7 +60,7 @@ async def test_orders_are_taken_by_every_engine(site: MakeSite) -> None:
     assert await within(far.read_all()) == b"request"
     near.send_order = 8  # Its half has ended: nothing happens.
     for wrong in (1 << 21, -(1 << 21)):
-        with pytest.raises(ValueError, match="send_order must be in"):
+        with pytest.raises(ValueError, match="send_order must be an integer in"):
             near.send_order = wrong
     late = await pair.client.create_bidirectional_stream(send_order=-1)
     assert late.send_order == -1

@@ -162,8 +162,8 @@ class PubSubManager:
         """
         if self._reader is None:
             self._check_open()
-        ended = self._subscriptions.pop(topic, [])
-        if not ended:
+        ended = self._subscriptions.pop(topic, None)
+        if ended is None:
             return
         for subscription in ended:
             subscription._end()
@@ -307,7 +307,8 @@ class PubSubManager:
             for subscriptions in self._subscriptions.values():
                 for subscription in subscriptions:
                     subscription._end(reason if is_failure else None)
-            self._subscriptions.clear()
+                # They know the manager; that the topic was subscribed to stays known.
+                subscriptions.clear()
             self._stats.topics_subscribed = 0
             if self._reader is not None and not self._reader.done():
                 self._reader.cancel()
