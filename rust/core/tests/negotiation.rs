@@ -169,6 +169,12 @@ fn each_session_goes_by_the_rules_of_its_own_dialect() {
     let before = bench.sent(0).0;
     bench.drain();
     assert_eq!(bench.sent(0).0, before);
+    // One that has to be alone is so among sessions of the other dialect, too.
+    let mut bench = server(false, &offered);
+    ask(&mut bench, 0, "webtransport-h3", false);
+    bench.accept(0);
+    assert_eq!(ask(&mut bench, 4, "webtransport", true), None);
+    assert_eq!(bench.reset_code(4), Some(error::H3_REQUEST_REJECTED));
     let mut bench = server(false, &offered);
     ask(&mut bench, 0, "webtransport-h3", false);
     bench.accept(0);

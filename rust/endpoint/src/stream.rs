@@ -248,20 +248,19 @@ impl Connection {
         let mut taken = stream.take_kept(max, chunks);
         let mut fresh = 0;
         let mut fin = false;
+        let mut reset = None;
         if taken < max && !stream.ended {
             let (read, state) = self.quic.read(id, max - taken, chunks);
             fresh = read;
             taken += read;
             fin = matches!(state, ReadState::Finished | ReadState::Unknown);
             stream.ended = fin;
-            if let ReadState::Reset(reset) = state {
-                stream.read_wanted = true;
-                let time = self.time(now);
-                self.core
-                    .handle_stream_reset(id, reset.code, reset.final_size, time);
-                self.settle(now);
-                return Read::Nothing;
-            }
+            reset = match state {
+                ReadState::Reset(reset) => Some(reset),
+                // All was read that had to arrive; QUIC has no more to say.
+                ReadState::More if taken < max => self.quic.received_reset(id),
+                _ => None,
+            };
         }
         let is_last = stream.ended && stream.head.is_empty() && stream.rest.is_empty();
         if stream.ended {
@@ -283,6 +282,11 @@ impl Connection {
         }
         if taken > 0 {
             self.core.stream_consumed(id, taken as u64, time);
+        }
+        if let Some(reset) = reset {
+            self.core
+                .handle_stream_reset(id, reset.code, reset.final_size, time);
+            self.settle(now);
         }
         if is_last {
             self.forget_if_over(id);

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Pair, Setup, Side};
 use pywt_endpoint::core::{Config, Dir};
 use pywt_endpoint::Notification;
@@ -103,4 +105,34 @@ fn what_never_arrived_of_a_stopped_stream_is_counted_and_its_entries_go() {
     pair.drop_if = Box::new(|_| false);
     pair.advance(std::time::Duration::from_secs(3));
     assert_eq!((kept(&pair.client), kept(&pair.server)), before);
+}
+
+/// A reader that reads only when it is told hears of a reset behind the part that had to arrive.
+#[test]
+fn a_reset_is_told_when_all_before_it_was_read() {
+    for dir in [Dir::Uni, Dir::Bidi] {
+        let mut pair = Pair::with_session(&Setup::default());
+        let id = open(&mut pair, dir);
+        // Its header leaves; the first bytes and the reset come together.
+        pair.advance(Duration::from_millis(100));
+        let now = pair.now;
+        pair.client.write(id, &[7; 500], false, now).unwrap();
+        pair.client.call(|c| c.stream_reset(id, 9, now)).unwrap();
+        let (mut received, mut codes) = (Vec::new(), Vec::new());
+        for _ in 0..10 {
+            pair.advance(Duration::from_millis(100));
+            let now = pair.now;
+            for told in pair.server.take() {
+                match told {
+                    Notification::StreamOpened { stream, .. }
+                    | Notification::StreamReadable(stream) => {
+                        received.extend(pair.server.read(stream, now).0);
+                    }
+                    Notification::StreamReset { code, .. } => codes.push(code.unwrap()),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!((received, codes), (vec![7], vec![9]), "{dir:?}");
+    }
 }

@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+/// The shortest interval, so that a peer cannot make us send without end. Who gives up sooner than
+/// twice that does not want to be kept.
+const SHORTEST: Duration = Duration::from_millis(200);
+
 /// quinn sends its PINGs at the interval it is given, and that knows this side's idle timeout only.
 /// Where the peer's is shorter, others go out at half of it: one may be lost.
 #[derive(Debug, Default)]
@@ -23,7 +27,7 @@ impl KeepAlive {
     /// The peer has said after how much silence it gives up; `None`: never.
     pub(crate) fn set_peer_idle_timeout(&mut self, timeout: Option<Duration>) {
         self.every = timeout
-            .map(|timeout| timeout / 2)
+            .map(|timeout| (timeout / 2).max(SHORTEST))
             .filter(|half| self.interval.is_some_and(|interval| *half < interval));
     }
 
@@ -71,6 +75,22 @@ mod tests {
         assert!(!keep_alive.take_due(now + SECOND));
         assert!(keep_alive.take_due(now + 3 * SECOND));
         assert_eq!(keep_alive.due(), Some(now + 5 * SECOND));
+    }
+
+    #[test]
+    fn a_peer_that_gives_up_at_once_gets_no_flood() {
+        let now = Instant::now();
+        for (timeout, due) in [
+            (Duration::ZERO, SHORTEST),
+            (Duration::from_millis(1), SHORTEST),
+            (2 * SHORTEST, SHORTEST),
+            (4 * SHORTEST, 2 * SHORTEST),
+        ] {
+            let mut keep_alive = KeepAlive::new(Some(10 * SECOND));
+            keep_alive.set_peer_idle_timeout(Some(timeout));
+            keep_alive.start(now);
+            assert_eq!(keep_alive.due(), Some(now + due));
+        }
     }
 
     #[test]

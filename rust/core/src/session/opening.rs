@@ -198,7 +198,11 @@ impl Connection {
             self.answer_plainly(id, 400, now);
             return Ok(());
         };
-        if peer.is_single(dialect) && self.sessions.settled() > 0 {
+        // One that has to be alone is so also among sessions of other dialects.
+        let is_alone = |session: &Session| session.dialect.is_some_and(|it| peer.is_single(it));
+        let is_taken = self.sessions.settled() == 1
+            && self.sessions.iter().any(|(_, session)| is_alone(session));
+        if is_taken || (peer.is_single(dialect) && self.sessions.settled() > 0) {
             return Err(StreamError::Rejected);
         }
         let protocols = joined(&head.fields, AVAILABLE_PROTOCOLS)
